@@ -1,0 +1,80 @@
+"""Learners: networks as pure functions of a flat parameter vector, and their seeded initialisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from raystill.platform import registry, seeds
+from raystill.platform.learners.initialise import initialise
+from raystill.platform.learners.networks import NETWORKS, Shape
+from raystill.platform.spec import LearnerSpec
+
+__all__ = ["NETWORKS", "Learner", "build", "wrap"]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network as pure functions.
+
+    Attributes:
+        apply: (theta[P], x[B, C, H, W]) -> logits[B, K]; differentiable twice, works under vmap.
+        init: address -> theta0[P] on the CPU, float32.
+        size: P, the number of parameters.
+        module: the template; `load(theta)` gives a module that holds the parameters.
+    """
+
+    apply: Callable[[Tensor, Tensor], Tensor]
+    init: Callable[[seeds.Address], Tensor]
+    size: int
+    module: nn.Module
+    load: Callable[[Tensor], nn.Module]
+
+
+def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learner:
+    """A learner from any torch module.
+
+    Raises:
+        ValueError: the module keeps running statistics, which a pure function can not.
+    """
+    for name, part in module.named_modules():
+        if getattr(part, "track_running_stats", False) and getattr(part, "running_mean", None) is not None:
+            raise ValueError(
+                f"learner: {name or type(module).__name__} ({type(part).__name__}) keeps running statistics, which an "
+                "unrolled learner can not; take GroupNorm, or track_running_stats=False"
+            )
+    names, shapes = zip(*((name, p.shape) for name, p in module.named_parameters()))
+    sizes = [shape.numel() for shape in shapes]
+
+    def apply(theta: Tensor, x: Tensor) -> Tensor:
+        # one split, not slices: its backward is one concatenation
+        parts = {n: t.view(s) for n, t, s in zip(names, theta.split(sizes), shapes)}
+        logits: Tensor = functional_call(module, parts, (x,))
+        return logits
+
+    def init(address: seeds.Address) -> Tensor:
+        return initialise(module, scheme, gain, seeds.torch_rng(address))
+
+    def load(theta: Tensor) -> nn.Module:
+        parts = {n: t.view(s).clone() for n, t, s in zip(names, theta.detach().split(sizes), shapes)}
+        module.load_state_dict(parts, strict=False)
+        return module
+
+    return Learner(apply, init, sum(sizes), module, load)
+
+
+def build(
+    spec: LearnerSpec, shape: Shape, classes: int, plugins: registry.Plugins | None = None
+) -> Learner:
+    """The learner of a spec, for images of `shape` (C, H, W).
+
+    Raises:
+        ValueError: unknown name, images too small for the network, or a network with running statistics.
+    """
+    make = registry.resolve("learners", spec.name, NETWORKS, plugins, "learner.name")
+    with seeds.fixed_global():
+        module = make(shape, classes, spec.width, spec.depth)
+    return wrap(module, spec.init, spec.gain)

@@ -1,0 +1,118 @@
+"""The networks that learn: plain torch modules made from (shape, classes, width, depth)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Shape = tuple[int, int, int]
+
+
+def _need(shape: Shape, pixels: int, name: str) -> None:
+    if min(shape[1:]) < pixels:
+        raise ValueError(
+            f"learner.name: {name} needs images of at least {pixels}x{pixels} pixels, these are {shape[1]}x{shape[2]}; "
+            "take linear, mlp or convnet, or set data.size"
+        )
+
+
+class _Flat(nn.Module):
+    """Spatial features to logits, with the flattened size found by a dry run."""
+
+    def __init__(self, shape: Shape, features: nn.Module, head: tuple[int, ...]) -> None:
+        super().__init__()
+        self.features = features
+        with torch.no_grad():
+            size = features(torch.zeros(1, *shape)).flatten(1).shape[1]
+        sizes = (size, *head)
+        self.head = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x).flatten(1)
+        for layer in self.head[:-1]:
+            x = F.relu(layer(x))
+        return self.head[-1](x)
+
+
+def linear(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
+    """One linear map of the pixels."""
+    return _Flat(shape, nn.Identity(), (classes,))
+
+
+def mlp(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
+    """`depth` (2) hidden layers of `width` (128) rectified units."""
+    return _Flat(shape, nn.Identity(), (*[width or 128] * (depth or 2), classes))
+
+
+def lenet(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
+    """LeNet-5 with ReLU and max-pooling; 61,706 parameters on 28x28 grey images and 10 classes."""
+    _need(shape, 12, "lenet")
+    w = width or 6
+    features = nn.Sequential(
+        nn.Conv2d(shape[0], w, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(w, 16 * w // 6, 5), nn.ReLU(), nn.MaxPool2d(2),
+    )  # fmt: skip
+    return _Flat(shape, features, (120, 84, classes))
+
+
+def alexnet(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
+    """The AlexNet-style CIFAR network of 1811.10959; 1,756,426 parameters on 3x32x32 and 10 classes."""
+    _need(shape, 8, "alexnet")
+    w = width or 64
+
+    def block(channels: int) -> list[nn.Module]:
+        return [nn.Conv2d(channels, w, 5, padding=2), nn.ReLU()]
+
+    norm = nn.LocalResponseNorm(4, alpha=0.001 / 9.0, beta=0.75, k=1.0)
+    features = nn.Sequential(
+        *block(shape[0]), nn.MaxPool2d(3, 2, padding=1), norm, *block(w), norm, nn.MaxPool2d(3, 2, padding=1)
+    )
+    return _Flat(shape, features, (384, 192, classes))
+
+
+def convnet(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
+    """ConvNet-D-W: `depth` (3) blocks of 3x3 convolution with `width` (128) channels, instance norm, ReLU, average pool."""
+    w, d = width or 128, depth or 3
+    _need(shape, 2**d, f"convnet of depth {d}")
+    blocks: list[nn.Module] = []
+    for i in range(d):
+        blocks += [nn.Conv2d(w if i else shape[0], w, 3, padding=1), nn.GroupNorm(w, w), nn.ReLU(), nn.AvgPool2d(2)]
+    return _Flat(shape, nn.Sequential(*blocks), (classes,))
+
+
+class _Residual(nn.Module):
+    def __init__(self, a: int, b: int, stride: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.Conv2d(b, b, 3, 1, 1, bias=False)
+        groups = max(g for g in (8, 4, 2, 1) if b % g == 0)
+        self.norm1, self.norm2 = nn.GroupNorm(groups, b), nn.GroupNorm(groups, b)
+        self.skip = nn.Identity() if a == b and stride == 1 else nn.Conv2d(a, b, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.norm2(self.second(F.relu(self.norm1(self.first(x)))))
+        return F.relu(z + self.skip(x))
+
+
+def resnet(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
+    """Small residual network with group norm: three stages of `depth` (1) blocks, `width` (16) channels doubled twice."""
+    w, d = width or 16, depth or 1
+    _need(shape, 4, "resnet")
+    layers: list[nn.Module] = [nn.Conv2d(shape[0], w, 3, padding=1), nn.ReLU()]
+    channels = w
+    for stage in range(3):
+        for block in range(d):
+            wide = w * 2**stage
+            layers.append(_Residual(channels, wide, 2 if stage and not block else 1))
+            channels = wide
+    return _Flat(shape, nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)), (classes,))
+
+
+NETWORKS = {
+    "linear": linear,
+    "mlp": mlp,
+    "lenet": lenet,
+    "alexnet": alexnet,
+    "convnet": convnet,
+    "resnet": resnet,
+}

@@ -1,0 +1,55 @@
+"""The outer pass: the loss of trained parameters on real data, and its gradient, in pieces of a fixed size.
+
+On a CPU half of the outer pass is memory traffic: pieces that stay in cache are about twice as fast as one big batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from raystill.platform.meta.unroll import Judge
+
+Total = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(theta, x, y) -> sum of per-sample losses."""
+
+
+def precision(name: str, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast for `bfloat16`, nothing for `float32`."""
+    return torch.autocast(device.type, torch.bfloat16) if name == "bfloat16" else nullcontext()
+
+
+def judge(total: Total, x: Tensor, y: Tensor, chunk: int, dtype: str = "float32") -> Judge:
+    """Mean loss over x[N, ...] and its gradient, summed piece by piece in order."""
+
+    def run(theta: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = theta.detach().requires_grad_()
+        value, push = theta.new_zeros(()), torch.zeros_like(theta)
+        for piece_x, piece_y in zip(x.split(chunk), y.split(chunk)):
+            with torch.enable_grad(), precision(dtype, theta.device):
+                loss = total(leaf, piece_x, piece_y)
+                (g,) = torch.autograd.grad(loss, leaf)
+            value += loss.detach()
+            push += g
+        return value / len(x), push / len(x)
+
+    return run
+
+
+def stacked_judge(total: Total, x: Tensor, y: Tensor, chunk: int, dtype: str = "float32") -> Judge:
+    """`judge` for a stack theta[J, P]; x[J, N, ...] holds a minibatch for each member."""
+    both = torch.func.vmap(torch.func.grad_and_value(total), in_dims=(0, 0, 0))
+
+    def run(theta: Tensor) -> tuple[Tensor, Tensor]:
+        value, push = theta.new_zeros(theta.shape[:-1]), torch.zeros_like(theta)
+        for piece_x, piece_y in zip(x.split(chunk, 1), y.split(chunk, 1)):
+            with precision(dtype, theta.device):
+                g, loss = both(theta, piece_x, piece_y)
+            value += loss
+            push += g
+        return value / x.shape[1], push / x.shape[1]
+
+    return run

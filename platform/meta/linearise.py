@@ -1,0 +1,100 @@
+"""One inner step's gradient g = d/dtheta loss(theta, x, y), and its transposed linearisation c -> (dg/d(theta, x, y))^T c.
+
+Two ways to the same product. *Reverse* keeps the graph of g and runs autograd through it. *Forward* uses that g is
+itself a gradient: the derivative of grad(loss, (theta, x, y)) along theta + eps c holds H c and both mixed products,
+in one jvp ("MixFlow-MG", 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Product = Callable[[Tensor], tuple[Tensor, Tensor, "Tensor | None"]]
+Linearise = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Product]]
+Gradient = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def gradient(loss: Loss) -> Gradient:
+    """g(theta, x, y) without a graph."""
+
+    def run(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        leaf = theta.detach().requires_grad_()
+        with torch.enable_grad():
+            (g,) = torch.autograd.grad(loss(leaf, x, y), leaf)
+        return g
+
+    return run
+
+
+def reverse(loss: Loss) -> Linearise:
+    """Reverse-over-reverse: the graph of g is kept until its product is asked for."""
+
+    def run(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Product]:
+        leaves = [theta.detach().requires_grad_(), x.detach().requires_grad_()]
+        if y.is_floating_point():
+            leaves.append(y.detach().requires_grad_())
+        with torch.enable_grad():
+            (g,) = torch.autograd.grad(loss(leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else y), leaves[0],
+                                       create_graph=True)
+
+        def product(c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+            out = torch.autograd.grad(g, leaves, c, materialize_grads=True)
+            return out[0], out[1], out[2] if len(out) > 2 else None
+
+        return g.detach(), product
+
+    return run
+
+
+def forward(loss: Loss) -> Linearise:
+    """Forward-over-reverse: nothing is kept but the inputs."""
+    plain = gradient(loss)
+
+    def run(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Product]:
+        soft = y.is_floating_point()
+        gradients = torch.func.grad(loss, argnums=(0, 1, 2) if soft else (0, 1))
+
+        def product(c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+            _, out = torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))
+            return out[0], out[1], out[2] if soft else None
+
+        return plain(theta, x, y), product
+
+    return run
+
+
+def stacked_gradient(loss: Loss) -> Gradient:
+    """g[J, P] of a stack theta[J, P] on one batch."""
+    return torch.func.vmap(torch.func.grad(loss), in_dims=(0, None, None))
+
+
+def stacked(loss: Loss, sweep: str) -> Linearise:
+    """Either way for a stack theta[J, P] on one batch: products come back per member, [J, ...]."""
+
+    def one_reverse(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        if y.is_floating_point():
+            return torch.func.vjp(torch.func.grad(loss), theta, x, y)[1](c)  # type: ignore[no-any-return]
+        return torch.func.vjp(lambda t, z: torch.func.grad(loss)(t, z, y), theta, x)[1](c)  # type: ignore[no-any-return]
+
+    def one_forward(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        gradients = torch.func.grad(loss, argnums=(0, 1, 2) if y.is_floating_point() else (0, 1))
+        return torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))[1]  # type: ignore[no-any-return]
+
+    products = torch.func.vmap({"reverse": one_reverse, "forward": one_forward}[sweep], in_dims=(0, 0, None, None))
+    plain = stacked_gradient(loss)
+
+    def run(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Product]:
+        def product(c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+            out = products(theta, c, x, y)
+            return out[0], out[1], out[2] if len(out) > 2 else None
+
+        return plain(theta, x, y), product
+
+    return run
+
+
+LINEARISE: dict[str, Callable[[Loss], Linearise]] = {"reverse": reverse, "forward": forward}
