@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from raystill.platform.data.raw import Portion, Raw, Stored
+
+if TYPE_CHECKING:
+    from raystill.platform.registry import Plugins
+    from raystill.platform.spec import DataSpec
+
+__all__ = ["DataSet", "Portion", "Raw", "Split", "Stored", "load"]
 
 
 @dataclass(frozen=True)
@@ -43,3 +53,22 @@ class DataSet:
         """(C, H, W)."""
         c, h, w = self.train.x.shape[1:]
         return c, h, w
+
+
+def load(spec: DataSpec, plugins: Plugins | None = None, progress: Callable[[int, int], None] | None = None) -> DataSet:
+    """From a source to a data set, through the Arrow cache.
+
+    Args:
+        spec: which data, and how they are cut.
+        plugins: the caller's own parts; `{"sources": {name: function of a DataSpec that returns a Raw}}`.
+        progress: called with (images decoded, images in all) where the cache lacks them.
+
+    Raises:
+        ValueError: anything that is the user's to mend; one line that names the field, the place and what is valid.
+    """
+    # here, so that what only needs the contract starts without pyarrow and torch
+    from raystill.platform.data.cut import cut
+    from raystill.platform.data.sources import cache_folder, find
+    from raystill.platform.data.store import decoded
+
+    return cut(spec, decoded(find(spec, plugins), spec.size, cache_folder(spec), progress))

@@ -1,0 +1,46 @@
+"""An evaluator: one device, the data resident there, and nothing else that matters."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from raystill.actors.messages import Arrays, Outcome, WorkItem
+from raystill.platform import registry
+from raystill.platform.spec import DistillSpec
+from raystill.platform.work import KINDS
+from raystill.platform.workbench import Workbench
+
+
+def compute(bench: Workbench, number: int, item: WorkItem, inputs: Mapping[str, np.ndarray]) -> tuple[Outcome, Arrays]:
+    """Do an item; an exception of the work's own is an outcome, not a crash of the process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        numbers, arrays = KINDS[item.kind](bench, item.address, dict(item.options), inputs)
+    except Exception as error:  # the coordinator decides: once more elsewhere, then it is the user's
+        text = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"
+        return Outcome(item, "failed", number, time.perf_counter() - wall, time.process_time() - cpu, {}, text), {}
+    finite = all(map(math.isfinite, numbers.values())) and all(np.isfinite(a).all() for a in arrays.values())
+    status = "ok" if finite else "not finite"
+    return Outcome(item, status, number, time.perf_counter() - wall, time.process_time() - cpu, numbers), arrays
+
+
+class Evaluator:
+    """Ray actor: builds its workbench from the spec once, then answers work items."""
+
+    def __init__(self, number: int, spec: dict[str, Any], plugins: registry.Plugins | None) -> None:
+        self.number = number
+        self.bench = Workbench(DistillSpec.model_validate(spec), plugins)
+
+    def ready(self) -> tuple[int, str, float]:
+        """(number, data fingerprint, CPU seconds so far): the data is here and is what the coordinator planned with."""
+        return self.number, self.bench.data.fingerprint, time.process_time()
+
+    def run(self, item: WorkItem, inputs: Arrays) -> tuple[Outcome, Arrays]:
+        """One work item; the outcome goes to the coordinator, the arrays stay in the object store."""
+        return compute(self.bench, self.number, item, inputs)

@@ -1,0 +1,53 @@
+"""What travels between processes: frozen dataclasses of numpy arrays, numbers and strings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from raystill.platform.seeds import Address
+
+Arrays = dict[str, np.ndarray]
+Option = int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """A piece of work that any process can do, again, anywhere: what, under which address, on which inputs.
+
+    Attributes:
+        kind: a key of `raystill.platform.work.KINDS`.
+        address: names every random number that the work draws.
+        version: outer step of the meta-parameters that it works on.
+        inputs: name of the input arrays, known to the executor.
+        options: what the kind needs beside.
+    """
+
+    kind: str
+    address: Address
+    version: int
+    inputs: str
+    options: tuple[tuple[str, Option], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind} [{self.address}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one try at an item, small enough to travel by value; the arrays stay where they are.
+
+    Attributes:
+        status: `ok`, `not finite`, `failed` (an exception of the work's own) or `lost` (its process is gone).
+        evaluator: who tried; -1 for this process.
+        seconds, cpu_seconds: wall and processor time of the work alone.
+    """
+
+    item: WorkItem
+    status: str
+    evaluator: int
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    numbers: dict[str, float] = field(default_factory=dict)
+    error: str = ""

@@ -1,0 +1,207 @@
+"""The field's baselines at a distilled set's own budget: what m real images a class are worth, chosen or averaged.
+
+Each baseline is a pure function of a real training split and an address. The synthesizer's starts are the same
+functions. The list is that of "Dataset Distillation" (Wang et al. 2018, 1811.10959, section 4): random real, optimised
+real, k-means, average real, and nearest neighbours on the distilled and on the real sets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from raystill.platform import seeds
+from raystill.platform.data import Split
+
+Baseline = Callable[[Split, Sequence[str], int, seeds.Address], np.ndarray]
+"""(train, class names in label order, images per class m, address) -> x float32 [K, m, C, H, W], pixels / 255."""
+
+
+def _members(train: Split, classes: Sequence[str], label: int, count: int) -> np.ndarray:
+    """Rows of one class, in file order."""
+    rows = np.flatnonzero(train.y == label)
+    if len(rows) < count:
+        raise ValueError(
+            f"synthesizer: class {classes[label]!r} has {len(rows)} training images, but {count} are asked for "
+            "(images per class of all steps); take fewer steps or images per class, or start from noise"
+        )
+    return rows
+
+
+def _rng(address: seeds.Address, label: int) -> np.random.Generator:
+    # a stream for each class: what one class draws does not depend on how many images another has
+    return seeds.numpy_rng(address.at(stream=f"{address.stream}/class/{label}"))
+
+
+def random_real(train: Split, classes: Sequence[str], count: int, address: seeds.Address) -> np.ndarray:
+    """Real images drawn without replacement.
+
+    Args:
+        train: real images; read only where drawn, so a memory-mapped split stays on disk.
+        classes: class names, in label order.
+        count: images of each class, over all steps.
+        address: where the draw is used; another address gives another draw.
+
+    Returns:
+        x[K, count, C, H, W], float32, pixels / 255.
+
+    Raises:
+        ValueError: a class has fewer images than asked for.
+    """
+
+    def draw(label: int) -> np.ndarray:
+        rows = _rng(address, label).choice(_members(train, classes, label, count), count, replace=False)
+        return train.x[rows].astype(np.float32) / np.float32(255)
+
+    return np.stack([draw(label) for label in range(len(classes))])
+
+
+def average_real(train: Split, classes: Sequence[str], count: int, address: seeds.Address) -> np.ndarray:
+    """Class averages: each class is cut into `count` random disjoint parts of equal size (+-1), each averaged.
+
+    One image per class is the average of the whole class. Args, Returns and Raises as for `random_real`.
+    """
+
+    def mean(rows: np.ndarray) -> np.ndarray:
+        return (train.x[np.sort(rows)].mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
+
+    def parts(label: int) -> np.ndarray:
+        rows = _rng(address, label).permutation(_members(train, classes, label, count))
+        return np.stack([mean(part) for part in np.array_split(rows, count)])
+
+    return np.stack([parts(label) for label in range(len(classes))])
+
+
+def kmeans_real(train: Split, classes: Sequence[str], count: int, address: seeds.Address) -> np.ndarray:
+    """k-means centroids of each class, started by k-means++ from the address.
+
+    Args, Returns and Raises as for `random_real`.
+    """
+    # scikit-learn is slow to import, and evaluators that start from noise never need it
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    def centroids(label: int) -> np.ndarray:
+        x = train.x[_members(train, classes, label, count)].astype(np.float32) / np.float32(255)
+        seed = int(_rng(address, label).integers(2**31))
+        fit = KMeans(count, n_init=1, random_state=seed).fit(x.reshape(len(x), -1))
+        # sklearn centres the data and shifts back, which can leave a pixel at -1e-7
+        return fit.cluster_centers_.clip(0, 1).astype(np.float32).reshape(count, *x.shape[1:])
+
+    # sums are split by thread: more threads on another machine would be other bits
+    with threadpool_limits(1):
+        return np.stack([centroids(label) for label in range(len(classes))])
+
+
+BASELINES: dict[str, Baseline] = {"real": random_real, "average": average_real, "kmeans": kmeans_real}
+
+
+def as_steps(x: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Arrange images by class as inner steps with hard labels.
+
+    Args:
+        x: [K, S * per_class, ...], by class.
+        steps: S.
+
+    Returns:
+        x[S, M, ...] and y[S, M] int64 with M = per_class * K; within a step the labels are 0..K-1, per_class times
+        over. Step s holds images s * per_class .. of each class.
+
+    Raises:
+        ValueError: the images of a class do not divide into the steps.
+    """
+    classes, count = x.shape[:2]
+    if count % steps:
+        raise ValueError(f"synthesizer.steps: {count} images per class do not divide into {steps} steps")
+    per_class = count // steps
+    out = x.reshape(classes, steps, per_class, *x.shape[2:]).swapaxes(0, 1).swapaxes(1, 2)
+    labels = np.tile(np.arange(classes, dtype=np.int64), (steps, per_class))
+    return np.ascontiguousarray(out).reshape(steps, per_class * classes, *x.shape[2:]), labels
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """[N, ...] -> float32 [N, D]; uint8 is pixels and becomes pixels / 255, anything else keeps its units."""
+    flat = x.reshape(len(x), -1)
+    return flat.astype(np.float32) / np.float32(255) if flat.dtype == np.uint8 else flat.astype(np.float32)
+
+
+def knn_accuracy(
+    reference_x: np.ndarray,
+    reference_y: np.ndarray,
+    query_x: np.ndarray,
+    query_y: np.ndarray,
+    k: int = 1,
+    norm: int = 2,
+    chunk: int = 2048,
+) -> float:
+    """Percentage of queries that the majority of their k nearest references labels correctly.
+
+    Args:
+        reference_x: [R, ...] images, distilled or real, in the units of the queries; uint8 is read as pixels / 255.
+        reference_y: [R] labels, or soft labels [R, K], of which the largest entry counts.
+        query_x, query_y: [Q, ...] images and [Q] labels.
+        k: neighbours; a tied vote goes to the smallest label.
+        norm: 1 (sum of absolute differences) or 2 (Euclidean).
+        chunk: queries at a time, which bounds the memory of float copies.
+
+    Raises:
+        ValueError: no queries, fewer references than k, another norm, or images of different sizes.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    if not 1 <= k <= len(reference_x):
+        raise ValueError(f"k-NN: k is {k}, but there are {len(reference_x)} references")
+    if norm not in (1, 2):
+        raise ValueError(f"k-NN: norm is {norm}; valid: 1, 2")
+    if not len(query_x):
+        raise ValueError("k-NN: no queries")
+    if math.prod(reference_x.shape[1:]) != math.prod(query_x.shape[1:]):
+        raise ValueError(f"k-NN: references are {reference_x.shape[1:]}, queries {query_x.shape[1:]}")
+    labels = reference_y.argmax(1) if reference_y.ndim == 2 else reference_y
+    # brute force is sklearn's matrix product for norm 2; trees lose beyond a few dozen dimensions
+    neighbours = KNeighborsClassifier(k, p=norm, algorithm="brute").fit(_rows(reference_x), labels)
+    hits = sum(
+        int((neighbours.predict(_rows(query_x[at : at + chunk])) == query_y[at : at + chunk]).sum())
+        for at in range(0, len(query_x), chunk)
+    )
+    return 100.0 * hits / len(query_x)
+
+
+def best_share(accuracies: Sequence[float], share: float = 0.2) -> list[int]:
+    """Positions of the best share of candidates (at least one), best first, the earlier one on ties.
+
+    Optimised real (1811.10959, section 4): the best 20 % of many random sets. Choose by validation, never by test.
+    """
+    order = sorted(range(len(accuracies)), key=lambda at: (-accuracies[at], at))
+    return order[: max(1, round(share * len(order)))]
+
+
+class Summary(NamedTuple):
+    """Mean, standard deviation (of a sample, n - 1) and number of values; std is nan where n is 1."""
+
+    mean: float
+    std: float
+    n: int
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """Mean and spread of a table's cell, in the values' units.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not len(values):
+        raise ValueError("summary of no values")
+    array = np.asarray(values, dtype=np.float64)
+    return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else math.nan, len(array))
+
+
+def ahead_by_more_than_spreads(a_mean: float, a_std: float, b_mean: float, b_std: float) -> bool:
+    """Whether a's mean less its spread lies above b's mean plus its spread.
+
+    A spread that is unknown (nan) is never ahead; give 0 for a value that has none, such as k-NN on a fixed set.
+    """
+    return a_mean - a_std > b_mean + b_std

@@ -1,0 +1,110 @@
+"""What a source is known by: the sha256 of what it is read from.
+
+Files that were hashed before are known again by path, size and modification time, so that a large data set is hashed
+once; a note of that is kept in the cache folder, one small file per listing, so that processes never share one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from raystill.platform.data.raw import File, Portion, Raw, Stored
+
+_PIECE = 1 << 20
+_SETTLED_NS = 2_000_000_000  # a file younger than its clock's tick may change and keep its time
+
+
+def digest(value: Any) -> str:
+    """sha256 hex of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def content_of(found: Raw | Stored, cache: Path) -> str:
+    """sha256 hex of everything that a source is read from."""
+    if isinstance(found, Raw):
+        return _raw_digest(found)
+    listing = digest([(file.path, file.size, file.mtime_ns) for file in found.files])
+    note = cache / "seen" / f"{listing}.json"
+    sums = _noted(note)
+    if sums is None or len(sums) != len(found.files):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            sums = list(pool.map(_file_digest, found.files))
+        settled = time.time_ns() - _SETTLED_NS
+        if found.files and all(0 < file.mtime_ns < settled for file in found.files):
+            with suppress(OSError):  # a cache that cannot be written costs hashing again, no more
+                write_whole(note, lambda stream: stream.write(json.dumps(sums).encode()))
+    return digest([dict(found.options), [file.name for file in found.files], sums])
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write a file that is seen whole or not at all, also after a power cut and beside other writers.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, path)
+    except BaseException:  # an interrupt too leaves no litter
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _noted(note: Path) -> list[str] | None:
+    try:
+        sums = json.loads(note.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return sums if isinstance(sums, list) else None
+
+
+def _file_digest(file: File) -> str:
+    digest = hashlib.sha256()
+    try:
+        with file.open() as stream:
+            while piece := stream.read(_PIECE):
+                digest.update(piece)
+    except OSError as error:
+        raise ValueError(f"data.source: cannot read {file.path}: {error}") from error
+    return digest.hexdigest()
+
+
+def _raw_digest(raw: Raw) -> str:
+    total = hashlib.sha256(digest(None if raw.classes is None else list(map(str, raw.classes))).encode())
+    for split, given in sorted(raw.splits.items()):
+        portion = Portion(*given)
+        labels = np.asarray(portion.labels)
+        total.update(f"{split} {len(labels)} {labels.dtype}".encode())
+        total.update(np.ascontiguousarray(labels).data)
+        for part in _parts(portion.images):
+            total.update(f" {len(part)} ".encode())
+            total.update(part)
+    return total.hexdigest()
+
+
+def _parts(images: Any) -> Sequence[Any]:
+    if isinstance(images, np.ndarray):
+        return [str(images.shape).encode(), memoryview(np.ascontiguousarray(images)).cast("B")]
+    return [image.read_bytes() if isinstance(image, Path) else image for image in images]

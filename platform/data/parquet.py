@@ -1,0 +1,153 @@
+"""`parquet:PATH`: Parquet in the image convention of Hugging Face `datasets`, local or in an object store.
+
+Images are `struct<bytes, path>` (or plain binary), labels integers; files are cut into splits by the start of their
+names; class names come from the `huggingface` schema metadata where there is any.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from raystill.platform.data.raw import Encoded, File, Portion, Raw, Stored, split_of
+from raystill.platform.spec import DataSpec
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a local folder holds Parquet, itself or in the `data` folder of a repository of the Hugging Face hub."""
+    return any(next(folder.glob(pattern), None) for pattern in ("*.parquet", "data/*.parquet"))
+
+
+def source(path: str, spec: DataSpec) -> Stored:
+    """The Parquet files of a folder, a file or a pattern; local, or a URI such as s3://bucket/folder.
+
+    Raises:
+        ValueError: nothing there, files of no known split, or no such columns.
+    """
+    try:
+        system, files = _listing(path)
+        schema = pq.read_schema(files[0].path, filesystem=system) if files else None
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"data.source: cannot read {path}: {error}") from error
+    if schema is None:
+        raise ValueError(f"data.source: no Parquet files at {path}")
+    splits = _by_split(files)
+    columns = {"data.image_column": spec.image_column, "data.label_column": spec.label_column}
+    for field, column in columns.items():
+        if column not in schema.names:
+            raise ValueError(f"{field}: no column {column!r} in {files[0].path}; it has {', '.join(schema.names)}")
+
+    def read() -> Raw:
+        return Raw(
+            {split: _portion(system, part, *columns.values()) for split, part in splits.items()},
+            _class_names(schema, spec.label_column),
+        )
+
+    return Stored(read, files, {"columns": list(columns.values())})
+
+
+def _listing(path: str) -> tuple[pafs.FileSystem, list[File]]:
+    if "://" in path:
+        system, inner = pafs.FileSystem.from_uri(path)
+    else:
+        system, inner = pafs.LocalFileSystem(), Path(path).expanduser().absolute().as_posix()
+    inner = inner.rstrip("/")
+    folder, pattern = inner, "*"
+    if any(c in inner for c in "*?["):
+        head = inner[: min(inner.find(c) for c in "*?[" if c in inner)]
+        folder, pattern = head.rpartition("/")[0], inner
+    elif system.get_file_info(inner).type == pafs.FileType.File:
+        folder, pattern = inner.rpartition("/")[0], inner
+    found = system.get_file_info(pafs.FileSelector(folder, recursive=True, allow_not_found=True))
+    return system, [
+        File(
+            name=info.path[len(folder) :].lstrip("/"),
+            path=info.path,
+            size=info.size,
+            mtime_ns=info.mtime_ns or 0,
+            open=partial(system.open_input_stream, info.path),
+        )
+        for info in sorted(found, key=lambda info: info.path)
+        if info.type == pafs.FileType.File and info.path.endswith(".parquet") and fnmatch(info.path, pattern)
+    ]
+
+
+def _by_split(files: Sequence[File]) -> dict[str, list[File]]:
+    named = {file: split_of(Path(file.name).name) or split_of(Path(file.name).parent.name) for file in files}
+    if not any(named.values()):
+        return {"train": list(files)}
+    splits: dict[str, list[File]] = {}
+    for file, split in named.items():
+        if split is None:
+            raise ValueError(
+                f"data.source: {file.path} is of no split; its name should start with train, validation or test"
+            )
+        splits.setdefault(split, []).append(file)
+    if "train" not in splits:
+        raise ValueError(f"data.source: {', '.join(splits)} but no train among {', '.join(f.name for f in files[:5])}")
+    return splits
+
+
+def _portion(system: pafs.FileSystem, files: Sequence[File], image: str, label: str) -> Portion:
+    images: list[Encoded] = []
+    labels: list[Any] = []
+    ends: list[int] = []
+
+    def place(row: int) -> str:
+        at = bisect_right(ends, row)
+        return f"{files[at].path} row {row - ([0, *ends][at])}"
+
+    for file in files:
+        try:
+            table = pq.read_table(file.path, columns=[image, label], filesystem=system)
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"data.source: cannot read columns {image}, {label} of {file.path}: {error}") from error
+        if not pa.types.is_integer(table[label].type):
+            raise ValueError(f"data.label_column: {label!r} in {file.path} is {table[label].type}, expected integers")
+        images += _encoded(table[image], image, file)
+        labels += table[label].to_pylist()
+        ends.append(len(labels))
+    for row, value in enumerate(labels):
+        if value is None:
+            raise ValueError(f"data.label_column: no label in {place(row)}")
+    for row, item in enumerate(images):
+        if item is None:
+            raise ValueError(f"data.image_column: no image in {place(row)}")
+    return Portion(images, labels, place)
+
+
+def _encoded(column: pa.ChunkedArray, name: str, file: File) -> list[Any]:
+    kind = column.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return column.to_pylist()
+    fields = {kind.field(i).name for i in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
+    if "bytes" not in fields:
+        raise ValueError(
+            f"data.image_column: {name!r} in {file.path} is {kind}, expected struct<bytes: binary, path: string> or binary"
+        )
+    images = [image for chunk in column.chunks for image in chunk.field("bytes").to_pylist()]
+    if "path" not in fields or None not in images:
+        return images
+    # the convention allows images beside the Parquet file instead of in it
+    paths = [path for chunk in column.chunks for path in chunk.field("path").to_pylist()]
+    beside = Path(file.path).parent
+    return [image if image is not None else path and beside / path for image, path in zip(images, paths)]
+
+
+def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
+    text = (schema.metadata or {}).get(b"huggingface")
+    try:
+        names = json.loads(text)["info"]["features"][label]["names"] if text else None
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return None  # a plain integer label has no names
+    return [str(name) for name in names] if isinstance(names, list) else None

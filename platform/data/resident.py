@@ -1,0 +1,56 @@
+"""A split that lives on the device: uint8 in one tensor, normalised as batches are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raystill.platform.data import DataSet, Split
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A split on one device.
+
+    Attributes:
+        x: uint8 [N, C, H, W].
+        y: int64 [N].
+        mean, std: float32 [C, 1, 1], of pixels / 255.
+    """
+
+    x: Tensor
+    y: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batch(self, index: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+        """The examples of an index of any shape [...].
+
+        Returns:
+            x float32 [..., C, H, W], normalised, channels last where there are several; y int64 [...].
+        """
+        index = torch.as_tensor(index, dtype=torch.int64, device=self.x.device)
+        flat = index.reshape(-1)
+        layout = torch.channels_last if self.x.shape[1] > 1 else torch.contiguous_format
+        x = self.x[flat].to(torch.float32, memory_format=layout)
+        x = x.div_(255).sub_(self.mean).div_(self.std)
+        return x.unflatten(0, index.shape) if index.ndim != 1 else x, self.y[index]
+
+
+def resident(split: Split, dataset: DataSet, device: torch.device | str = "cpu") -> Resident:
+    """A split of a data set in memory that torch owns, on a device."""
+
+    def owned(array: np.ndarray) -> Tensor:
+        # a view of the map would leave page faults, and its alignment, in every batch
+        return torch.tensor(array, device=device)
+
+    def channel(values: tuple[float, ...]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
+
+    return Resident(owned(split.x), owned(split.y), channel(dataset.mean), channel(dataset.std))

@@ -1,0 +1,155 @@
+"""The Arrow cache: a source decoded once, opened again without copying.
+
+One Arrow IPC file per content and decoding options; a record batch per split with columns `image` (fixed-shape tensor,
+uint8 [C, H, W]) and `label` (int64). The schema's metadata carries the sha256 of the decoded data, which is checked at
+each opening: a torn, foreign or corrupt file is built again, never loaded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from raystill.platform.data import Split
+from raystill.platform.data.content import content_of, digest, write_whole
+from raystill.platform.data.decode import Progress, decode, integer_labels
+from raystill.platform.data.raw import Portion, Raw, Stored
+
+_FORMAT = 1  # raise it when decoding or the file's layout changes
+_HEADER = b"raystill"
+_SPLITS = ("train", "validation", "test")
+_WAIT = 600.0  # seconds to let another process build the same file
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A source as it is kept.
+
+    Attributes:
+        splits: `train` and what else the source has; arrays are read-only views of the memory-mapped file.
+        classes: class names in label order.
+        content: sha256 hex of all of it.
+    """
+
+    splits: Mapping[str, Split]
+    classes: tuple[str, ...]
+    content: str
+
+
+def decoded(found: Raw | Stored, size: int | None, cache: Path, progress: Progress | None = None) -> Decoded:
+    """A source's images and labels from the cache, put there first where it lacks them.
+
+    Raises:
+        ValueError: what `build` raises, or a cache folder that is needed and cannot be written.
+    """
+    path = cache / f"{digest([_FORMAT, content_of(found, cache), size])}.arrow"
+    kept = opened(path)
+    if kept is not None:
+        return kept
+    try:
+        with _turn(path):
+            kept = opened(path)  # another process may have built it meanwhile
+            if kept is None:
+                built = build(found.read() if isinstance(found, Stored) else found, size, progress)
+                write_whole(path, lambda stream: _write(built, stream))
+    except OSError as error:
+        raise ValueError(
+            f"data.cache: cannot write in {cache}: {error.strerror or error}; set data.cache or RAYSTILL_CACHE to a "
+            "folder that can be written"
+        ) from error
+    kept = kept or opened(path)
+    if kept is None:
+        raise ValueError(f"data.cache: {path} does not read back as it was written; is the disk sound?")
+    return kept
+
+
+def build(raw: Raw, size: int | None, progress: Progress | None = None) -> Decoded:
+    """Decode and check a source.
+
+    Raises:
+        ValueError: no train split, unknown splits, bad labels or images.
+    """
+    unknown = sorted(set(raw.splits) - set(_SPLITS))
+    if unknown or "train" not in raw.splits:
+        raise ValueError(
+            f"data.source: splits are {', '.join(raw.splits)}; expected train, validation and test of them"
+        )
+    portions = {split: Portion(*raw.splits[split]) for split in _SPLITS if split in raw.splits}
+    named = None if raw.classes is None else len(raw.classes)
+    y = {split: integer_labels(portion, named) for split, portion in portions.items()}
+    x = decode(portions, size, progress)
+    count = named if named is not None else 1 + max(int(labels.max()) for labels in y.values())
+    classes = tuple(map(str, range(count) if raw.classes is None else raw.classes))
+    splits = {split: Split(x[split], y[split]) for split in portions}
+    return Decoded(splits, classes, _content(splits, classes))
+
+
+def opened(path: Path) -> Decoded | None:
+    """What a cache file holds, or none where it is missing, torn, foreign or corrupt."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            header = json.loads(reader.schema.metadata[_HEADER])
+            names, classes, content = header["splits"], tuple(header["classes"]), header["content"]
+            batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+            splits = {name: _split(batch) for name, batch in zip(names, batches, strict=True)}
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+        return None
+    return Decoded(splits, classes, content) if _content(splits, classes) == content else None
+
+
+def _write(built: Decoded, stream: BinaryIO) -> None:
+    shape = built.splits["train"].x.shape[1:]
+    tensor = pa.fixed_shape_tensor(pa.uint8(), shape)
+    header = {"splits": list(built.splits), "classes": built.classes, "content": built.content}
+    fields = [pa.field("image", tensor), pa.field("label", pa.int64())]
+    schema = pa.schema(fields, metadata={_HEADER: json.dumps(header)})
+    with pa.ipc.new_file(stream, schema) as writer:
+        for split in built.splits.values():
+            images = pa.FixedSizeListArray.from_arrays(pa.array(split.x.reshape(-1)), int(np.prod(shape)))
+            columns = [pa.ExtensionArray.from_storage(tensor, images), pa.array(split.y)]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _split(batch: pa.RecordBatch) -> Split:
+    # views of the map: numpy keeps Arrow's buffers alive, and they the map
+    image = batch.column("image")
+    pixels = image.storage.flatten().to_numpy(zero_copy_only=True)
+    return Split(pixels.reshape(len(image), *image.type.shape), batch.column("label").to_numpy(zero_copy_only=True))
+
+
+def _content(splits: Mapping[str, Split], classes: tuple[str, ...]) -> str:
+    # of the decoded data, not of the file: the same on every version of Arrow
+    total = hashlib.sha256(
+        digest([list(classes), {name: list(split.x.shape) for name, split in splits.items()}]).encode()
+    )
+    for split in splits.values():
+        total.update(np.ascontiguousarray(split.x).data)
+        total.update(np.ascontiguousarray(split.y).data)
+    return total.hexdigest()
+
+
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    # one process decodes while others wait for its file; the kernel frees the lock of a process that dies, and past the
+    # deadline each builds its own, which is wasteful but harmless as files are replaced whole
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _WAIT
+    with path.with_suffix(".lock").open("wb") as lock:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+        yield

@@ -1,0 +1,92 @@
+"""The outer loop as pure functions: reduce members' gradients in a fixed order, then one optimiser step.
+
+Arrays are numpy float32 by name; sums are float64 and always in the order of the members, so that the result does not
+depend on who computed what or which answer came first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from raystill.platform.spec import OuterSpec
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class OuterState:
+    """Meta-parameters, Adam's two moments, the running average, and how many steps made them."""
+
+    step: int
+    meta: Arrays
+    first: Arrays
+    second: Arrays
+    average: Arrays
+
+
+class Applied(NamedTuple):
+    """What one outer step did: the meta-gradient's norm before clipping, and the factor on the rates."""
+
+    gradient_norm: float
+    rate: float
+
+
+def begin(meta: Arrays) -> OuterState:
+    """The state before the first step."""
+    zeros = {k: np.zeros_like(v) for k, v in meta.items()}
+    return OuterState(0, meta, zeros, {k: v.copy() for k, v in zeros.items()}, {k: v.copy() for k, v in meta.items()})
+
+
+def reduce(chunks: Sequence[Mapping[str, np.ndarray]], members: int) -> Arrays:
+    """Mean over members of the chunks' sums, float64, in the order given."""
+    total: Arrays = {}
+    for chunk in chunks:
+        for name, value in chunk.items():
+            wide = value.astype(np.float64)
+            total[name] = total[name] + wide if name in total else wide
+    return {name: value / members for name, value in total.items()}
+
+
+def factor(spec: OuterSpec, step: int) -> float:
+    """The schedule's factor on every rate at a step (0-based)."""
+    warm = min(1.0, (step + 1) / spec.warmup) if spec.warmup else 1.0
+    if spec.schedule == "decay":
+        return warm * float(spec.decay_factor ** (step // spec.decay_every))
+    if spec.schedule == "cosine":
+        return warm * (spec.final + (1 - spec.final) * 0.5 * (1 + math.cos(math.pi * step / spec.steps)))
+    return warm
+
+
+def apply(
+    spec: OuterSpec, groups: Mapping[str, str], state: OuterState, gradients: Mapping[str, np.ndarray]
+) -> tuple[OuterState, Applied]:
+    """One step of Adam (1412.6980) with norm clipping, and the running average.
+
+    Args:
+        groups: meta-parameter -> field of `spec` with its rate; what is not named stays as it is.
+        gradients: float64 means from `reduce`.
+
+    Raises:
+        FloatingPointError: a gradient is not finite; nothing was applied.
+    """
+    norm = math.sqrt(sum(float(np.square(gradients[name]).sum()) for name in groups))
+    if not math.isfinite(norm):
+        raise FloatingPointError(f"the meta-gradient of outer step {state.step} is not finite")
+    shrink = min(1.0, spec.clip / (norm + 1e-12)) if spec.clip is not None else 1.0
+    rate, t = factor(spec, state.step), state.step + 1
+    meta, first, second, average = (dict(a) for a in (state.meta, state.first, state.second, state.average))
+    decay = min(spec.ema, t / (t + 10.0))
+    for name, field in groups.items():
+        g = gradients[name] * shrink
+        m = spec.beta1 * first[name].astype(np.float64) + (1 - spec.beta1) * g
+        v = spec.beta2 * second[name].astype(np.float64) + (1 - spec.beta2) * np.square(g)
+        move = (m / (1 - spec.beta1**t)) / (np.sqrt(v / (1 - spec.beta2**t)) + 1e-8)
+        new = meta[name].astype(np.float64) - rate * getattr(spec, field) * move
+        meta[name], first[name], second[name] = (a.astype(np.float32) for a in (new, m, v))
+        average[name] = (decay * average[name] + (1 - decay) * meta[name]).astype(np.float32)
+    return replace(state, step=t, meta=meta, first=first, second=second, average=average), Applied(norm, rate)

@@ -1,0 +1,25 @@
+"""Synthesizers: what is learned."""
+
+from __future__ import annotations
+
+from raystill.platform import registry
+from raystill.platform.spec import DistillSpec
+from raystill.platform.synthesis.images import images
+from raystill.platform.synthesis.synthesizer import Meta, Synthesizer
+
+__all__ = ["SYNTHESIZERS", "Meta", "Synthesizer", "build"]
+
+SYNTHESIZERS = {"images": images}
+
+
+def build(
+    spec: DistillSpec, shape: tuple[int, int, int], classes: int, plugins: registry.Plugins | None = None
+) -> Synthesizer:
+    """The synthesizer of a spec for images of `shape` (C, H, W).
+
+    Raises:
+        ValueError: unknown kind, or a spec that the kind refuses.
+    """
+    make = registry.resolve("synthesizers", spec.synthesizer.kind, SYNTHESIZERS, plugins, "synthesizer.kind")
+    synthesizer: Synthesizer = make(spec, shape, classes)
+    return synthesizer

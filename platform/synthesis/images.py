@@ -1,0 +1,91 @@
+"""Images learned as pixels, with hard labels or learned soft ones; one rate (and momentum) per inner step.
+
+Dataset distillation (1811.10959, Algorithm 1) and its soft-label form (1910.02551).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raystill.platform import baselines, seeds
+from raystill.platform.data import DataSet
+from raystill.platform.meta import Steps
+from raystill.platform.spec import DistillSpec
+from raystill.platform.synthesis.synthesizer import Meta, Synthesizer
+
+
+def _labels(images: int, classes: int) -> np.ndarray:
+    return np.arange(images) % classes
+
+
+def _soft_start(images: int, classes: int) -> np.ndarray:
+    """One-hot rows; with fewer images than classes, image i stands for the classes i, i + images, ... alike."""
+    rows = np.zeros((images, classes), np.float32)
+    if images >= classes:
+        rows[np.arange(images), _labels(images, classes)] = 1.0
+    else:
+        share = np.arange(classes) % images
+        rows[share, np.arange(classes)] = 1.0
+        rows /= rows.sum(1, keepdims=True)
+    return rows
+
+
+def _start_images(spec: DistillSpec, data: DataSet, images: int, address: seeds.Address) -> np.ndarray:
+    """[S, M, C, H, W] in normalised units."""
+    part, classes = spec.synthesizer, len(data.classes)
+    if part.start == "noise":
+        shape = (part.steps, images, *data.shape)
+        return np.float32(part.noise) * seeds.numpy_rng(address).standard_normal(shape, dtype=np.float32)
+    per_class = part.steps * math.ceil(images / classes)
+    x = baselines.BASELINES[part.start](data.train, classes, per_class, address)
+    mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (data.mean, data.std))
+    steps = ((x - mean) / std).reshape(classes, part.steps, -1, *data.shape)
+    which = _labels(images, classes)
+    rank = np.arange(images) // classes
+    return np.ascontiguousarray(np.stack([steps[which, s, rank] for s in range(part.steps)]), np.float32)
+
+
+def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synthesizer:
+    """The synthesizer of a spec's `synthesizer` and `inner` sections.
+
+    Raises:
+        ValueError: fewer images than classes with hard labels.
+    """
+    part, inner = spec.synthesizer, spec.inner
+    count = part.images or part.per_class * classes
+    if count < classes and part.labels == "hard":
+        raise ValueError(
+            f"synthesizer.images: {count} images with hard labels can not name {classes} classes; "
+            "set synthesizer.labels to soft, or take one image per class"
+        )
+    order = torch.arange(spec.unroll) % part.steps
+    hard = torch.from_numpy(_labels(count, classes))
+
+    def start(data: DataSet, address: seeds.Address) -> Meta:
+        meta: Meta = {"images": _start_images(spec, data, count, address)}
+        if part.labels == "soft":
+            meta["labels"] = np.repeat(_soft_start(count, classes)[None], part.steps, 0)
+        raw_lr = math.log(math.expm1(inner.lr))
+        meta["lr"] = np.full(spec.unroll, raw_lr, np.float32)
+        if inner.momentum:
+            meta["momentum"] = np.full(spec.unroll, math.log(inner.momentum / (1 - inner.momentum)), np.float32)
+        return meta
+
+    def steps(meta: Mapping[str, Tensor], address: seeds.Address) -> Steps:
+        device = meta["images"].device
+        x = meta["images"][order.to(device)]
+        y = meta["labels"][order.to(device)] if "labels" in meta else hard.to(device).expand(spec.unroll, -1)
+        hyper = {"lr": F.softplus(meta["lr"] if inner.learn_lr else meta["lr"].detach())}
+        if "momentum" in meta:
+            hyper["momentum"] = torch.sigmoid(meta["momentum"] if inner.learn_momentum else meta["momentum"].detach())
+        return Steps(x, y, hyper)
+
+    groups = {"images": "lr", "labels": "label_lr", "lr": "rate_lr", "momentum": "rate_lr"}
+    frozen = {name for name, learned in (("lr", inner.learn_lr), ("momentum", inner.learn_momentum)) if not learned}
+    return Synthesizer(start, steps, order.numpy(), {k: v for k, v in groups.items() if k not in frozen})

@@ -1,0 +1,32 @@
+"""What a synthesizer is: where its meta-parameters start, and how they become the batches of an unroll."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from raystill.platform.data import DataSet
+from raystill.platform.meta import Steps
+from raystill.platform.seeds import Address
+
+Meta = dict[str, np.ndarray]
+"""Meta-parameters by name, float32: what the server owns and the evaluators differentiate."""
+
+
+class Synthesizer(NamedTuple):
+    """Pure functions; `steps` is differentiable in the meta-parameters.
+
+    Attributes:
+        start: (data, address) -> the first meta-parameters.
+        steps: (meta, address) -> the batches of an unroll; the address is there for synthesizers that use noise.
+        order: int64 [T], which distinct batch each inner step uses.
+        groups: name of each learned meta-parameter -> field of the outer spec that holds its rate.
+    """
+
+    start: Callable[[DataSet, Address], Meta]
+    steps: Callable[[Mapping[str, Tensor], Address], Steps]
+    order: np.ndarray
+    groups: Mapping[str, str]
