@@ -55,6 +55,13 @@ def default_workers() -> tuple[int, str]:
     return max(1, int(offered.get("CPU", 1))), "cpu"
 
 
+def cpu_slots() -> int:
+    """CPU slots that the cluster offers."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
 @dataclass
 class _Seat:
     """One evaluator as its executor sees it."""

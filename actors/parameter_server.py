@@ -84,6 +84,10 @@ class ParameterServer:
         assert self.best is not None
         return self.best[0]._asdict(), self.best[1]
 
+    def score_of_best(self) -> Facts:
+        """The best snapshot's score alone."""
+        return self.chosen()[0]
+
     def save(self, folder: str, extra: dict[str, Any]) -> None:
         """Write everything owned here, and the coordinator's `extra`, as a checkpoint folder."""
         assert self.state is not None
@@ -91,7 +95,7 @@ class ParameterServer:
             "meta": self.state.meta, "first": self.state.first, "second": self.state.second,
             "average": self.state.average, **{f"snapshot-{k}": v for k, v in self.snapshots.items()},
         }  # fmt: skip
-        facts: dict[str, Any] = {"step": self.state.step, "attempt": self.attempt, **extra}
+        facts: dict[str, Any] = {"step": self.state.step, "attempt": self.attempt, "norm": self.state.norm, **extra}
         if self.best is not None:
             groups["best"], facts["best"] = self.best[1], self.best[0]._asdict()
         checkpoints.write(folder, groups, facts)
@@ -105,7 +109,7 @@ class ParameterServer:
         groups, facts = checkpoints.read(folder)
         self.attempt = int(facts["attempt"])
         self.state = outer.OuterState(
-            int(facts["step"]), groups["meta"], groups["first"], groups["second"], groups["average"]
+            int(facts["step"]), groups["meta"], groups["first"], groups["second"], groups["average"], facts["norm"]
         )
         self.snapshots = {int(k.split("-")[1]): v for k, v in groups.items() if k.startswith("snapshot-")}
         self.best = (Score(**facts["best"]), groups["best"]) if "best" in facts else None

@@ -31,6 +31,12 @@ def _members(train: Split, classes: Sequence[str], label: int, count: int) -> np
     return rows
 
 
+def enough(train: Split, classes: Sequence[str], count: int) -> None:
+    """Raises ValueError, naming the class, where one has fewer than `count` images."""
+    for label in range(len(classes)):
+        _members(train, classes, label, count)
+
+
 def _rng(address: seeds.Address, label: int) -> np.random.Generator:
     # a stream for each class: what one class draws does not depend on how many images another has
     return seeds.numpy_rng(address.at(stream=f"{address.stream}/class/{label}"))

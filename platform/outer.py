@@ -20,13 +20,14 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class OuterState:
-    """Meta-parameters, Adam's two moments, the running average, and how many steps made them."""
+    """Meta-parameters, Adam's two moments, the running average, how many steps made them, and the running norm."""
 
     step: int
     meta: Arrays
     first: Arrays
     second: Arrays
     average: Arrays
+    norm: float = 0.0
 
 
 class Applied(NamedTuple):
@@ -62,6 +63,20 @@ def factor(spec: OuterSpec, step: int) -> float:
     return warm
 
 
+def _limit(spec: OuterSpec, running: float, norm: float) -> tuple[float, float]:
+    """(norm to clip at, new running norm).
+
+    Unrolls spike by orders of magnitude where the inner loop turns unstable; a bound that follows the usual norm keeps a spike
+    from steering Adam for many steps (RaT-BPTT, 2310.09982, clips so). A spike itself enters the running norm bounded.
+    """
+    limit = spec.clip if spec.clip is not None else math.inf
+    if spec.clip_relative is None:
+        return limit, running
+    usual = running or norm
+    bound = spec.clip_relative * usual
+    return min(limit, bound), 0.98 * usual + 0.02 * min(norm, 1.5 * bound)
+
+
 def apply(
     spec: OuterSpec, groups: Mapping[str, str], state: OuterState, gradients: Mapping[str, np.ndarray]
 ) -> tuple[OuterState, Applied]:
@@ -77,7 +92,8 @@ def apply(
     norm = math.sqrt(sum(float(np.square(gradients[name]).sum()) for name in groups))
     if not math.isfinite(norm):
         raise FloatingPointError(f"the meta-gradient of outer step {state.step} is not finite")
-    shrink = min(1.0, spec.clip / (norm + 1e-12)) if spec.clip is not None else 1.0
+    limit, running = _limit(spec, state.norm, norm)
+    shrink = min(1.0, limit / (norm + 1e-12))
     rate, t = factor(spec, state.step), state.step + 1
     meta, first, second, average = (dict(a) for a in (state.meta, state.first, state.second, state.average))
     decay = min(spec.ema, t / (t + 10.0))
@@ -89,4 +105,4 @@ def apply(
         new = meta[name].astype(np.float64) - rate * getattr(spec, field) * move
         meta[name], first[name], second[name] = (a.astype(np.float32) for a in (new, m, v))
         average[name] = (decay * average[name] + (1 - decay) * meta[name]).astype(np.float32)
-    return replace(state, step=t, meta=meta, first=first, second=second, average=average), Applied(norm, rate)
+    return replace(state, step=t, meta=meta, first=first, second=second, average=average, norm=running), Applied(norm, rate)

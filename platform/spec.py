@@ -118,6 +118,8 @@ class OuterSpec(Part):
     decay_factor: Positive = Field(0.5, description="factor of each decay (schedule: decay)")
     final: Fraction = Field(0.02, description="share of the rate left at the end (schedule: cosine)")
     clip: Positive | None = Field(1.0, description="largest norm of the meta-gradient; none does not clip")
+    clip_relative: Positive | None = Field(None, description="clip at this multiple of the running norm as well "
+                                           "(unrolls spike); none does not")
     ema: Fraction = Field(0.0, description="decay of the running average that is validated and kept; 0 keeps the last")
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -48,7 +48,7 @@ class Tracker:
         run_id: MLflow's id of the run, None when disabled.
         uri: the store, credentials taken out.
         failures: calls to the store that failed.
-        dropped: metrics and files given up because too many were waiting.
+        dropped: metrics and files given up because too many were waiting; `finish` then says False.
     """
 
     def __init__(self, client: MlflowClient | None = None, run_id: str | None = None, uri: str = "") -> None:
@@ -98,7 +98,7 @@ class Tracker:
                 tracker = cls(client, run_id, shown)
                 tracker._describe(params, {**(tags or {}), "mlflow.source.name": "raystill"})
         except (MlflowException, OSError) as error:
-            line = redacted(" ".join(str(error).split())[:300])
+            line = redacted(" ".join(str(error).split())[:160])
             raise ValueError(
                 f"tracking.uri: {shown} can not be used: {line}; name another store, or set tracking.enabled to false"
             ) from error
@@ -131,7 +131,7 @@ class Tracker:
         """Keeps a folder with all that is in it for the next flush."""
         self.artifact(path, folder or path.name)
 
-    def flush(self, force: bool = True) -> bool:
+    def flush(self, force: bool = False) -> bool:
         """Writes what waits.
 
         Args:
@@ -141,35 +141,26 @@ class Tracker:
         Returns:
             Whether nothing waits any more.
         """
-        if self._client is None or (not force and time.monotonic() < self._not_before):
-            return self._client is None
-        with self._counted():
-            if self._unsure and self._waiting:
-                self._reconcile()
-            while self._waiting:
-                batch = self._waiting[:MOST_METRICS]
-                self._client.log_batch(self.run_id, metrics=batch)
-                del self._waiting[: len(batch)]
-        with self._counted():
-            while self._files:
-                path, folder = self._files[0]
-                if not path.exists():
-                    self.dropped += 1
-                elif path.is_dir():
-                    self._client.log_artifacts(self.run_id, str(path), folder)
-                else:
-                    self._client.log_artifact(self.run_id, str(path), folder)
-                del self._files[0]
-        return not self._waiting and not self._files
+        if self._client is None:
+            return True
+        if not force and time.monotonic() < self._not_before:
+            return False
+        if not self._attempt(self._send_metrics):
+            return False
+        for entry in tuple(self._files):
+            sent = self._attempt(self._send_file, *entry)
+            self._files.remove(entry)
+            if not sent:
+                self._files.append(entry)  # last, so that one file that can not be read does not hold up the others
+                return False
+        return True
 
     def finish(self, status: str = "FINISHED") -> bool:
         """Writes what waits and ends the MLflow run as FINISHED, FAILED or KILLED; False if some of it was lost."""
         if self._client is None:
             return True
-        failures, written = self.failures, self.flush()
-        with self._counted():
-            self._client.set_terminated(self.run_id, status)
-        return written and self.failures == failures
+        written = self.flush(force=True)
+        return self._attempt(self._client.set_terminated, self.run_id, status) and written and not self.dropped
 
     def _describe(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Params and tags that the run lacks, and the steps that it has."""
@@ -196,19 +187,34 @@ class Tracker:
         self._waiting = [metric for metric in self._waiting if metric.step not in held[metric.key]]
         self._unsure = False
 
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _send_metrics(self) -> None:
+        assert self._client is not None
+        if self._unsure and self._waiting:
+            self._reconcile()
+        while self._waiting:
+            batch = self._waiting[:MOST_METRICS]
+            self._client.log_batch(self.run_id, metrics=batch)
+            del self._waiting[: len(batch)]
+
+    def _send_file(self, path: Path, folder: str | None) -> None:
+        assert self._client is not None
+        send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        send(self.run_id, str(path), folder)
+
+    def _attempt(self, call: Callable[..., Any], *arguments: Any) -> bool:
+        """Calls the store; a failure is counted and remembered, not raised."""
         from mlflow.exceptions import MlflowException
 
         start = time.monotonic()
         try:
-            yield
+            with _quiet():
+                call(*arguments)
+            return True
         except (MlflowException, OSError) as error:
-            self.failures += 1
-            self._unsure = True
             now = time.monotonic()
-            self._not_before = now + 10 * (now - start)
+            self.failures, self._unsure, self._not_before = self.failures + 1, True, now + 10 * (now - start)
             logging.getLogger(__name__).debug("tracking: %s", redacted(str(error)))
+            return False
 
     def _bound(self) -> None:
         for waiting in (self._waiting, self._files):
@@ -237,6 +243,7 @@ def redacted(text: str, name: str = "") -> str:
     """The text without credentials: those in URIs, known token forms, and all of it under a name of a secret."""
     if text not in ("", "None") and (SECRET.search(name) or KNOWN.match(text)):
         return "[redacted]"
+    text = re.sub(r"([?&](?:password|token|sig|signature|key)=)[^&\s]+", r"\1***", text)
     return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
@@ -245,6 +252,8 @@ def _clean(key: str) -> str:
 
 
 def _new_run(client: MlflowClient, experiment: str, uri: str, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
     found = client.get_experiment_by_name(experiment)
     if found is not None and found.lifecycle_stage != "active":
         raise OSError(f"experiment {experiment!r} is deleted there; restore it or set tracking.experiment")
@@ -252,10 +261,16 @@ def _new_run(client: MlflowClient, experiment: str, uri: str, name: str) -> str:
         file = _sqlite_file(uri)
         # beside the database: MLflow's own choice depends on the folder that a process works in
         place = f"{(file.parent / 'mlruns').as_uri()}/{quote(experiment, safe='')}" if file else None
-        identity = client.create_experiment(experiment, artifact_location=place)
+        try:
+            identity = client.create_experiment(experiment, artifact_location=place)
+        except MlflowException:
+            found = client.get_experiment_by_name(experiment)  # a server's other client may have been faster
+            if found is None:
+                raise
+            identity = found.experiment_id
     else:
         identity = found.experiment_id
-    return client.create_run(identity, run_name=name).info.run_id
+    return str(client.create_run(identity, run_name=name).info.run_id)
 
 
 def _sqlite_file(uri: str) -> Path | None:
@@ -292,11 +307,11 @@ def _alone(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the hundred lines of a fresh database's migrations off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
+    """Keeps a fresh database's migrations and a lost one's tracebacks off the terminal; errors are raised as well."""
+    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

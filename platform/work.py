@@ -13,15 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raystill.platform.data.resident import Resident
-from raystill.platform.meta import Steps, Sweep, judge, stacked_judge, train, unroll
-from raystill.platform.meta.judge import precision
+from raystill.platform import assess
+from raystill.platform.meta import Steps, Sweep, judge, stacked_judge, unroll
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import LearnerSpec
-from raystill.platform.workbench import Problem, Workbench
+from raystill.platform.workbench import Arrays, Numbers, Problem, Workbench
 
-Numbers = dict[str, float]
-Arrays = dict[str, np.ndarray]
 Kind = Callable[[Workbench, Address, Mapping[str, Any], Mapping[str, np.ndarray]], tuple[Numbers, Arrays]]
 
 
@@ -52,11 +48,11 @@ def _sweep(bench: Workbench, problem: Problem, steps: Steps, addresses: list[Add
     if meta.stack == "vmap":
         theta0 = torch.stack([bench.theta0(problem.learner, a) for a in addresses])
         x, y = (torch.stack(part) for part in zip(*(_real(bench, a) for a in addresses)))
-        whole = unroll(problem.engine, theta0, steps, [(stop, stacked_judge(total, x, y, meta.chunk, meta.precision))], start)  # type: ignore[arg-type]
+        whole = unroll(problem.engine, theta0, steps, [(stop, stacked_judge(total, x, y, meta.chunk, meta.precision))], start)
         return [Sweep(whole.loss[j], whole.steps.map(lambda z: z[j]), whole.theta0[j], whole.final[j]) for j in range(len(addresses))]  # noqa: B023
     return [
         unroll(problem.engine, bench.theta0(problem.learner, a), steps,
-               [(stop, judge(total, *_real(bench, a), meta.chunk, meta.precision))], start)  # type: ignore[arg-type]
+               [(stop, judge(total, *_real(bench, a), meta.chunk, meta.precision))], start)
         for a in addresses
     ]  # fmt: skip
 
@@ -85,24 +81,6 @@ def meta_gradient(
     return {"loss": loss}, {k: g.cpu().numpy() for k, g in zip(learned, gradients)}
 
 
-@torch.no_grad()
-def correct(problem: Problem, theta: Tensor, data: Resident, limit: int | None = None, chunk: int = 500) -> float:
-    """Share of a split's first `limit` examples that the network names rightly."""
-    count = min(limit or len(data), len(data))
-    right = 0
-    for at in range(0, count, chunk):
-        x, y = data.batch(np.arange(at, min(at + chunk, count)))
-        with precision("float32", theta.device):
-            right += int((problem.learner.apply(theta, x).argmax(1) == y).sum())
-    return right / count
-
-
-def _trained(bench: Workbench, problem: Problem, steps: Steps, theta0: Tensor) -> Tensor:
-    if bench.spec.meta.stack == "vmap":
-        return train(problem.engine, theta0[None], steps)[0]
-    return train(problem.engine, theta0, steps)
-
-
 def validate(
     bench: Workbench, address: Address, options: Mapping[str, Any], inputs: Mapping[str, np.ndarray]
 ) -> tuple[Numbers, Arrays]:
@@ -110,31 +88,16 @@ def validate(
     problem = bench.problem(bench.spec.learner)
     steps = bench.synthesizer.steps(bench.tensors(inputs), address)
     network = address.at(step=0, attempt=0, stream="validate")
-    theta = _trained(bench, problem, steps, bench.theta0(problem.learner, network))
-    return {"accuracy": correct(problem, theta, bench.validation, bench.spec.validate_.images)}, {}
-
-
-def train_network(
-    bench: Workbench, address: Address, options: Mapping[str, Any], inputs: Mapping[str, np.ndarray]
-) -> tuple[Numbers, Arrays]:
-    """Accuracy of one network trained on given steps.
-
-    Options: `learner` (JSON of a LearnerSpec; else the spec's), `split` (validation or test), `limit` images.
-    Inputs: `x` [T, M, ...], `y` [T, M] or [T, M, K], and a hyper-parameter [T] each.
-    """
-    spec = LearnerSpec.model_validate_json(options["learner"]) if "learner" in options else bench.spec.learner
-    problem = bench.problem(spec)
-    tensors = bench.tensors(inputs)
-    steps = Steps(tensors.pop("x"), tensors.pop("y"), tensors)
-    own = spec == bench.spec.learner
-    theta0 = bench.theta0(problem.learner, address) if own else problem.learner.init(address).to(bench.device)
-    theta = _trained(bench, problem, steps, theta0)
-    data: Resident = getattr(bench, options["split"])
-    return {"accuracy": correct(problem, theta, data, options.get("limit"))}, {}
+    theta = assess.trained(bench, problem, steps, bench.theta0(problem.learner, network))
+    return {"accuracy": assess.accuracy(problem, theta, bench.validation, bench.spec.validate_.images)}, {}
 
 
 KINDS: dict[str, Kind] = {
     "meta_gradient": meta_gradient,
     "validate": validate,
-    "train_network": train_network,
+    "train_network": assess.train_network,
+    "train_full": assess.train_full,
+    "real_set": assess.real_set,
+    "nearest": assess.nearest,
+    "label": assess.label,
 }

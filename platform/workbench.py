@@ -16,9 +16,13 @@ from raystill.platform.data import DataSet, load
 from raystill.platform.data.resident import Resident, resident
 from raystill.platform.learners import Learner
 from raystill.platform.meta import Engine, make_engine
+from raystill.platform.meta.linearise import Loss
 from raystill.platform.objectives import OBJECTIVES, Objective, Out, Step
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, LearnerSpec
+
+Numbers = dict[str, float]
+Arrays = dict[str, np.ndarray]
 
 GRAPH_BYTES = 64 << 20
 """Step graphs that a looped sweep keeps rather than rebuilds; bounded, whatever the unroll's length."""
@@ -39,7 +43,7 @@ def resolve_auto(spec: DistillSpec, device: str) -> DistillSpec:
     })  # fmt: skip
 
 
-def losses(learner: Learner, objective: Objective) -> tuple[object, object]:
+def losses(learner: Learner, objective: Objective) -> tuple[Loss, Loss]:
     """(mean, sum) of an objective's per-sample losses as functions of (theta, x, y)."""
 
     def per_sample(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -54,7 +58,7 @@ class Problem:
 
     learner: Learner
     engine: Engine
-    total: object
+    total: Loss
 
 
 class Workbench:
@@ -76,7 +80,7 @@ class Workbench:
         outer = registry.resolve("objectives", self.spec.outer.objective, OBJECTIVES, self.plugins, "outer.objective")
         mean, total = losses(built, inner)[0], losses(built, outer)[1]
         meta = self.spec.meta
-        return Problem(built, make_engine(mean, meta.sweep, meta.stack, GRAPH_BYTES), total)  # type: ignore[arg-type]
+        return Problem(built, make_engine(mean, meta.sweep, meta.stack, GRAPH_BYTES), total)
 
     @cached_property
     def train(self) -> Resident:
@@ -99,6 +103,10 @@ class Workbench:
 
     def theta0(self, learner: Learner, address: Address) -> Tensor:
         """A member's initial parameters: the run's one network for fixed starts, else the address's own."""
+        return cast(Tensor, learner.init(self.start_of(address))).to(self.device)
+
+    def start_of(self, address: Address) -> Address:
+        """Where a network's initial parameters are drawn; a stream of its own for training, validation and test."""
         if self.spec.initialisation.kind == "fixed":
-            address = Address(self.spec.run.seed, stream="theta0")
-        return cast(Tensor, learner.init(address.at(stream="theta0"))).to(self.device)
+            return Address(self.spec.run.seed, stream="theta0")
+        return address.at(stream=f"{address.stream}/theta0")

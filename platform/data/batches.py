@@ -61,6 +61,8 @@ def batches(
         raise ValueError(
             f"batches: size ({size}) and repeat ({repeat}) are at least 1, prefetch ({prefetch}) at least 0"
         )
+    if drop_last and repeat is not None and size > n * repeat:
+        raise ValueError(f"batches: no batch of {size} in {n * repeat} examples; use drop_last=False")
     target = torch.device(device) if device is not None else None
 
     def make(rows: np.ndarray) -> Batch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from raystill.platform.data.raw import File, Portion, Raw, Stored
+from raystill.platform.data.raw import File, Raw, Stored, portion
 
 _PIECE = 1 << 20
 _SETTLED_NS = 2_000_000_000  # a file younger than its clock's tick may change and keep its time
@@ -54,16 +54,17 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         OSError: the folder cannot be made or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    # tempfile would make it readable by its owner alone, and a cache is to be shared
+    name = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with name.open("wb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(name, path)
     except BaseException:  # an interrupt too leaves no litter
         with suppress(OSError):
-            os.unlink(name)
+            name.unlink()
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -94,11 +95,10 @@ def _file_digest(file: File) -> str:
 def _raw_digest(raw: Raw) -> str:
     total = hashlib.sha256(digest(None if raw.classes is None else list(map(str, raw.classes))).encode())
     for split, given in sorted(raw.splits.items()):
-        portion = Portion(*given)
-        labels = np.asarray(portion.labels)
+        images, labels, _ = portion(given)
         total.update(f"{split} {len(labels)} {labels.dtype}".encode())
-        total.update(np.ascontiguousarray(labels).data)
-        for part in _parts(portion.images):
+        total.update(labels.tobytes())
+        for part in _parts(images):
             total.update(f" {len(part)} ".encode())
             total.update(part)
     return total.hexdigest()
@@ -106,5 +106,12 @@ def _raw_digest(raw: Raw) -> str:
 
 def _parts(images: Any) -> Sequence[Any]:
     if isinstance(images, np.ndarray):
-        return [str(images.shape).encode(), memoryview(np.ascontiguousarray(images)).cast("B")]
-    return [image.read_bytes() if isinstance(image, Path) else image for image in images]
+        return [str((images.shape, images.dtype)).encode(), np.ascontiguousarray(images).tobytes()]
+    return [part for image in images for part in (_parts(image) if isinstance(image, np.ndarray) else [_bytes(image)])]
+
+
+def _bytes(image: bytes | Path) -> bytes:
+    try:
+        return image.read_bytes() if isinstance(image, Path) else image
+    except OSError as error:
+        raise ValueError(f"data.source: cannot read {image!s}: {error.strerror}") from error

@@ -28,7 +28,7 @@ def cut(spec: DataSpec, source: Decoded) -> DataSet:
     """
     address = Address(spec.split_seed)
     train = source.splits["train"]
-    _each_class(train.y, source.classes, "data.source", "has no training image")
+    _each_class(train.y, source.classes)
     splits = dict(source.splits)
     rows = np.arange(len(train))
     if "test" not in splits:
@@ -59,23 +59,27 @@ def cut(spec: DataSpec, source: Decoded) -> DataSet:
     )
 
 
-def draw(y: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def draw(y: np.ndarray, count: int, rng: np.random.Generator, leave: int = 0) -> np.ndarray:
     """Rows drawn in proportion to the classes that there are, at least one of each.
 
     Args:
         y: labels [N].
-        count: rows to draw, from the number of classes to N.
+        count: rows to draw, at least the number of classes; fewer are drawn where `leave` asks for it.
         rng: consumed class by class.
+        leave: rows of each class that are not drawn.
 
     Returns:
-        int64 [count], ascending.
+        int64 [at most count], ascending.
     """
     present, sizes = np.unique(y, return_counts=True)
-    assert len(present) <= count <= len(y)
+    most = sizes - leave
+    assert len(present) <= count
+    assert most.min() >= 1
+    count = min(count, int(most.sum()))
     quota = count * sizes / len(y)
-    take = np.maximum(1, np.floor(quota).astype(int))
+    take = np.clip(np.floor(quota).astype(int), 1, most)
     while (short := count - take.sum()) != 0:  # at most one turn per class
-        gap = np.where(take < sizes, quota - take, -np.inf) if short > 0 else np.where(take > 1, quota - take, np.inf)
+        gap = np.where(take < most, quota - take, -np.inf) if short > 0 else np.where(take > 1, quota - take, np.inf)
         take[np.argmax(gap) if short > 0 else np.argmin(gap)] += np.sign(short)
     chosen = [rng.permutation(np.flatnonzero(y == k))[:n] for k, n in zip(present, take)]
     return np.sort(np.concatenate(chosen))
@@ -102,17 +106,16 @@ def _hold_out(
     sizes = np.bincount(y[rows], minlength=len(classes))
     for name, size in zip(classes, sizes):
         if size < 2:
-            raise ValueError(f"{field}: holding out {share:g} of train leaves class {name!r} ({size} images) empty")
-    held = draw(y[rows], min(len(rows), max(len(classes), round(share * len(rows)))), numpy_rng(address))
-    stay = np.delete(rows, held)
-    _each_class(y[stay], classes, field, f"has no training image left after holding out {share:g} of train")
-    return stay, rows[held]
+            raise ValueError(f"{field}: holding out {share:g} of train leaves class {name!r} (images: {size}) empty")
+    count = max(len(classes), round(share * len(rows)))
+    held = draw(y[rows], count, numpy_rng(address), leave=1)
+    return np.delete(rows, held), rows[held]
 
 
-def _each_class(y: np.ndarray, classes: Sequence[str], field: str, what: str) -> None:
+def _each_class(y: np.ndarray, classes: Sequence[str]) -> None:
     empty = [name for name, size in zip(classes, np.bincount(y, minlength=len(classes))) if size == 0]
     if empty:
-        raise ValueError(f"{field}: class {', '.join(map(repr, empty))} {what}")
+        raise ValueError(f"data.source: class {', '.join(map(repr, empty))} has no training image")
 
 
 def _take(split: Split, rows: np.ndarray) -> Split:

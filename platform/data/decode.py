@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from raystill.platform.data.raw import Encoded, Portion
+from raystill.platform.data.raw import Image as Item
+from raystill.platform.data.raw import Portion
 
 Progress = Callable[[int, int], None]
 
@@ -101,7 +102,7 @@ def integer_labels(portion: Portion, classes: int | None) -> np.ndarray:
     Raises:
         ValueError: not one integer per image, or outside 0..classes-1; the message says where.
     """
-    y = np.asarray(portion.labels)
+    y = portion.labels
     if y.shape != (len(portion.images),):
         raise ValueError(f"data.source: {len(portion.images)} images but labels of shape {list(y.shape)}")
     if not np.issubdtype(y.dtype, np.integer):
@@ -127,7 +128,7 @@ def _channels_last(images: np.ndarray) -> np.ndarray:
     )
 
 
-def _one(item: Encoded | np.ndarray, size: int | None, place: Callable[[int], str], row: int) -> np.ndarray:
+def _one(item: Item, size: int | None, place: Callable[[int], str], row: int) -> np.ndarray:
     # -> uint8 [C, H, W]
     try:
         with _opened(item) as image:
@@ -145,9 +146,10 @@ def _one(item: Encoded | np.ndarray, size: int | None, place: Callable[[int], st
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def _opened(item: Encoded | np.ndarray) -> Any:
+def _opened(item: Item) -> Any:
     if isinstance(item, np.ndarray):
-        return Image.fromarray(item[..., 0] if item.shape[-1] == 1 else item)
+        pixels = _channels_last(item[None])[0]
+        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     return Image.open(item if isinstance(item, Path) else io.BytesIO(item))
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from raystill.platform.data.raw import Encoded, File, Portion, Raw, Stored, split_of
+from raystill.platform.data.raw import File, Image, Portion, Raw, Stored, split_of
 from raystill.platform.spec import DataSpec
 
 
@@ -42,14 +41,12 @@ def source(path: str, spec: DataSpec) -> Stored:
     if schema is None:
         raise ValueError(f"data.source: no Parquet files at {path}")
     splits = _by_split(files)
-    columns = {"data.image_column": spec.image_column, "data.label_column": spec.label_column}
-    for field, column in columns.items():
-        if column not in schema.names:
-            raise ValueError(f"{field}: no column {column!r} in {files[0].path}; it has {', '.join(schema.names)}")
+    columns = {"image": spec.image_column, "label": spec.label_column}
+    _demand(columns, schema, files[0])
 
     def read() -> Raw:
         return Raw(
-            {split: _portion(system, part, *columns.values()) for split, part in splits.items()},
+            {split: _portion(system, part, columns) for split, part in splits.items()},
             _class_names(schema, spec.label_column),
         )
 
@@ -63,23 +60,22 @@ def _listing(path: str) -> tuple[pafs.FileSystem, list[File]]:
         system, inner = pafs.LocalFileSystem(), Path(path).expanduser().absolute().as_posix()
     inner = inner.rstrip("/")
     folder, pattern = inner, "*"
-    if any(c in inner for c in "*?["):
-        head = inner[: min(inner.find(c) for c in "*?[" if c in inner)]
-        folder, pattern = head.rpartition("/")[0], inner
-    elif system.get_file_info(inner).type == pafs.FileType.File:
-        folder, pattern = inner.rpartition("/")[0], inner
+    kind = system.get_file_info(inner).type
+    if kind == pafs.FileType.File:
+        return system, [_file(system, system.get_file_info(inner), inner.rpartition("/")[0])]
+    if kind == pafs.FileType.NotFound and (special := [inner.find(c) for c in "*?[" if c in inner]):
+        folder, pattern = inner[: min(special)].rpartition("/")[0], inner
     found = system.get_file_info(pafs.FileSelector(folder, recursive=True, allow_not_found=True))
     return system, [
-        File(
-            name=info.path[len(folder) :].lstrip("/"),
-            path=info.path,
-            size=info.size,
-            mtime_ns=info.mtime_ns or 0,
-            open=partial(system.open_input_stream, info.path),
-        )
+        _file(system, info, folder)
         for info in sorted(found, key=lambda info: info.path)
         if info.type == pafs.FileType.File and info.path.endswith(".parquet") and fnmatch(info.path, pattern)
     ]
+
+
+def _file(system: pafs.FileSystem, info: pafs.FileInfo, folder: str) -> File:
+    name = info.path[len(folder) :].lstrip("/")
+    return File(name, info.path, info.size, info.mtime_ns or 0, partial(system.open_input_stream, info.path))
 
 
 def _by_split(files: Sequence[File]) -> dict[str, list[File]]:
@@ -98,8 +94,17 @@ def _by_split(files: Sequence[File]) -> dict[str, list[File]]:
     return splits
 
 
-def _portion(system: pafs.FileSystem, files: Sequence[File], image: str, label: str) -> Portion:
-    images: list[Encoded] = []
+def _demand(columns: Mapping[str, str], schema: pa.Schema, file: File) -> None:
+    for role, column in columns.items():
+        if column not in schema.names:
+            raise ValueError(
+                f"data.{role}_column: no column {column!r} in {file.path}; it has {', '.join(schema.names)}"
+            )
+
+
+def _portion(system: pafs.FileSystem, files: Sequence[File], columns: Mapping[str, str]) -> Portion:
+    image, label = columns["image"], columns["label"]
+    images: list[Image] = []
     labels: list[Any] = []
     ends: list[int] = []
 
@@ -109,7 +114,8 @@ def _portion(system: pafs.FileSystem, files: Sequence[File], image: str, label: 
 
     for file in files:
         try:
-            table = pq.read_table(file.path, columns=[image, label], filesystem=system)
+            _demand(columns, pq.read_schema(file.path, filesystem=system), file)
+            table = pq.read_table(file.path, columns=sorted({image, label}), filesystem=system)
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"data.source: cannot read columns {image}, {label} of {file.path}: {error}") from error
         if not pa.types.is_integer(table[label].type):
@@ -122,7 +128,7 @@ def _portion(system: pafs.FileSystem, files: Sequence[File], image: str, label: 
             raise ValueError(f"data.label_column: no label in {place(row)}")
     for row, item in enumerate(images):
         if item is None:
-            raise ValueError(f"data.image_column: no image in {place(row)}")
+            raise ValueError(f"data.image_column: no bytes of an image in {place(row)}")
     return Portion(images, labels, place)
 
 
@@ -133,15 +139,11 @@ def _encoded(column: pa.ChunkedArray, name: str, file: File) -> list[Any]:
     fields = {kind.field(i).name for i in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
     if "bytes" not in fields:
         raise ValueError(
-            f"data.image_column: {name!r} in {file.path} is {kind}, expected struct<bytes: binary, path: string> or binary"
+            f"data.image_column: {name!r} in {file.path} is {kind}, expected struct<bytes: binary, path: string> "
+            "or binary"
         )
-    images = [image for chunk in column.chunks for image in chunk.field("bytes").to_pylist()]
-    if "path" not in fields or None not in images:
-        return images
-    # the convention allows images beside the Parquet file instead of in it
-    paths = [path for chunk in column.chunks for path in chunk.field("path").to_pylist()]
-    beside = Path(file.path).parent
-    return [image if image is not None else path and beside / path for image, path in zip(images, paths)]
+    # images beside the file (a path and no bytes) are refused: the cache would not see them change
+    return [image for chunk in column.chunks for image in chunk.field("bytes").to_pylist()]
 
 
 def _class_names(schema: pa.Schema, label: str) -> list[str] | None:

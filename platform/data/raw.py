@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-# an encoded image (PNG, JPEG, ...) or its file
-Encoded = bytes | Path
+# an encoded image (PNG, JPEG, ...), its file, or pixels uint8 [H, W] or [H, W, C]
+Image = bytes | Path | np.ndarray
 
 # how Hugging Face `datasets` names the splits of files and folders
 _KEYWORDS = {
@@ -30,12 +30,12 @@ class Portion(NamedTuple):
 
     Attributes:
         images: uint8 array [N, H, W], [N, H, W, C] or [N, C, H, W] (C 1 or 3; channels last wins where both fit), or N
-            encoded images.
+            single ones: encoded bytes, files, or arrays.
         labels: N integers, 0..K-1.
         place: from a row to where that image lies, for error messages.
     """
 
-    images: np.ndarray | Sequence[Encoded]
+    images: np.ndarray | Sequence[Image]
     labels: Any
     place: Callable[[int], str] = "row {}".format
 
@@ -45,7 +45,8 @@ class Raw:
     """What a source gives.
 
     Attributes:
-        splits: `train` and, where the source has them, `validation` and `test`; plain (images, labels) pairs will do.
+        splits: `train` and, where the source has them, `validation` and `test`; plain (images, labels) pairs will do,
+            and so will anything that numpy makes an array of.
         classes: class names in label order; none numbers them.
     """
 
@@ -82,6 +83,14 @@ class Stored:
     read: Callable[[], Raw]
     files: Sequence[File] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def portion(given: Portion | tuple[Any, Any]) -> Portion:
+    """What a source gave for one split, with the types that `Portion` promises."""
+    images, labels, *place = given
+    if not isinstance(images, np.ndarray | list | tuple):
+        images = np.asarray(images)
+    return Portion(images, np.asarray(labels), *place)
 
 
 def local_file(path: Path, base: Path) -> File:

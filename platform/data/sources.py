@@ -93,8 +93,8 @@ def _torchvision(name: str, spec: DataSpec) -> Stored:
     files = [local_file(path, root) for path in sorted(root.glob(pattern)) if path.is_file()]
     if not files:
         raise ValueError(
-            f"data.source: no {name} in {root}: looked for {name}/*.parquet and torchvision's {pattern}; point data.root "
-            "or RAYSTILL_DATA at the folder that has it, or set data.download to true"
+            f"data.source: no {name} in {root}: looked for {name}/*.parquet and torchvision's {pattern}; point "
+            "data.root or RAYSTILL_DATA at the folder that has it, or set data.download to true"
         )
     return Stored(read, files, {"torchvision": kind})
 
@@ -106,6 +106,7 @@ def _argument(spec: DataSpec) -> str:
     return argument
 
 
+# the registry, in two parts: a folder of Parquet under the data root goes before torchvision's files of that name
 _NAMED: dict[str, Callable[[DataSpec], Raw | Stored]] = {name: partial(_torchvision, name) for name in _TORCHVISION}
 SOURCES: dict[str, Callable[[DataSpec], Raw | Stored]] = {
     "digits": _digits,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ import pyarrow as pa
 from raystill.platform.data import Split
 from raystill.platform.data.content import content_of, digest, write_whole
 from raystill.platform.data.decode import Progress, decode, integer_labels
-from raystill.platform.data.raw import Portion, Raw, Stored
+from raystill.platform.data.raw import Raw, Stored, portion
 
 _FORMAT = 1  # raise it when decoding or the file's layout changes
 _HEADER = b"raystill"
@@ -56,18 +57,13 @@ def decoded(found: Raw | Stored, size: int | None, cache: Path, progress: Progre
     kept = opened(path)
     if kept is not None:
         return kept
-    try:
-        with _turn(path):
-            kept = opened(path)  # another process may have built it meanwhile
-            if kept is None:
-                built = build(found.read() if isinstance(found, Stored) else found, size, progress)
+    with _turn(path):
+        kept = opened(path)  # another process may have built it meanwhile
+        if kept is None:
+            built = build(found.read() if isinstance(found, Stored) else found, size, progress)
+            with _written(path):
                 write_whole(path, lambda stream: _write(built, stream))
-    except OSError as error:
-        raise ValueError(
-            f"data.cache: cannot write in {cache}: {error.strerror or error}; set data.cache or RAYSTILL_CACHE to a "
-            "folder that can be written"
-        ) from error
-    kept = kept or opened(path)
+            kept = opened(path)
     if kept is None:
         raise ValueError(f"data.cache: {path} does not read back as it was written; is the disk sound?")
     return kept
@@ -84,7 +80,7 @@ def build(raw: Raw, size: int | None, progress: Progress | None = None) -> Decod
         raise ValueError(
             f"data.source: splits are {', '.join(raw.splits)}; expected train, validation and test of them"
         )
-    portions = {split: Portion(*raw.splits[split]) for split in _SPLITS if split in raw.splits}
+    portions = {split: portion(raw.splits[split]) for split in _SPLITS if split in raw.splits}
     named = None if raw.classes is None else len(raw.classes)
     y = {split: integer_labels(portion, named) for split, portion in portions.items()}
     x = decode(portions, size, progress)
@@ -116,16 +112,17 @@ def _write(built: Decoded, stream: BinaryIO) -> None:
     schema = pa.schema(fields, metadata={_HEADER: json.dumps(header)})
     with pa.ipc.new_file(stream, schema) as writer:
         for split in built.splits.values():
-            images = pa.FixedSizeListArray.from_arrays(pa.array(split.x.reshape(-1)), int(np.prod(shape)))
+            images = pa.FixedSizeListArray.from_arrays(pa.array(split.x.reshape(-1)), math.prod(shape))
             columns = [pa.ExtensionArray.from_storage(tensor, images), pa.array(split.y)]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
 def _split(batch: pa.RecordBatch) -> Split:
-    # views of the map: numpy keeps Arrow's buffers alive, and they the map
-    image = batch.column("image")
-    pixels = image.storage.flatten().to_numpy(zero_copy_only=True)
-    return Split(pixels.reshape(len(image), *image.type.shape), batch.column("label").to_numpy(zero_copy_only=True))
+    # views of the map, through its buffers: numpy keeps them alive, and to_numpy() would import pandas
+    shape = batch.num_rows, *batch.schema.field("image").type.shape
+    pixels = np.frombuffer(batch.column("image").storage.buffers()[-1], np.uint8, math.prod(shape))
+    labels = np.frombuffer(batch.column("label").buffers()[-1], np.int64, batch.num_rows)
+    return Split(pixels.reshape(shape), labels)
 
 
 def _content(splits: Mapping[str, Split], classes: tuple[str, ...]) -> str:
@@ -143,13 +140,28 @@ def _content(splits: Mapping[str, Split], classes: tuple[str, ...]) -> str:
 def _turn(path: Path) -> Iterator[None]:
     # one process decodes while others wait for its file; the kernel frees the lock of a process that dies, and past the
     # deadline each builds its own, which is wasteful but harmless as files are replaced whole
-    path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + _WAIT
-    with path.with_suffix(".lock").open("wb") as lock:
+    with _written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock").open("wb")
+    with lock:
         while time.monotonic() < deadline:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 time.sleep(0.05)
+            except OSError:
+                break  # a file system without locks
         yield
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"data.cache: cannot write in {path.parent}: {error.strerror or error}; set data.cache or "
+            "RAYSTILL_CACHE to a folder that can be written"
+        ) from error

@@ -42,13 +42,11 @@ def _start_images(spec: DistillSpec, data: DataSet, images: int, address: seeds.
     if part.start == "noise":
         shape = (part.steps, images, *data.shape)
         return np.float32(part.noise) * seeds.numpy_rng(address).standard_normal(shape, dtype=np.float32)
-    per_class = part.steps * math.ceil(images / classes)
-    x = baselines.BASELINES[part.start](data.train, classes, per_class, address)
+    count = part.steps * math.ceil(images / classes)
+    x = baselines.BASELINES[part.start](data.train, data.classes, count, address)
     mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (data.mean, data.std))
-    steps = ((x - mean) / std).reshape(classes, part.steps, -1, *data.shape)
-    which = _labels(images, classes)
-    rank = np.arange(images) // classes
-    return np.ascontiguousarray(np.stack([steps[which, s, rank] for s in range(part.steps)]), np.float32)
+    steps, _ = baselines.as_steps((x - mean) / std, part.steps)
+    return np.ascontiguousarray(steps[:, :images])
 
 
 def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synthesizer:
@@ -66,6 +64,10 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
         )
     order = torch.arange(spec.unroll) % part.steps
     hard = torch.from_numpy(_labels(count, classes))
+
+    def check(data: DataSet) -> None:
+        if part.start != "noise":
+            baselines.enough(data.train, data.classes, part.steps * math.ceil(count / classes))
 
     def start(data: DataSet, address: seeds.Address) -> Meta:
         meta: Meta = {"images": _start_images(spec, data, count, address)}
@@ -86,6 +88,10 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
             hyper["momentum"] = torch.sigmoid(meta["momentum"] if inner.learn_momentum else meta["momentum"].detach())
         return Steps(x, y, hyper)
 
-    groups = {"images": "lr", "labels": "label_lr", "lr": "rate_lr", "momentum": "rate_lr"}
-    frozen = {name for name, learned in (("lr", inner.learn_lr), ("momentum", inner.learn_momentum)) if not learned}
-    return Synthesizer(start, steps, order.numpy(), {k: v for k, v in groups.items() if k not in frozen})
+    learned = {
+        "images": "lr",
+        **({"labels": "label_lr"} if part.labels == "soft" else {}),
+        **({"lr": "rate_lr"} if inner.learn_lr else {}),
+        **({"momentum": "rate_lr"} if inner.learn_momentum else {}),
+    }
+    return Synthesizer(check, start, steps, order.numpy(), learned)

@@ -20,12 +20,14 @@ class Synthesizer(NamedTuple):
     """Pure functions; `steps` is differentiable in the meta-parameters.
 
     Attributes:
+        check: (data) -> None; raises ValueError where the data can not give the start that the spec asks for.
         start: (data, address) -> the first meta-parameters.
         steps: (meta, address) -> the batches of an unroll; the address is there for synthesizers that use noise.
         order: int64 [T], which distinct batch each inner step uses.
         groups: name of each learned meta-parameter -> field of the outer spec that holds its rate.
     """
 
+    check: Callable[[DataSet], None]
     start: Callable[[DataSet, Address], Meta]
     steps: Callable[[Mapping[str, Tensor], Address], Steps]
     order: np.ndarray

@@ -1,0 +1,75 @@
+"""The commands that compute: distill, resume, assess."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from pydantic import Field
+
+from raystill.actors import pipeline
+from raystill.platform import options, runs
+from raystill.platform.spec import AssessSpec, DistillSpec, Natural, Part, TrackingSpec
+
+
+def distill(argv: list[str]) -> int:
+    """Distil a data set, with a report and an MLflow run at the end."""
+    text = "Distil a data set. Without --recipe or --config: the recipe `digits`, which needs no data and no network."
+    spec, _ = options.load(DistillSpec, "distill", text, argv, default="digits")
+    began = time.monotonic()
+    made = pipeline.plan(spec)
+    folder = runs.create(made.spec)
+    pipeline.carry_out(made, folder)
+    _close(folder, made.spec.tracking, time.monotonic() - began)
+    return 0
+
+
+def _close(folder: Path, tracking: TrackingSpec, seconds: float) -> None:
+    print(f"done in {seconds:.0f} s\n  result  {folder / 'artefact'}\n  report  {folder / 'report.html'}")
+    if tracking.enabled:
+        print("  runs    raystill ui")
+
+
+def _run_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
+
+
+class ResumeSpec(Part):
+    """What may differ between the sessions of a run: nothing that changes its bits."""
+
+    workers: Natural | None = Field(None, description="evaluators; none takes the run's own setting")
+
+
+def resume(argv: list[str]) -> int:
+    """Go on with a run; nothing that its last checkpoint holds is computed again."""
+    text = "Go on with a run that was stopped or killed. The result has the same bits as an undisturbed run's."
+    changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_run_argument)
+    spec = runs.load(args.folder)
+    if changes.workers is not None:
+        spec = spec.model_copy(update={"run": spec.run.model_copy(update={"workers": changes.workers})})
+    began = time.monotonic()
+    pipeline.carry_out(pipeline.plan(spec), args.folder)
+    _close(args.folder, spec.tracking, time.monotonic() - began)
+    return 0
+
+
+class AssessCommand(Part):
+    """Another look at a run's result."""
+
+    assess: AssessSpec = AssessSpec()
+    workers: Natural | None = Field(None, description="evaluators; none takes the run's own setting")
+
+
+def assess(argv: list[str]) -> int:
+    """Measure a run's artefact again; its table and report are replaced."""
+    text = "Measure a run's result on test data again: more networks, other architectures, the baselines beside it."
+    folder = next((Path(a) for a in argv if not a.startswith("-") and (Path(a) / "spec.yaml").is_file()), None)
+    base = {"assess": runs.load(folder).assess.model_dump()} if folder else None
+    command, args = options.load(AssessCommand, "assess", text, argv, base=base, extend=_run_argument)
+    spec = runs.load(args.folder)
+    workers = spec.run.workers if command.workers is None else command.workers
+    found = pipeline.assess_run(args.folder, {"assess": command.assess, "run": spec.run.model_copy(update={"workers": workers})})
+    for row in found["rows"]:
+        print(f"{row['name']:36s} {row['accuracy_mean']:6.2f} +- {row['accuracy_std']:.2f}  ({row['spread_over']})")
+    return 0

@@ -1,0 +1,144 @@
+"""The distillation loop: addresses items, commits their results, and reads top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raystill.actors import checkpoints
+from raystill.actors.commit_log import CommitLog
+from raystill.actors.crew import Crew
+from raystill.actors.executors import Handle
+from raystill.actors.messages import WorkItem
+from raystill.platform.data import DataSet
+from raystill.platform.progress import progress
+from raystill.platform.seeds import Address
+from raystill.platform.spec import DistillSpec
+from raystill.platform.synthesis import Synthesizer
+from raystill.platform.tracking import Tracker
+
+
+@dataclass
+class Loop:
+    """What the loop works with, and what it has found so far; `step` outer steps are applied."""
+
+    spec: DistillSpec
+    data: DataSet
+    synthesizer: Synthesizer
+    folder: Path
+    crew: Crew
+    log: CommitLog
+    tracker: Tracker
+    step: int = 0
+    attempt: int = 0
+    saved: int = -1
+    unscored: dict[int, list[WorkItem]] = field(default_factory=dict)
+    accuracy: float = float("nan")
+    on_step: Callable[[int], None] | None = None
+
+
+def gradient_items(spec: DistillSpec, attempt: int, step: int) -> list[WorkItem]:
+    """A step's members, cut into chunks whose size the spec fixes, whoever computes them."""
+    outer = spec.outer
+    return [
+        WorkItem("meta_gradient", Address(spec.run.seed, attempt, step, first), step, "meta", (("members", outer.chunk),))
+        for first in range(0, outer.members, outer.chunk)
+    ]
+
+
+def validation_items(spec: DistillSpec, version: int) -> list[WorkItem]:
+    """One item per network; a fixed start has one network."""
+    networks = 1 if spec.initialisation.kind == "fixed" else spec.validate_.networks
+    return [WorkItem("validate", Address(spec.run.seed, step=version, member=n), version, "snapshot") for n in range(networks)]
+
+
+def distil(loop: Loop) -> dict[str, Any]:
+    """Run or go on with the outer loop until its last step; returns the chosen data's score.
+
+    Everything that a killed run needs is in its last checkpoint: the same bits come out, wherever it was cut.
+    """
+    spec, crew, server = loop.spec, loop.crew, loop.crew.executor
+    meta = _start(loop)
+    with progress("distil", spec.outer.steps, loop.step) as show:
+        while loop.step < spec.outer.steps and not _spent(loop):
+            began = time.monotonic()
+            items = [crew.add(item, meta) for item in gradient_items(spec, loop.attempt, loop.step)]
+            results = crew.wait(items)
+            applied, meta = server.arrays("apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results])
+            loss = sum(r.outcome.numbers["loss"] for r in results) / spec.outer.members
+            seconds = time.monotonic() - began
+            figures = {"meta_loss": loss, "members_per_second": spec.outer.members / seconds, **applied}
+            loop.log.step(spec.run.seed, loop.attempt, loop.step, seconds, figures)
+            loop.step += 1
+            loop.tracker.log(loop.step, figures, int(time.time() * 1000))
+            if loop.step % spec.validate_.every == 0 or loop.step == spec.outer.steps:
+                _ask_for_scores(loop)
+            _take_scores(loop, wait=False)
+            if loop.step % spec.run.checkpoint_every == 0:
+                save(loop)
+            show(loop.step, meta_loss=f"{loss:.3f}", validation=f"{loop.accuracy:.1f} %",
+                 members_per_s=f"{figures['members_per_second']:.1f}")  # fmt: skip
+            if loop.on_step:
+                loop.on_step(loop.step)
+    if loop.step not in loop.unscored and loop.step % spec.validate_.every:
+        _ask_for_scores(loop)
+    _take_scores(loop, wait=True)
+    save(loop)
+    return dict(server.call("score_of_best"))
+
+
+def _spent(loop: Loop) -> bool:
+    budget = loop.spec.run.cpu_seconds
+    return budget is not None and loop.crew.cpu_seconds >= budget
+
+
+def _start(loop: Loop) -> Handle:
+    """First meta-parameters, or those of the newest good checkpoint with the scores that it still owes."""
+    server = loop.crew.executor
+    newest = checkpoints.newest(loop.folder / "checkpoints")
+    if newest is None:
+        first = loop.synthesizer.start(loop.data, Address(loop.spec.run.seed, stream="start"))
+        return server.arrays("begin", first)[1]
+    facts, meta = server.arrays("restore", str(newest.resolve()))
+    loop.step, loop.attempt, loop.saved = facts["step"], facts["attempt"], facts["step"]
+    loop.crew.cpu_seconds = facts["cpu_seconds"]
+    for version in facts["unscored"]:
+        _score(loop, version, server.arrays("kept", version)[1])
+    return meta
+
+
+def _ask_for_scores(loop: Loop) -> None:
+    _score(loop, loop.step, loop.crew.executor.arrays("snapshot")[1])
+
+
+def _score(loop: Loop, version: int, snapshot: Handle) -> None:
+    loop.unscored[version] = [loop.crew.add(item, snapshot) for item in validation_items(loop.spec, version)]
+
+
+def _take_scores(loop: Loop, wait: bool) -> None:
+    """Hand in the scores of snapshots whose every network is in; all of them if `wait`."""
+    for version, items in list(loop.unscored.items()):
+        if not wait and len(loop.crew.ready(items)) < len(items):
+            continue
+        values = 100 * np.array([r.outcome.numbers["accuracy"] for r in loop.crew.wait(items)])
+        loop.accuracy = float(values.mean())
+        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        loop.crew.executor.call("score", version, loop.accuracy, spread)
+        del loop.unscored[version]
+        loop.tracker.log(version, {"validation_accuracy": loop.accuracy}, int(time.time() * 1000))
+
+
+def save(loop: Loop) -> None:
+    """A checkpoint of everything that the rest of the run depends on."""
+    if loop.saved == loop.step and not loop.unscored:
+        return
+    loop.log.flush()
+    loop.tracker.flush()
+    extra = {"cpu_seconds": loop.crew.cpu_seconds, "tracking": loop.tracker.run_id, "unscored": sorted(loop.unscored)}
+    loop.crew.executor.call("save", str((loop.folder / "checkpoints").resolve()), extra)
+    loop.saved = loop.step

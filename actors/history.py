@@ -1,0 +1,50 @@
+"""Curves of a run, read off its commit log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raystill.actors import commit_log
+
+SCHEMA = pa.schema(
+    [("step", pa.int64())]
+    + [(n, pa.float64()) for n in ("meta_loss", "gradient_norm", "rate", "seconds", "cpu_seconds", "members_per_second",
+                                   "validation_accuracy", "validation_std")]
+)  # fmt: skip
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """One row per applied outer step, each step once, the latest session's where a resume repeated it."""
+    log = commit_log.read(folder / "commits").to_pylist()
+    steps: dict[int, dict[str, Any]] = {}
+    spent: dict[int, dict[int, float]] = {}
+    scores: dict[int, dict[int, float]] = {}
+    for row in log:
+        numbers = dict(row["numbers"])
+        if row["status"] != "ok":
+            continue
+        if row["kind"] == "apply":
+            steps[row["step"]] = {"step": row["step"] + 1, "seconds": row["seconds"], **numbers}
+        elif row["kind"] == "meta_gradient":
+            spent.setdefault(row["step"], {})[row["member"]] = row["cpu_seconds"]
+        elif row["kind"] == "validate":
+            scores.setdefault(row["version"], {})[row["member"]] = numbers["accuracy"]
+    for step, row in steps.items():
+        row["cpu_seconds"] = sum(spent.get(step, {}).values())
+        if found := scores.get(step + 1):
+            values = 100 * np.array([found[k] for k in sorted(found)])
+            row["validation_accuracy"] = float(values.mean())
+            row["validation_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return [steps[k] for k in sorted(steps)]
+
+
+def write(folder: Path) -> Path:
+    """`history.parquet` of a run."""
+    path = folder / "history.parquet"
+    pq.write_table(pa.Table.from_pylist(rows(folder), SCHEMA), path)
+    return path

@@ -1,0 +1,79 @@
+"""The command line: a table of commands as dotted names, resolved at dispatch, so that `raystill --help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "distill": ("raystill.actors.commands:distill", "distil a data set: images, a table, a report, an MLflow run"),
+    "resume": ("raystill.actors.commands:resume", "go on with a run that was stopped or killed"),
+    "assess": ("raystill.actors.commands:assess", "measure a run's result on test data again, other networks among them"),
+    "report": ("raystill.platform.commands:report", "write a run's report.html again"),
+    "recipes": ("raystill.platform.commands:recipes", "list the named recipes, or print one"),
+    "ui": ("raystill.platform.commands:ui", "open MLflow's pages on the runs"),
+    "doctor": ("raystill.platform.commands:doctor", "say what this machine offers"),
+    "completion": ("raystill.platform.commands:completion", "print a shell completion script"),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="raystill",
+        description="Learn the training data itself.",
+        epilog="`raystill COMMAND --help` says more. `raystill distill` alone runs a small distillation in a minute.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (_, text) in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0, 1 (it failed), 2 (the user's mistake), 130 (stopped by Ctrl-C)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    parser = _parser()
+    if arguments and arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("raystill"))
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        parser.parse_args(arguments)
+        parser.print_help()
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"raystill: unknown command {name!r}{hint} valid: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        module, _, function = COMMANDS[name][0].partition(":")
+        command: Callable[[list[str]], int | None] = getattr(importlib.import_module(module), function)
+        return command(rest) or 0
+    except KeyboardInterrupt as stop:
+        print(f"\nraystill {name}: {str(stop) or 'stopped'}", file=sys.stderr)
+        return 130
+    except ValueError as error:
+        if debug:
+            raise
+        print(f"raystill {name}: error: {error}", file=sys.stderr)
+        return 2
+    except (OSError, RuntimeError) as error:
+        if debug:
+            raise
+        print(f"raystill {name}: failed: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

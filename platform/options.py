@@ -1,0 +1,135 @@
+"""A typed spec from the command line: recipe < file < options. Why pydantic-settings: docs/decisions/cli.md."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+
+from raystill.platform import registry
+from raystill.platform.recipes import RECIPES, recipe
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+def _near(key: str, valid: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, valid, 1, 0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def merge(into: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings, the newer winning leaf by leaf."""
+    both = {k: merge(into[k], new[k]) for k in into.keys() & new.keys() if isinstance(into[k], dict) and isinstance(new[k], dict)}
+    return {**into, **new, **both}
+
+
+def _parse(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> argparse.Namespace:
+    done, unknown = parser.parse_known_args(args, namespace)
+    if unknown:
+        word = unknown[0].split("=")[0]
+        raise ValueError(f"unknown option {word}{_near(word, list(parser._option_string_actions))}")
+    return cast(argparse.Namespace, done)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise ValueError(message)
+
+
+def parser_of(model: type[BaseModel], command: str, text: str) -> tuple[argparse.ArgumentParser, type[BaseSettings], Any]:
+    """The command's parser, the settings class behind it, and pydantic-settings' source."""
+
+    class Settings(model, BaseSettings):  # type: ignore[misc, valid-type]
+        model_config = SettingsConfigDict(
+            cli_avoid_json=True, cli_parse_none_str="none", cli_hide_none_type=True, populate_by_name=True
+        )
+
+        @classmethod
+        def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, **others: Any) -> Any:
+            return (init_settings,)  # no field may come from the environment unseen
+
+    parser = _Parser(prog=f"raystill {command}", description=text, allow_abbrev=False)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with a spec; options win over it")
+    parser.add_argument("--print-config", action="store_true", help="print the whole spec as YAML and stop")
+    source: Any = CliSettingsSource(Settings, cli_parse_args=False, root_parser=parser, parse_args_method=_parse)
+    for action in parser._actions:  # choices come as a metavar, which shell completion does not read
+        metavar = str(action.metavar)
+        if metavar.startswith("{") and "none" not in metavar:
+            action.choices, action.metavar = metavar[1:-1].split(","), None
+        if action.dest == "recipe":
+            action.choices = sorted(RECIPES)
+            action.metavar = "NAME"
+    return parser, Settings, source
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ValueError(f"--config: {path} can not be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config: {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found or {}, dict):
+        raise ValueError(f"--config: {path} holds no mapping of sections")
+    return found or {}
+
+
+def load(
+    model: type[Spec], command: str, text: str, argv: list[str], base: Mapping[str, Any] | None = None,
+    default: str | None = None, extend: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> tuple[Spec, argparse.Namespace]:  # fmt: skip
+    """The spec that a command line asks for.
+
+    Args:
+        base: what lies under recipe, file and options.
+        default: recipe that is taken where neither recipe nor file is given.
+        extend: adds the command's positional arguments.
+
+    Raises:
+        ValueError: one line a mistake; the key in dotted form, with the nearest valid one.
+        SystemExit: `--help` and `--print-config` have printed.
+    """
+    parser, settings, source = parser_of(model, command, text)
+    if extend:
+        extend(parser)
+    if {"-h", "--help"} & set(argv):
+        parser.print_help()
+        sys.exit(0)
+    name = next((argv[i + 1] for i, a in enumerate(argv[:-1]) if a == "--recipe"), None)
+    name = next((a.split("=", 1)[1] for a in argv if a.startswith("--recipe=")), name)
+    if name is not None and name not in RECIPES:
+        raise ValueError(f"--recipe: unknown {name!r}; {registry.nearest(name, RECIPES)}")
+    args = _parse(parser, argv)
+    found = merge({}, base or {})
+    if name or (default and not args.config):
+        found = merge(found, {**recipe(cast(str, name or default)), "recipe": name or default})
+    if args.config:
+        found = merge(found, _read(args.config))
+    try:
+        done = settings(_cli_settings_source=source(parsed_args=args), **found)
+        spec = model.model_validate(done.model_dump(by_alias=True))
+    except ValidationError as error:
+        raise ValueError("; ".join(_line(e, list(parser._option_string_actions)) for e in error.errors())) from None
+    if args.print_config:
+        print(yaml.safe_dump(spec.model_dump(mode="json", by_alias=True), sort_keys=False), end="")
+        sys.exit(0)
+    return spec, args
+
+
+def _line(error: Any, options: list[str]) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        near = _near(f"--{key}", options).replace("--", "")
+        return f"{key}: unknown key{near}"
+    if not key or message.startswith(key.split(".")[0] + "."):
+        return str(message)
+    given = f" (given: {error['input']!r})" if not isinstance(error["input"], dict) else ""
+    return f"{key}: {message[0].lower()}{message[1:]}{given}"

@@ -1,0 +1,22 @@
+"""Named recipes: YAML files that ship with the package; the first comment of each says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+RECIPES: dict[str, Path] = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """The overrides that a recipe makes over the defaults."""
+    found: dict[str, Any] = yaml.safe_load(RECIPES[name].read_text())
+    return found
+
+
+def about(name: str) -> str:
+    """A recipe's first comment, in one line."""
+    lines = RECIPES[name].read_text().splitlines()
+    return " ".join(line.lstrip("# ").strip() for line in lines[: next(i for i, t in enumerate(lines) if not t.startswith("#"))])

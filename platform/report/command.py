@@ -1,0 +1,52 @@
+"""The command that makes a run again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from raystill.platform.spec import DistillSpec
+
+# importlib.resources can not read a namespace package of an editable install
+RECIPES = Path(__file__).parents[1] / "recipes"
+# where a run lies and who watches it does not change what it makes
+ASIDE = ("recipe", "run.name", "run.out", "run.address", "tracking.enabled", "tracking.uri", "tracking.experiment")
+
+
+def from_file() -> str:
+    """The command that starts from the resolved spec; exact."""
+    return "raystill distill --config spec.yaml"
+
+
+def from_recipe(spec: Mapping[str, Any]) -> str | None:
+    """The same run as a recipe with overrides; None where the spec names no recipe that this version ships."""
+    recipe = spec.get("recipe")
+    if not isinstance(recipe, str) or not re.fullmatch(r"[\w.-]+", recipe):
+        return None
+    file = RECIPES / f"{recipe}.yaml"
+    if not file.is_file():
+        return None
+    try:
+        before = DistillSpec.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        after = DistillSpec.model_validate(dict(spec))
+    except ValidationError:
+        return None  # a spec of another version: only the file says it exactly
+    old = _leaves(before.dump())
+    words = ["raystill", "distill", "--recipe", recipe]
+    for name, value in _leaves(after.dump()).items():
+        if name not in ASIDE and value != old.get(name):
+            words += [f"--{name}", value if isinstance(value, str) else yaml.safe_dump(value).split("\n")[0]]
+    return shlex.join(words)
+
+
+def _leaves(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in spec.items():
+        found.update(_leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return found

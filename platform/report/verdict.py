@@ -1,0 +1,74 @@
+"""What the numbers say, in plain words."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from raystill.platform.report.run import Assessment, Row, Run
+
+
+class Margin(NamedTuple):
+    """How the distilled data stands against one row: points ahead, the two spreads together, and a word on it."""
+
+    points: float
+    spread: float
+    word: str
+
+
+def plural(count: int, thing: str) -> str:
+    """`1 image`, `1,000 images`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def percent(row: Row) -> str:
+    """`94.2 ± 0.3 %`; one network has no spread."""
+    return f"{row.accuracy_mean:.1f} ± {row.accuracy_std:.1f} %" if row.n > 1 else f"{row.accuracy_mean:.1f} %"
+
+
+def margin(distilled: Row, other: Row) -> Margin:
+    """The distilled data against another row; ahead or behind only by more than both spreads together."""
+    points, spread = distilled.accuracy_mean - other.accuracy_mean, distilled.accuracy_std + other.accuracy_std
+    return Margin(points, spread, "within" if abs(points) <= spread else "ahead" if points > 0 else "behind")
+
+
+def against_baselines(assessment: Assessment) -> tuple[str, str]:
+    """A word (`ahead`, `within`, `behind`, `none`) and a sentence on the same-budget baselines."""
+    distilled = assessment.distilled
+    rivals = [row for row in assessment.of("baseline") if row.same_budget]
+    if distilled is None or not rivals:
+        return "none", "No baseline of the same budget was measured."
+    margins = [(margin(distilled, row), row) for row in rivals]
+    # the margin that is worst for us, measured by how far it clears the spreads
+    closest, row = min(margins, key=lambda pair: pair[0].points - pair[0].spread)
+    count = "the one baseline" if len(rivals) == 1 else f"all {len(rivals)} baselines"
+    spreads = f"{closest.spread:.1f} points"
+    if closest.word == "ahead":
+        return "ahead", (
+            f"The distilled data is ahead of {count} of the same budget by more than the spreads. The closest is "
+            f"{row.name} at {percent(row)}, {closest.points:.1f} points behind; the two spreads add up to {spreads}."
+        )
+    if closest.word == "behind":
+        return "behind", (
+            f"The distilled data is behind {row.name}, a baseline of the same budget: {percent(distilled)} against "
+            f"{percent(row)}, {-closest.points:.1f} points apart; the two spreads add up to {spreads}."
+        )
+    return "within", (
+        f"The distilled data can not be told apart from {row.name}, a baseline of the same budget: {percent(distilled)} "
+        f"against {percent(row)}, where the two spreads add up to {spreads}."
+    )
+
+
+def headline(run: Run) -> str:
+    """The result in one sentence."""
+    s, m = run.distilled.images.shape[:2]
+    learner = run.distilled.manifest.get("learner", {}).get("name", "network")
+    learner = f"{'an' if learner[:1].lower() in 'aeio' else 'a'} {learner}"
+    images = f"{plural(s * m, 'distilled image')}, used in {plural(len(run.distilled.order), 'inner step')},"
+    best = run.assessment.distilled if run.assessment else None
+    verb = "trains" if s * m == 1 else "train"
+    if run.assessment is None or best is None:
+        return f"{images} {verb} {learner}; how well was not measured on test data yet."
+    fixed = run.distilled.theta0 is not None
+    start = "from its fixed starting weights" if fixed else "from fresh random weights"
+    count = plural(run.assessment.test_images, f"{run.assessment.split} image") if run.assessment.test_images else "test data"
+    return f"{images} {verb} {learner} {start} to {percent(best)} on {count}."
