@@ -27,6 +27,7 @@ _CORRUPT = (
     ValueError,
     EOFError,
     IndexError,
+    OverflowError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,

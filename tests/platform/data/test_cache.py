@@ -99,14 +99,14 @@ def test_a_damaged_file_is_built_again(spec, own_cache, damage):
 
 _CHILD = """
 import pathlib, sys, time
-import raystill.platform.data.cut
-from raystill.platform.data import load
+from raystill.platform.data import sources, store
 from raystill.platform.spec import DataSpec
 source, ready, gate = sys.argv[1:]
 pathlib.Path(ready).touch()
 while not pathlib.Path(gate).exists():
     time.sleep(0.001)
-print(load(DataSpec(source=source, validation=0)).fingerprint)
+spec = DataSpec(source=source)
+print(store.decoded(sources.find(spec), None, sources.cache_folder(spec)).content)
 """
 
 
@@ -121,8 +121,7 @@ def test_two_processes_that_build_the_same_cache(spec, own_cache, tmp_path):
         time.sleep(0.01)
     gate.touch()
     prints = {child.communicate(timeout=60)[0].strip() for child in children}
-    assert prints == {load(spec).fingerprint}
-    assert kept(own_cache)
+    assert prints == {store.opened(kept(own_cache)).content}
     assert not list(own_cache.rglob("*.tmp"))
 
 
