@@ -43,7 +43,9 @@ class Assessment:
         self.cpu_seconds = 0.0
         self._none = crew.executor.put({"none": np.zeros(1, np.float32)})
 
-    def items(self, kind: str, stream: str, many: int, inputs: Handle | Sequence[Handle] | None, **options: Option) -> list[Result]:
+    def items(
+        self, kind: str, stream: str, many: int, inputs: Handle | Sequence[Handle] | None, **options: Option
+    ) -> list[Result]:
         """`many` items whose addresses differ in the member alone, and their results in order.
 
         Networks are drawn from the stream `assess` for every row, so rows are compared on the same networks.
@@ -52,7 +54,8 @@ class Assessment:
         base = Address(self.spec.assess.seed, stream="assess")
         named = tuple(sorted(options.items()))
         tried = [
-            self.crew.add(WorkItem(kind, base.at(member=n), 0, f"{stream}/{n}", named), handle) for n, handle in enumerate(handles)
+            self.crew.add(WorkItem(kind, base.at(member=n), 0, f"{stream}/{n}", named), handle)
+            for n, handle in enumerate(handles)
         ]
         results = self.crew.wait(tried)
         self.cpu_seconds += sum(r.outcome.cpu_seconds for r in results)
@@ -112,7 +115,9 @@ def assess(
     networks = 1 if table.fixed else spec.assess.networks
     tell("distilled set on the test split")
     over = "one network: the artefact's own theta0" if table.fixed else f"{networks} fresh networks"
-    table.row("distilled", "distilled", table.accuracies("train_network", "distilled", networks, own, split="test"), over)
+    table.row(
+        "distilled", "distilled", table.accuracies("train_network", "distilled", networks, own, split="test"), over
+    )
     if spec.assess.baselines:
         _baselines(table, own, tell)
         _robustness(table, own, tell)
@@ -121,7 +126,14 @@ def assess(
         learner = LearnerSpec(name=name)
         values = table.accuracies("train_network", f"cross/{name}", spec.assess.cross_networks, own, split="test",
                                   learner=learner.model_dump_json())  # fmt: skip
-        table.row(name, "architecture", values, f"{len(values)} fresh networks", "other architecture, learned rates", learner=name)
+        table.row(
+            name,
+            "architecture",
+            values,
+            f"{len(values)} fresh networks",
+            "other architecture, learned rates",
+            learner=name,
+        )
     return {
         "split": "test", "test_images": len(data.test), "validation_images": len(data.validation), "rows": table.rows,
         "seeds": {"run": spec.run.seed, "assess": spec.assess.seed, "split": spec.data.split_seed},
@@ -143,7 +155,13 @@ def _baselines(table: Assessment, own: Handle, tell: Callable[[str], None]) -> N
         spread = [sets[n % len(sets)] for n in range(many)]
         values = table.accuracies("train_network", name, many, spread, split="test", **rates)
         note = f"lr {rates['lr']:g}, momentum {rates['momentum']:g} by validation"
-        table.row(title, "baseline", values, over if name == "real" else over.replace(f"{many} draws", f"{len(sets)} draws"), note)
+        table.row(
+            title,
+            "baseline",
+            values,
+            over if name == "real" else over.replace(f"{many} draws", f"{len(sets)} draws"),
+            note,
+        )
         if name == "real":
             _optimised(table, rates, tell)
     for k, norm in itertools.product((1, 3), (1, 2)):
@@ -159,7 +177,9 @@ def _optimised(table: Assessment, rates: dict[str, Option], tell: Callable[[str]
     spec = table.spec
     tell(f"baseline: best 20 % of {spec.assess.candidates} random sets")
     sets = table.sets("real", spec.assess.candidates)
-    scores = table.accuracies("train_network", "optimise", len(sets), sets, split="validation", limit=spec.validate_.images, **rates)
+    scores = table.accuracies(
+        "train_network", "optimise", len(sets), sets, split="validation", limit=spec.validate_.images, **rates
+    )
     best = [sets[n] for n in best_share(scores)]
     spread = [best[n % len(best)] for n in range(spec.assess.networks)]
     values = table.accuracies("train_network", "optimised", len(spread), spread, split="test", **rates)
@@ -193,9 +213,19 @@ def _robustness(table: Assessment, own: Handle, tell: Callable[[str], None]) -> 
         return [function(**{n: values[n] for n in names}) for values in rounds]
 
     label = score(robustness.label_robust_score, "full_hard", "syn_hard", "syn_any", "random_any")
-    augmentation = score(robustness.augmentation_robust_score, "syn_augmented", "random_augmented", "syn_plain", "random_plain")
-    table.row("label-robust score (LRS)", "robustness", label, f"{ROUNDS} rounds", "26.9: no better than random, and all recovered")
-    table.row("augmentation-robust score (ARS)", "robustness", augmentation, f"{ROUNDS} rounds", "26.9: no better than random")
+    augmentation = score(
+        robustness.augmentation_robust_score, "syn_augmented", "random_augmented", "syn_plain", "random_plain"
+    )
+    table.row(
+        "label-robust score (LRS)",
+        "robustness",
+        label,
+        f"{ROUNDS} rounds",
+        "26.9: no better than random, and all recovered",
+    )
+    table.row(
+        "augmentation-robust score (ARS)", "robustness", augmentation, f"{ROUNDS} rounds", "26.9: no better than random"
+    )
 
 
 def write(folder: Path, found: dict[str, Any]) -> Path:

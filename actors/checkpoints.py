@@ -1,6 +1,6 @@
 """Checkpoints: immutable step folders with a manifest of hashes, and a LATEST pointer that is replaced last.
 
-    checkpoints/step-00000050/{arrays.safetensors, facts.json, manifest.json}   checkpoints/LATEST
+checkpoints/step-00000050/{arrays.safetensors, facts.json, manifest.json}   checkpoints/LATEST
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def write(root: str | Path, groups: dict[str, Arrays], facts: dict[str, Any]) ->
     building = root / f".{target.name}.{os.getpid()}"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    flat = {f"{group}/{name}": np.ascontiguousarray(a) for group, arrays in groups.items() for name, a in arrays.items()}
+    flat = {
+        f"{group}/{name}": np.ascontiguousarray(a) for group, arrays in groups.items() for name, a in arrays.items()
+    }
     save_file(flat, building / "arrays.safetensors")
     (building / "facts.json").write_text(json.dumps(facts))
     (building / "manifest.json").write_text(json.dumps({name: _digest(building / name) for name in _FILES}))

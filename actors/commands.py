@@ -69,7 +69,9 @@ def assess(argv: list[str]) -> int:
     command, args = options.load(AssessCommand, "assess", text, argv, base=base, extend=_run_argument)
     spec = runs.load(args.folder)
     workers = spec.run.workers if command.workers is None else command.workers
-    found = pipeline.assess_run(args.folder, {"assess": command.assess, "run": spec.run.model_copy(update={"workers": workers})})
+    found = pipeline.assess_run(
+        args.folder, {"assess": command.assess, "run": spec.run.model_copy(update={"workers": workers})}
+    )
     for row in found["rows"]:
         print(f"{row['name']:36s} {row['accuracy_mean']:6.2f} +- {row['accuracy_std']:.2f}  ({row['spread_over']})")
     return 0

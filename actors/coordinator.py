@@ -46,7 +46,9 @@ def gradient_items(spec: DistillSpec, attempt: int, step: int) -> list[WorkItem]
     """A step's members, cut into chunks whose size the spec fixes, whoever computes them."""
     outer = spec.outer
     return [
-        WorkItem("meta_gradient", Address(spec.run.seed, attempt, step, first), step, "meta", (("members", outer.chunk),))
+        WorkItem(
+            "meta_gradient", Address(spec.run.seed, attempt, step, first), step, "meta", (("members", outer.chunk),)
+        )
         for first in range(0, outer.members, outer.chunk)
     ]
 
@@ -54,7 +56,10 @@ def gradient_items(spec: DistillSpec, attempt: int, step: int) -> list[WorkItem]
 def validation_items(spec: DistillSpec, version: int) -> list[WorkItem]:
     """One item per network; a fixed start has one network."""
     networks = 1 if spec.initialisation.kind == "fixed" else spec.validate_.networks
-    return [WorkItem("validate", Address(spec.run.seed, step=version, member=n), version, "snapshot") for n in range(networks)]
+    return [
+        WorkItem("validate", Address(spec.run.seed, step=version, member=n), version, "snapshot")
+        for n in range(networks)
+    ]
 
 
 def distil(loop: Loop) -> dict[str, Any]:
@@ -69,7 +74,9 @@ def distil(loop: Loop) -> dict[str, Any]:
             began = time.monotonic()
             items = [crew.add(item, meta) for item in gradient_items(spec, loop.attempt, loop.step)]
             results = crew.wait(items)
-            applied, meta = server.arrays("apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results])
+            applied, meta = server.arrays(
+                "apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results]
+            )
             loss = sum(r.outcome.numbers["loss"] for r in results) / spec.outer.members
             seconds = time.monotonic() - began
             figures = {"meta_loss": loss, "members_per_second": spec.outer.members / seconds, **applied}

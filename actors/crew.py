@@ -34,7 +34,7 @@ class Crew:
         self._lost: dict[WorkItem, int] = {}
         self._doubted: dict[WorkItem, Outcome] = {}
         self._done: dict[WorkItem, Result] = {}
-        self.cpu_seconds = 0.0
+        self.cpu_seconds = self.seconds = 0.0  # of the work alone, over all evaluators
         self.retries: dict[str, int] = {}
 
     def add(self, item: WorkItem, inputs: Handle) -> WorkItem:
@@ -58,7 +58,9 @@ class Crew:
                 self._receive(*answer)
                 heard = time.monotonic()
             elif time.monotonic() - heard > 3 * self._deadline:
-                raise TimeoutError(f"no answer in {3 * self._deadline:.0f} s; waiting for {missing[0]} and {len(missing) - 1} more")
+                raise TimeoutError(
+                    f"no answer in {3 * self._deadline:.0f} s; waiting for {missing[0]} and {len(missing) - 1} more"
+                )
         return [self._done.pop(item) for item in items]
 
     def ready(self, items: Iterable[WorkItem]) -> list[WorkItem]:
@@ -69,6 +71,7 @@ class Crew:
         item = outcome.item
         self._log.item(outcome)
         self.cpu_seconds += outcome.cpu_seconds
+        self.seconds += outcome.seconds
         if item not in self._owned:  # a second copy's answer, after the first was taken
             return
         if outcome.status == "ok":

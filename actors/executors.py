@@ -50,7 +50,9 @@ class Executor(Protocol):
 class InProcess:
     """Computes in this process, in the order of submission: for tests, debugging, and GPUs without Ray."""
 
-    def __init__(self, spec: DistillSpec, groups: dict[str, str], plugins: registry.Plugins | None, data: DataSet) -> None:
+    def __init__(
+        self, spec: DistillSpec, groups: dict[str, str], plugins: registry.Plugins | None, data: DataSet
+    ) -> None:
         self.names = ["this process"]
         self._bench = Workbench(spec, plugins, data)
         self._server = ParameterServer(spec.outer.model_dump(), groups)

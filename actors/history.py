@@ -48,3 +48,9 @@ def write(folder: Path) -> Path:
     path = folder / "history.parquet"
     pq.write_table(pa.Table.from_pylist(rows(folder), SCHEMA), path)
     return path
+
+
+def cpu_seconds(folder: Path) -> float:
+    """CPU seconds that evaluators spent on a run's distillation, repeated and lost work and validation included."""
+    kinds = ("meta_gradient", "validate")
+    return sum(row["cpu_seconds"] for row in commit_log.read(folder / "commits").to_pylist() if row["kind"] in kinds)

@@ -16,7 +16,6 @@ from raystill.actors.messages import Arrays
 from raystill.platform import outer
 from raystill.platform.spec import OuterSpec
 
-
 Facts = dict[str, Any]
 
 

@@ -194,7 +194,8 @@ def _keep(made: Plan, folder: Path, crew: Crew) -> None:
         "source": {"name": data.name, "fingerprint": data.fingerprint},
         "selection": {"split": "validation", **score},
         "spec": spec.dump(),
-        "versions": {name: version(name) for name in ("raystill", "torch", "numpy", "ray")} | {"python": machine.python_version()},
+        "versions": {name: version(name) for name in ("raystill", "torch", "numpy", "ray")}
+        | {"python": machine.python_version()},
     }
     rates = {k: v.detach().numpy() for k, v in steps.hyper.items()}
     images = np.ascontiguousarray(steps.x[first].detach().numpy())
@@ -203,7 +204,9 @@ def _keep(made: Plan, folder: Path, crew: Crew) -> None:
 
 def _assess(made: Plan, folder: Path, crew: Crew, distilled: Distilled, tracker: Tracker) -> None:
     print(f"assess on {len(made.data.test)} test images", flush=True)
-    found: dict[str, Any] = assessment.assess(made.spec, made.data, crew, distilled, lambda text: print(f"  {text}", flush=True))
+    found: dict[str, Any] = assessment.assess(
+        made.spec, made.data, crew, distilled, lambda text: print(f"  {text}", flush=True)
+    )
     assessment.write(folder, found)
     now = int(time.time() * 1000)
     tracker.log(made.spec.outer.steps, {f"test/{row['name']}": row["accuracy_mean"] for row in found["rows"]}, now)
