@@ -28,7 +28,7 @@ RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MOMENTA = (0.0, 0.9)
 TUNING_NETWORKS = 3
 ROUNDS = 3
-FULL_EPOCHS, FULL_RATE = 3, 0.01
+FULL_STEPS, FULL_RATE = 2500, 0.01
 
 NAMES = {"real": "random real", "average": "class averages", "kmeans": "k-means centroids"}
 
@@ -166,10 +166,10 @@ def _baselines(table: Assessment, own: Handle, tell: Callable[[str], None]) -> N
             _optimised(table, rates, tell)
     for k, norm in itertools.product((1, 3), (1, 2)):
         tell(f"baseline: {k}-NN, l{norm}")
-        table.row(f"{k}-NN (l{norm}) on random real", "baseline",
-                  table.accuracies("nearest", "nn/real", many, found["real"], k=k, norm=norm, split="test"), f"{many} draws")  # fmt: skip
-        table.row(f"{k}-NN (l{norm}) on the distilled set", "baseline",
-                  table.accuracies("nearest", "nn/own", 1, own, k=k, norm=norm, split="test"), "one set")  # fmt: skip
+        real = table.accuracies("nearest", "nn/real", many, found["real"], k=k, norm=norm, split="test")
+        table.row(f"{k}-NN (l{norm}) on random real", "baseline", real, f"{many} draws")
+        distilled = table.accuracies("nearest", "nn/own", 1, own, k=k, norm=norm, split="test")
+        table.row(f"{k}-NN (l{norm}) on the distilled set", "baseline", distilled, "one set")
 
 
 def _optimised(table: Assessment, rates: dict[str, Option], tell: Callable[[str], None]) -> None:
@@ -191,10 +191,11 @@ def _robustness(table: Assessment, own: Handle, tell: Callable[[str], None]) -> 
     """DD-Ranking's scores (2505.13300), a few rounds of fresh networks and fresh random sets."""
     tell("full training data, and DD-Ranking's scores")
     executor = table.crew.executor
-    full = table.items("train_full", "full", ROUNDS, None, epochs=FULL_EPOCHS, lr=FULL_RATE, split="test")
+    epochs = max(3, -(-FULL_STEPS * 64 // len(table.data.train)))
+    full = table.items("train_full", "full", ROUNDS, None, epochs=epochs, lr=FULL_RATE, split="test")
     accuracies = {"full_hard": [100 * r.outcome.numbers["accuracy"] for r in full]}
     table.row("all training data", "reference", accuracies["full_hard"], f"{ROUNDS} networks",
-              f"{FULL_EPOCHS} epochs of SGD", same_budget=False, images=len(table.data.train))  # fmt: skip
+              f"{epochs} epochs of SGD", same_budget=False, images=len(table.data.train))  # fmt: skip
     random = table.sets("real", ROUNDS)
     if table.spec.synthesizer.labels == "soft":
         merged = [executor.put({**executor.fetch(s), **executor.fetch(f.arrays)}) for s, f in zip(random, full)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -37,12 +38,12 @@ def connect(address: str | None, workers: int | None) -> None:
         return
     if address:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, OSError, RuntimeError) as error:
             raise ValueError(f"run.address: no Ray cluster answers at {address!r}: {error}") from error
         return
     cpus = max(workers or 0, os.cpu_count() or 1)
-    ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def default_workers() -> tuple[int, str]:
@@ -79,10 +80,10 @@ class OnRay:
     ) -> None:
         import ray
 
-        self._ray = ray
+        self._ray: Any = ray
         self._deadline = spec.run.deadline
         gpu = spec.run.device == "cuda"
-        evaluator = ray.remote(Evaluator).options(
+        evaluator: Any = ray.remote(Evaluator).options(
             num_cpus=0 if gpu else 1, num_gpus=1 if gpu else 0, max_restarts=-1, max_task_retries=0,
             runtime_env={"env_vars": _WORKER_ENVIRONMENT},
         )  # fmt: skip
@@ -103,14 +104,15 @@ class OnRay:
         done, _ = self._ray.wait(list(pending), num_returns=1, timeout=START_SECONDS)
         if not done:
             raise TimeoutError(
-                f"no evaluator was ready after {START_SECONDS:.0f} s; the cluster offers {self._ray.cluster_resources()}"
+                f"no evaluator was ready after {START_SECONDS:.0f} s; the cluster offers "
+                f"{self._ray.cluster_resources()}"
             )
         self._ray.get(done[0])
 
     def await_all(self) -> None:
         """Wait until every evaluator is ready; for benchmarks, which must not time a start."""
         waiting = [seat for seat in self._seats if seat.ready is not None]
-        done, late = self._ray.wait([s.ready for s in waiting], num_returns=len(waiting), timeout=START_SECONDS)
+        _, late = self._ray.wait([s.ready for s in waiting], num_returns=len(waiting), timeout=START_SECONDS)
         if late:
             raise TimeoutError(f"{len(late)} evaluators were not ready after {START_SECONDS:.0f} s")
         for seat in waiting:
@@ -130,8 +132,11 @@ class OnRay:
         """Hand queued items to the evaluators with the fewest in flight."""
         while self._queue:
             item, inputs, avoid = self._queue[0]
-            free = [s for i, s in enumerate(self._seats)
-                    if s.ready is None and len(s.flying) < IN_FLIGHT and (i != avoid or len(self._seats) == 1)]  # fmt: skip
+            free = [
+                s
+                for i, s in enumerate(self._seats)
+                if s.ready is None and len(s.flying) < IN_FLIGHT and (i != avoid or len(self._seats) == 1)
+            ]
             if not free:
                 return
             seat = min(free, key=lambda s: len(s.flying))

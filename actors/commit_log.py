@@ -1,7 +1,7 @@
 """The commit log: one row for each try at an item and each outer step, as Arrow IPC streams.
 
-Every session of a run writes a segment of its own, so nothing is ever rewritten; a segment that a crash tore is read up to
-its last whole batch. Checkpoints, curves, tracking and reports read this one log.
+Every session of a run writes a segment of its own, so nothing is ever rewritten; a segment that a crash tore is read up
+to its last whole batch. Checkpoints, curves, tracking and reports read this one log.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Where items are computed: in this process, or by evaluators on a Ray cluster; one interface.
 
-An executor computes and reports; it decides nothing. Retries, order and the commit log belong to the crew, which owns the
-items. A *handle* stands for arrays: the arrays themselves in this process, a reference into the object store on Ray.
+An executor computes and reports; it decides nothing. Retries, order and the commit log belong to the crew, which owns
+the items. A *handle* stands for arrays: the arrays themselves in this process, a reference into the object store on
+Ray.
 """
 
 from __future__ import annotations

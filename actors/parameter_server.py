@@ -1,8 +1,8 @@
 """The parameter server: owns the meta-parameters, the outer optimiser, and the best data so far.
 
-Methods that hand out arrays return (facts, arrays): the facts are small and go to the driver, the arrays go from here to the
-evaluators and never through it. A plain class; Ray makes an actor of it, the in-process executor calls it. Everything that it owns is in `state`, and a
-checkpoint is that state.
+Methods that hand out arrays return (facts, arrays): the facts are small and go to the driver, the arrays go from here
+to the evaluators and never through it. A plain class; Ray makes an actor of it, the in-process executor calls it.
+Everything that it owns is in `state`, and a checkpoint is that state.
 """
 
 from __future__ import annotations

@@ -18,4 +18,5 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):
         return False
     settings = ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 512 << 20), (_TOP_PAD, 64 << 20))
-    return all([bool(mallopt(option, value)) for option, value in settings])
+    done = [bool(mallopt(option, value)) for option, value in settings]
+    return all(done)

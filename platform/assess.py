@@ -46,7 +46,7 @@ def trained(bench: Workbench, problem: Problem, steps: Steps, theta0: Tensor) ->
 
 
 def _shifted(x: Tensor, address: Address) -> Tensor:
-    """Each image of x[T, M, C, H, W] moved by its own random number of pixels; what enters is the image's corner pixel."""
+    """Each image of x[T, M, C, H, W] moved by random pixels of its own; what enters repeats the border."""
     side = max(1, round(SHIFT * x.shape[-1]))
     t, m, c, h, w = x.shape
     moves = numpy_rng(address.at(stream=f"{address.stream}/shift")).integers(0, 2 * side + 1, (t * m, 2))

@@ -10,7 +10,10 @@ from collections.abc import Callable
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("raystill.actors.commands:distill", "distil a data set: images, a table, a report, an MLflow run"),
     "resume": ("raystill.actors.commands:resume", "go on with a run that was stopped or killed"),
-    "assess": ("raystill.actors.commands:assess", "measure a run's result on test data again, other networks among them"),
+    "assess": (
+        "raystill.actors.commands:assess",
+        "measure a run's result on test data again, other networks among them",
+    ),
     "report": ("raystill.platform.commands:report", "write a run's report.html again"),
     "recipes": ("raystill.platform.commands:recipes", "list the named recipes, or print one"),
     "ui": ("raystill.platform.commands:ui", "open MLflow's pages on the runs"),

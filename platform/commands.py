@@ -57,14 +57,27 @@ def ui(argv: list[str]) -> int:
         raise ValueError(f"no runs are tracked here: {uri.removeprefix('sqlite:///')} does not exist; "
                          "go to the folder that you ran in, or give --uri")  # fmt: skip
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(args.port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(args.port),
+    ]
     print(f"http://127.0.0.1:{args.port}", flush=True)
     return subprocess.call(command, env=environment)
 
 
 def doctor(argv: list[str]) -> int:
     """Say what this machine offers."""
-    _parser("doctor", "Say what this machine offers: versions, GPUs, Ray, the tracking store, data sets.").parse_args(argv)
+    _parser("doctor", "Say what this machine offers: versions, GPUs, Ray, the tracking store, data sets.").parse_args(
+        argv
+    )
     from raystill.platform.diagnosis import findings
 
     bad = 0
@@ -82,7 +95,7 @@ def completion(argv: list[str]) -> int:
     from raystill.platform.options import parser_of
     from raystill.platform.spec import DistillSpec
 
-    parser = _parser("completion", "Print a shell completion script: eval \"$(raystill completion bash)\"")
+    parser = _parser("completion", 'Print a shell completion script: eval "$(raystill completion bash)"')
     parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
     shell = parser.parse_args(argv).shell
     root = argparse.ArgumentParser(prog="raystill")

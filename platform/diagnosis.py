@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -31,7 +32,11 @@ def findings() -> Iterator[Finding]:
 
 def _processors() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    return "processors", True, f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}; {free:.0f} GiB free on this disk"
+    return (
+        "processors",
+        True,
+        f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}; {free:.0f} GiB free on this disk",
+    )
 
 
 def _gpus() -> Finding:
@@ -49,7 +54,7 @@ def _ray() -> Finding:
     if not address:
         return "ray cluster", None, "RAY_ADDRESS is not set: a local one is started for each run"
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         return "ray cluster", False, f"{address} does not answer: {str(error).splitlines()[0]}"
     return "ray cluster", True, f"{address}: {ray.cluster_resources()}"

@@ -26,7 +26,11 @@ def _near(key: str, valid: Sequence[str]) -> str:
 
 def merge(into: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings, the newer winning leaf by leaf."""
-    both = {k: merge(into[k], new[k]) for k in into.keys() & new.keys() if isinstance(into[k], dict) and isinstance(new[k], dict)}
+    both = {
+        k: merge(into[k], new[k])
+        for k in into.keys() & new.keys()
+        if isinstance(into[k], dict) and isinstance(new[k], dict)
+    }
     return {**into, **new, **both}
 
 
@@ -43,7 +47,9 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def parser_of(model: type[BaseModel], command: str, text: str) -> tuple[argparse.ArgumentParser, type[BaseSettings], Any]:
+def parser_of(
+    model: type[BaseModel], command: str, text: str
+) -> tuple[argparse.ArgumentParser, type[BaseSettings], Any]:
     """The command's parser, the settings class behind it, and pydantic-settings' source."""
 
     class Settings(model, BaseSettings):  # type: ignore[misc, valid-type]
@@ -52,7 +58,9 @@ def parser_of(model: type[BaseModel], command: str, text: str) -> tuple[argparse
         )
 
         @classmethod
-        def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, **others: Any) -> Any:
+        def settings_customise_sources(  # type: ignore[override]
+            cls, settings_cls: Any, init_settings: Any, **others: Any
+        ) -> Any:
             return (init_settings,)  # no field may come from the environment unseen
 
     parser = _Parser(prog=f"raystill {command}", description=text, allow_abbrev=False)

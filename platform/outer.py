@@ -66,8 +66,9 @@ def factor(spec: OuterSpec, step: int) -> float:
 def _limit(spec: OuterSpec, running: float, norm: float) -> tuple[float, float]:
     """(norm to clip at, new running norm).
 
-    Unrolls spike by orders of magnitude where the inner loop turns unstable; a bound that follows the usual norm keeps a spike
-    from steering Adam for many steps (RaT-BPTT, 2310.09982, clips so). A spike itself enters the running norm bounded.
+    Unrolls spike by orders of magnitude where the inner loop turns unstable; a bound that follows the usual norm keeps
+    a spike from steering Adam for many steps (RaT-BPTT, 2310.09982, clips so). A spike itself enters the running norm
+    bounded.
     """
     limit = spec.clip if spec.clip is not None else math.inf
     if spec.clip_relative is None:
@@ -105,4 +106,6 @@ def apply(
         new = meta[name].astype(np.float64) - rate * getattr(spec, field) * move
         meta[name], first[name], second[name] = (a.astype(np.float32) for a in (new, m, v))
         average[name] = (decay * average[name] + (1 - decay) * meta[name]).astype(np.float32)
-    return replace(state, step=t, meta=meta, first=first, second=second, average=average, norm=running), Applied(norm, rate)
+    return replace(state, step=t, meta=meta, first=first, second=second, average=average, norm=running), Applied(
+        norm, rate
+    )

@@ -1,6 +1,6 @@
 """The run folder: where everything about a run lies, and how it is made and found again.
 
-    spec.yaml  checkpoints/  commits/  history.parquet  artefact/  assessment.json  report.html
+spec.yaml  checkpoints/  commits/  history.parquet  artefact/  assessment.json  report.html
 """
 
 from __future__ import annotations

@@ -45,8 +45,9 @@ class DataSpec(Part):
 class LearnerSpec(Part):
     """The network that learns from the synthesised data."""
 
-    name: str = Field("lenet", description="linear, mlp, lenet, alexnet, convnet, resnet, or an entry point of "
-                      "raystill.learners")
+    name: str = Field(
+        "lenet", description="linear, mlp, lenet, alexnet, convnet, resnet, or an entry point of raystill.learners"
+    )
     init: Literal["xavier", "kaiming", "orthogonal", "normal", "default"] = Field(
         "xavier", description="distribution that initial weights are drawn from"
     )
@@ -60,10 +61,14 @@ class SynthesizerSpec(Part):
 
     kind: str = Field("images", description="images, or an entry point of raystill.synthesizers")
     per_class: Count = Field(1, description="images per class (IPC) of each step")
-    images: Count | None = Field(None, description="images of each step, instead of per_class; may be fewer than classes")
+    images: Count | None = Field(
+        None, description="images of each step, instead of per_class; may be fewer than classes"
+    )
     steps: Count = Field(1, description="distinct steps, each with images of its own")
     epochs: Count = Field(3, description="passes over the steps; the unroll is steps x epochs long")
-    labels: Literal["hard", "soft"] = Field("hard", description="fixed one-hot labels, or labels learned beside the images")
+    labels: Literal["hard", "soft"] = Field(
+        "hard", description="fixed one-hot labels, or labels learned beside the images"
+    )
     start: Literal["noise", "real", "average", "kmeans"] = Field("noise", description="what the images start from")
     noise: Positive = Field(1.0, description="standard deviation of a noise start, in normalised units")
 
@@ -77,8 +82,9 @@ class SynthesizerSpec(Part):
 class InitialisationSpec(Part):
     """Where the learner starts: theta0 ~ p(theta0)."""
 
-    kind: Literal["fixed", "random"] = Field("random", description="one network (its weights are part of the result), "
-                                             "or fresh networks at each step")
+    kind: Literal["fixed", "random"] = Field(
+        "random", description="one network (its weights are part of the result), or fresh networks at each step"
+    )
 
 
 class InnerSpec(Part):
@@ -88,7 +94,9 @@ class InnerSpec(Part):
     learn_lr: bool = Field(True, description="learn one rate for each step, through a softplus")
     momentum: Fraction = Field(0.0, description="inner momentum at the start; 0 is plain gradient descent")
     learn_momentum: bool = Field(False, description="learn the momentum, through a sigmoid")
-    objective: str = Field("cross_entropy", description="per-sample inner loss, or an entry point of raystill.objectives")
+    objective: str = Field(
+        "cross_entropy", description="per-sample inner loss, or an entry point of raystill.objectives"
+    )
 
     @model_validator(mode="after")
     def _momentum_starts_above_zero(self) -> InnerSpec:
@@ -104,9 +112,12 @@ class OuterSpec(Part):
     members: Count = Field(4, description="initialisations averaged in each outer step")
     chunk: Count = Field(2, description="members of one work item; members/chunk items are shared by the evaluators")
     batch_size: Count = Field(512, description="real images that judge one member")
-    batch: Literal["per_member", "shared"] = Field("per_member", description="real minibatch of each member's own, or one "
-                                                   "for all (Algorithm 1)")
-    objective: str = Field("cross_entropy", description="per-sample outer loss, or an entry point of raystill.objectives")
+    batch: Literal["per_member", "shared"] = Field(
+        "per_member", description="real minibatch of each member's own, or one for all (Algorithm 1)"
+    )
+    objective: str = Field(
+        "cross_entropy", description="per-sample outer loss, or an entry point of raystill.objectives"
+    )
     lr: Positive = Field(0.01, description="Adam's rate for images")
     label_lr: Positive = Field(0.01, description="Adam's rate for soft labels")
     rate_lr: Positive = Field(0.01, description="Adam's rate for inner learning rates and momentum")
@@ -118,8 +129,9 @@ class OuterSpec(Part):
     decay_factor: Positive = Field(0.5, description="factor of each decay (schedule: decay)")
     final: Fraction = Field(0.02, description="share of the rate left at the end (schedule: cosine)")
     clip: Positive | None = Field(1.0, description="largest norm of the meta-gradient; none does not clip")
-    clip_relative: Positive | None = Field(None, description="clip at this multiple of the running norm as well "
-                                           "(unrolls spike); none does not")
+    clip_relative: Positive | None = Field(
+        None, description="clip at this multiple of the running norm as well (unrolls spike); none does not"
+    )
     ema: Fraction = Field(0.0, description="decay of the running average that is validated and kept; 0 keeps the last")
 
     @model_validator(mode="after")
@@ -132,13 +144,17 @@ class OuterSpec(Part):
 class MetaSpec(Part):
     """How the meta-gradient is computed; none of it changes what is computed, but for truncation and precision."""
 
-    sweep: Literal["auto", "reverse", "forward"] = Field("auto", description="reverse-over-reverse or forward-over-reverse")
+    sweep: Literal["auto", "reverse", "forward"] = Field(
+        "auto", description="reverse-over-reverse or forward-over-reverse"
+    )
     stack: Literal["auto", "loop", "vmap"] = Field("auto", description="members one after another, or batched by vmap")
     compile: Literal["auto", "never", "always"] = Field("auto", description="torch.compile of the one-step functions")
     window: Count | None = Field(None, description="differentiate through this many inner steps only")
     window_at: Literal["last", "random"] = Field("last", description="where the window lies (random: RaT-BPTT)")
     chunk: Count = Field(256, description="real images of one piece of the outer pass")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the outer pass's convolutions and products")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the outer pass's convolutions and products"
+    )
 
 
 class ValidateSpec(Part):
@@ -155,7 +171,9 @@ class AssessSpec(Part):
     networks: Count = Field(20, description="fresh networks for random starts and for baselines")
     baselines: bool = Field(True, description="measure the field's baselines at the same budget")
     candidates: Count = Field(50, description="random real sets tried for the optimised-real baseline")
-    architectures: tuple[str, ...] = Field((), description="other learners trained on the distilled data (cross-architecture)")
+    architectures: tuple[str, ...] = Field(
+        (), description="other learners trained on the distilled data (cross-architecture)"
+    )
     cross_networks: Count = Field(5, description="fresh networks for each other architecture")
     seed: Natural = Field(1, description="seed of the networks that are assessed, apart from the run's")
 
@@ -166,10 +184,14 @@ class RunSpec(Part):
     seed: Natural = Field(0, description="run seed; every other seed is an address under it")
     name: str | None = Field(None, description="run folder's name; none makes one of the recipe and a number")
     out: Path = Field(Path("runs"), description="folder that run folders are made in")
-    workers: Natural | None = Field(None, description="evaluators; 0 computes in this process, none takes one per GPU or core")
+    workers: Natural | None = Field(
+        None, description="evaluators; 0 computes in this process, none takes one per GPU or core"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device of each evaluator")
     checkpoint_every: Count = Field(50, description="outer steps between checkpoints")
-    cpu_seconds: Positive | None = Field(None, description="stop after this many CPU seconds of evaluators; none runs all steps")
+    cpu_seconds: Positive | None = Field(
+        None, description="stop after this many CPU seconds of evaluators; none runs all steps"
+    )
     deadline: Positive = Field(600.0, description="longest wait for any one work item, in seconds")
     address: str | None = Field(None, description="Ray cluster to join; none starts or finds a local one")
 
@@ -178,7 +200,9 @@ class RunSpec(Part):
         import re
 
         if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
-            raise ValueError(f"run.name {self.name!r} must be 1-64 of A-Z a-z 0-9 . _ - and start with a letter or digit")
+            raise ValueError(
+                f"run.name {self.name!r} must be 1-64 of A-Z a-z 0-9 . _ - and start with a letter or digit"
+            )
         return self
 
 

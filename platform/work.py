@@ -7,6 +7,7 @@ business: the same address gives the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,13 @@ def _sweep(bench: Workbench, problem: Problem, steps: Steps, addresses: list[Add
     if meta.stack == "vmap":
         theta0 = torch.stack([bench.theta0(problem.learner, a) for a in addresses])
         x, y = (torch.stack(part) for part in zip(*(_real(bench, a) for a in addresses)))
-        whole = unroll(problem.engine, theta0, steps, [(stop, stacked_judge(total, x, y, meta.chunk, meta.precision))], start)
-        return [Sweep(whole.loss[j], whole.steps.map(lambda z: z[j]), whole.theta0[j], whole.final[j]) for j in range(len(addresses))]  # noqa: B023
+        whole = unroll(
+            problem.engine, theta0, steps, [(stop, stacked_judge(total, x, y, meta.chunk, meta.precision))], start
+        )
+        return [
+            Sweep(whole.loss[j], whole.steps.map(itemgetter(j)), whole.theta0[j], whole.final[j])
+            for j in range(len(addresses))
+        ]
     return [
         unroll(problem.engine, bench.theta0(problem.learner, a), steps,
                [(stop, judge(total, *_real(bench, a), meta.chunk, meta.precision))], start)
@@ -60,7 +66,7 @@ def _sweep(bench: Workbench, problem: Problem, steps: Steps, addresses: list[Add
 def meta_gradient(
     bench: Workbench, address: Address, options: Mapping[str, Any], inputs: Mapping[str, np.ndarray]
 ) -> tuple[Numbers, Arrays]:
-    """Sum over `options["members"]` members from the address on of the meta-gradient, summed in float64 in their order."""
+    """The meta-gradient summed over `options["members"]` members from the address on, in float64, in their order."""
     meta = {k: v.requires_grad_() for k, v in bench.tensors(inputs).items()}
     learned = [k for k in meta if k in bench.synthesizer.groups]
     steps = bench.synthesizer.steps(meta, address)

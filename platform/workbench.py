@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import cast
 
 import numpy as np
 import torch
@@ -103,7 +102,7 @@ class Workbench:
 
     def theta0(self, learner: Learner, address: Address) -> Tensor:
         """A member's initial parameters: the run's one network for fixed starts, else the address's own."""
-        return cast(Tensor, learner.init(self.start_of(address))).to(self.device)
+        return learner.init(self.start_of(address)).to(self.device)
 
     def start_of(self, address: Address) -> Address:
         """Where a network's initial parameters are drawn; a stream of its own for training, validation and test."""

@@ -66,9 +66,7 @@ def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learne
     return Learner(apply, init, sum(sizes), module, load)
 
 
-def build(
-    spec: LearnerSpec, shape: Shape, classes: int, plugins: registry.Plugins | None = None
-) -> Learner:
+def build(spec: LearnerSpec, shape: Shape, classes: int, plugins: registry.Plugins | None = None) -> Learner:
     """The learner of a spec, for images of `shape` (C, H, W).
 
     Raises:

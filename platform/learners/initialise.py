@@ -16,7 +16,9 @@ def _draw(weight: Tensor, scheme: str, gain: float, rng: torch.Generator) -> Non
     elif scheme == "default":
         weight.uniform_(-gain / math.sqrt(fan_in), gain / math.sqrt(fan_in), generator=rng)
     else:
-        std = {"xavier": math.sqrt(2.0 / (fan_in + fan_out)), "kaiming": math.sqrt(2.0 / fan_in), "normal": 0.02}[scheme]
+        std = {"xavier": math.sqrt(2.0 / (fan_in + fan_out)), "kaiming": math.sqrt(2.0 / fan_in), "normal": 0.02}[
+            scheme
+        ]
         weight.normal_(0.0, gain * std, generator=rng)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class _Flat(nn.Module):
         with torch.no_grad():
             size = features(torch.zeros(1, *shape)).flatten(1).shape[1]
         sizes = (size, *head)
-        self.head = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+        self.head = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x).flatten(1)
@@ -72,7 +74,7 @@ def alexnet(shape: Shape, classes: int, width: int | None, depth: int | None) ->
 
 
 def convnet(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """ConvNet-D-W: `depth` (3) blocks of 3x3 convolution with `width` (128) channels, instance norm, ReLU, average pool."""
+    """ConvNet-D-W: `depth` (3) blocks of 3x3 convolution, `width` (128) channels, instance norm, ReLU, average pool."""
     w, d = width or 128, depth or 3
     _need(shape, 2**d, f"convnet of depth {d}")
     blocks: list[nn.Module] = []
@@ -95,7 +97,7 @@ class _Residual(nn.Module):
 
 
 def resnet(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """Small residual network with group norm: three stages of `depth` (1) blocks, `width` (16) channels doubled twice."""
+    """Small ResNet with group norm: three stages of `depth` (1) blocks, `width` (16) channels doubled twice."""
     w, d = width or 16, depth or 1
     _need(shape, 4, "resnet")
     layers: list[nn.Module] = [nn.Conv2d(shape[0], w, 3, padding=1), nn.ReLU()]

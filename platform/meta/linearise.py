@@ -1,4 +1,4 @@
-"""One inner step's gradient g = d/dtheta loss(theta, x, y), and its transposed linearisation c -> (dg/d(theta, x, y))^T c.
+"""One inner step's gradient g = d/dtheta loss(theta, x, y), and the products c -> (dg/d(theta, x, y))^T c.
 
 Two ways to the same product. *Reverse* keeps the graph of g and runs autograd through it. *Forward* uses that g is
 itself a gradient: the derivative of grad(loss, (theta, x, y)) along theta + eps c holds H c and both mixed products,
@@ -38,8 +38,9 @@ def reverse(loss: Loss) -> Linearise:
         if y.is_floating_point():
             leaves.append(y.detach().requires_grad_())
         with torch.enable_grad():
-            (g,) = torch.autograd.grad(loss(leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else y), leaves[0],
-                                       create_graph=True)
+            (g,) = torch.autograd.grad(
+                loss(leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else y), leaves[0], create_graph=True
+            )
 
         def product(c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
             out = torch.autograd.grad(g, leaves, c, materialize_grads=True)
@@ -59,7 +60,7 @@ def forward(loss: Loss) -> Linearise:
         gradients = torch.func.grad(loss, argnums=(0, 1, 2) if soft else (0, 1))
 
         def product(c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-            _, out = torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))
+            out = torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))[1]
             return out[0], out[1], out[2] if soft else None
 
         return plain(theta, x, y), product
@@ -77,12 +78,12 @@ def stacked(loss: Loss, sweep: str) -> Linearise:
 
     def one_reverse(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         if y.is_floating_point():
-            return torch.func.vjp(torch.func.grad(loss), theta, x, y)[1](c)  # type: ignore[no-any-return]
-        return torch.func.vjp(lambda t, z: torch.func.grad(loss)(t, z, y), theta, x)[1](c)  # type: ignore[no-any-return]
+            return torch.func.vjp(torch.func.grad(loss), theta, x, y)[1](c)
+        return torch.func.vjp(lambda t, z: torch.func.grad(loss)(t, z, y), theta, x)[1](c)
 
     def one_forward(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         gradients = torch.func.grad(loss, argnums=(0, 1, 2) if y.is_floating_point() else (0, 1))
-        return torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))[1]  # type: ignore[no-any-return]
+        return torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))[1]
 
     products = torch.func.vmap({"reverse": one_reverse, "forward": one_forward}[sweep], in_dims=(0, 0, None, None))
     plain = stacked_gradient(loss)

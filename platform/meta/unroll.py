@@ -1,15 +1,16 @@
 """The engine: the gradient of an unrolled inner loop, in memory that grows with the parameters and not with the graph.
 
-Forward runs the inner loop and keeps the trajectory of states. The reverse sweep takes one step at a time, rebuilds that
-step's graph and moves the cotangent of the state one step back (1502.03492 with exact recompute in place of reversed
-dynamics). The graphs of the last steps are kept instead of rebuilt as far as a fixed budget of bytes goes.
+Forward runs the inner loop and keeps the trajectory of states. The reverse sweep takes one step at a time, rebuilds
+that step's graph and moves the cotangent of the state one step back (1502.03492 with exact recompute in place of
+reversed dynamics). The graphs of the last steps are kept instead of rebuilt as far as a fixed budget of bytes goes.
 
-Shapes: theta0 is [P], or [J, P] for a stack of J members; x[T, M, ...]; y[T, M] ids or [T, M, K] rows; hyper {name: [T]}.
+Shapes: theta0 is [P], or [J, P] for a stack of J members; x[T, M, ...]; y[T, M] ids or [T, M, K] rows;
+hyper {name: [T]}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -128,9 +129,7 @@ def train(engine: Engine, theta0: Tensor, steps: Steps) -> Tensor:
 
 
 @torch.no_grad()
-def unroll(
-    engine: Engine, theta0: Tensor, steps: Steps, judges: Sequence[tuple[int, Judge]], start: int = 0
-) -> Sweep:
+def unroll(engine: Engine, theta0: Tensor, steps: Steps, judges: Sequence[tuple[int, Judge]], start: int = 0) -> Sweep:
     """Loss of the unrolled inner loop and its cotangents with respect to every step's x, y, rates, and theta0.
 
     Args:
@@ -181,12 +180,12 @@ def unroll(
         h, gx, gy = product(c)
         del kept, product
         cotangent = (cotangent[0] + h, *cotangent[1:])
-        at = (slice(None),) * len(lead) + (t,)
-        d_x[at] = gx
+        row = (slice(None),) * len(lead) + (t,)
+        d_x[row] = gx
         if gy is not None:
-            d_y[at] = gy
+            d_y[row] = gy
         for name, rate in rates.items():
-            d_hyper[name][at] = rate.reshape(lead)
+            d_hyper[name][row] = rate.reshape(lead)
     theta_cotangent = cotangent[0] if start == 0 else torch.zeros_like(theta0)
     return Sweep(loss, Steps(d_x, d_y, d_hyper), theta_cotangent, final)
 
@@ -202,7 +201,7 @@ class _Unrolled(torch.autograd.Function):
         return sweep.loss
 
     @staticmethod
-    def backward(ctx: Any, out: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, out: Tensor) -> Any:
         def scaled(z: Tensor) -> Tensor:
             z = z * out.reshape(*out.shape, *(1,) * (z.dim() - out.dim()))
             return z

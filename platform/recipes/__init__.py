@@ -19,4 +19,6 @@ def recipe(name: str) -> dict[str, Any]:
 def about(name: str) -> str:
     """A recipe's first comment, in one line."""
     lines = RECIPES[name].read_text().splitlines()
-    return " ".join(line.lstrip("# ").strip() for line in lines[: next(i for i, t in enumerate(lines) if not t.startswith("#"))])
+    return " ".join(
+        line.lstrip("# ").strip() for line in lines[: next(i for i, t in enumerate(lines) if not t.startswith("#"))]
+    )
