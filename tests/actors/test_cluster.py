@@ -1,0 +1,144 @@
+"""The promises of the distributed loop, on one shared local cluster: same bytes, whoever computes and whatever dies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from raystill.actors import cluster, commit_log, pipeline
+from raystill.actors.coordinator import gradient_items
+from raystill.platform import runs
+from raystill.platform.artifacts import load_distilled
+from raystill.platform.seeds import Address
+from raystill.platform.spec import DistillSpec
+
+pytestmark = pytest.mark.ray
+
+
+def spec(out: Path, workers: int, **outer: object) -> DistillSpec:
+    return DistillSpec.model_validate(
+        {
+            "learner": {"name": "mlp", "width": 32},
+            "synthesizer": {"steps": 2, "epochs": 2, "start": "average"},
+            "inner": {"lr": 0.1, "momentum": 0.5, "learn_momentum": True},
+            "outer": {"steps": 12, "members": 4, "chunk": 2, "batch_size": 64, "ema": 0.9, **outer},
+            "validate": {"every": 4, "networks": 2, "images": 100},
+            "assess": {"networks": 2, "baselines": False},
+            "run": {"out": out, "workers": workers, "checkpoint_every": 5, "device": "cpu"},
+            "tracking": {"enabled": False},
+        }
+    )
+
+
+def digest(artefact: Path) -> str:
+    return hashlib.sha256((artefact / "data.parquet").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("undisturbed")
+    pipeline.distill(spec(out, 0))
+    return digest(out / "run-1" / "artefact")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_evaluators_change_no_byte(tmp_path: Path, ray_cluster: None, undisturbed: str, workers: int) -> None:
+    distilled = pipeline.distill(spec(tmp_path, workers))
+    assert digest(tmp_path / "run-1" / "artefact") == undisturbed
+    assert load_distilled(tmp_path / "run-1" / "artefact").images.tobytes() == distilled.images.tobytes()
+
+
+def test_both_evaluators_worked(tmp_path: Path, ray_cluster: None) -> None:
+    pipeline.distill(spec(tmp_path, 2))
+    log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()
+    gradients = [row for row in log if row["kind"] == "meta_gradient"]
+    assert len({(row["step"], row["member"]) for row in gradients}) == len(gradients) == 24
+    assert {row["evaluator"] for row in gradients} == {0, 1}
+
+
+def test_a_killed_evaluator_changes_no_byte(tmp_path: Path, ray_cluster: None, undisturbed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    killed = []
+    dispatch = cluster.OnRay._dispatch
+
+    def deadly(self: cluster.OnRay) -> None:
+        dispatch(self)
+        if not killed and self._seats[0].flying and any(i.version >= 3 for i, *_ in self._seats[0].flying.values()):
+            killed.append(True)
+            ray.kill(self._seats[0].actor, no_restart=False)
+
+    monkeypatch.setattr(cluster.OnRay, "_dispatch", deadly)
+    pipeline.distill(spec(tmp_path, 2))
+    log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()
+    assert killed
+    assert any(row["status"] == "lost" for row in log)
+    assert digest(tmp_path / "run-1" / "artefact") == undisturbed
+
+
+def test_an_item_that_always_fails_stops_the_run_with_its_address(tmp_path: Path, ray_cluster: None) -> None:
+    def broken(step: object) -> object:
+        raise ArithmeticError("no such logarithm")
+
+    wrong = spec(tmp_path, 2)
+    wrong = wrong.model_copy(update={"outer": wrong.outer.model_copy(update={"objective": "broken"})})
+    with pytest.raises(ValueError, match=r"meta_gradient \[seed=0 attempt=0 step=0 .* failed on two tries.*no such logarithm"):
+        pipeline.distill(wrong, {"objectives": {"broken": broken}})
+
+
+def test_a_non_finite_gradient_is_never_applied(tmp_path: Path, ray_cluster: None) -> None:
+    def infinite(step: object) -> object:
+        return step.student.logits.sum(1) * float("inf")  # type: ignore[attr-defined]
+
+    wrong = spec(tmp_path, 2)
+    wrong = wrong.model_copy(update={"outer": wrong.outer.model_copy(update={"objective": "infinite"})})
+    with pytest.raises(ValueError, match=r"step=0 .* is not finite on two tries"):
+        pipeline.distill(wrong, {"objectives": {"infinite": infinite}})
+    log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()
+    assert not [row for row in log if row["kind"] == "apply"]
+
+
+def test_more_evaluators_than_slots_is_refused(tmp_path: Path, ray_cluster: None) -> None:
+    with pytest.raises(ValueError, match=r"run\.workers: 64 evaluators, but the cluster offers \d+ cpu slots"):
+        pipeline.plan(spec(tmp_path, 64))
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, sign: signal.Signals) -> None:
+    """The driver is killed without warning, or stopped by Ctrl-C, and `raystill resume` ends in the same bytes."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    long = spec(whole, 0, steps=60)
+    pipeline.distill(long)
+    config = tmp_path / "run.yaml"
+    config.write_text(runs.dump(long.model_copy(update={"run": long.run.model_copy(update={"out": cut})})))
+    command = [sys.executable, "-m", "raystill.platform.cli"]
+    process = subprocess.Popen([*command, "distill", "--config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    folder = cut / "run-1"
+    deadline = time.monotonic() + 60
+    while not (folder / "checkpoints" / "LATEST").exists():
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be stopped"
+        time.sleep(0.005)
+    os.kill(process.pid, sign)
+    _, said = process.communicate(timeout=60)
+    assert not (folder / "artefact").exists(), "stopped too late to prove anything"
+    if sign is signal.SIGINT:
+        assert process.returncode == 130
+        assert f"raystill resume {folder}" in said
+    subprocess.run([*command, "resume", str(folder)], check=True, stdout=subprocess.DEVNULL, timeout=120)
+    assert digest(folder / "artefact") == digest(whole / "run-1" / "artefact")
+    rows = [r["step"] for r in commit_log.read(folder / "commits").to_pylist() if r["kind"] == "apply"]
+    assert sorted(set(rows)) == list(range(60))
+    assert len(rows) < 120, "the resumed run started over"
+
+
+def test_chunks_do_not_depend_on_evaluators(tmp_path: Path) -> None:
+    items = gradient_items(spec(tmp_path, 7), 0, 3)
+    assert [item.address for item in items] == [Address(0, 0, 3, 0), Address(0, 0, 3, 2)]

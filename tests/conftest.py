@@ -1,0 +1,47 @@
+"""Tiers, and the one shared Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+NEEDS = {
+    "browser": (lambda: bool(shutil.which("chromium") and shutil.which("chromedriver")), "chromium and chromium-driver"),
+    "data": (lambda: "RAYSTILL_DATA" in os.environ, "RAYSTILL_DATA, a folder with mnist/"),
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tiers whose needs are not met, and say so; in CI that is an error."""
+    for tier, (met, what) in NEEDS.items():
+        left_out = [item for item in items if item.get_closest_marker(tier)]
+        if not left_out or met():
+            continue
+        if tier in os.environ.get("RAYSTILL_REQUIRE", "").split(","):
+            raise pytest.UsageError(f"the tier {tier!r} needs {what}, and RAYSTILL_REQUIRE asks for it")
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+        print(f"\nleft out: {len(left_out)} tests of the tier {tier!r}, which needs {what}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
