@@ -18,7 +18,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,117 +25,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
-import torch
 from safetensors import SafetensorError
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
-from raystill.platform import learners, registry, seeds
-from raystill.platform.objectives import OBJECTIVES, Out, Step
-from raystill.platform.spec import LearnerSpec
+from raystill.platform.distilled import Distilled
+
+__all__ = ["Distilled", "load_distilled", "save_distilled"]
 
 FORMAT = "raystill.distilled/1"
 DATA, MANIFEST, THETA0, PREVIEW = "data.parquet", "manifest.json", "theta0.safetensors", "preview.png"
 RESERVED = ("format", "shape", "rates", "order", "files")
 MAX_MANIFEST = 16 * 2**20  # bytes; a million inner steps do not fit, and no unroll has them
 MAX_FILE = 16 * 2**30  # bytes, of one file on disk and of the images in memory
-
-
-@dataclass(frozen=True, eq=False)
-class Distilled:
-    """Distilled data and how to use it.
-
-    Attributes:
-        images: float32 [S, M, C, H, W], (pixel / 255 - mean) / std; S steps of M images.
-        labels: int64 [S, M] ids, or float32 [S, M, K] rows, which need not sum to one.
-        rates: float32 [T] each: `lr`, and `momentum` where there is one; T inner steps.
-        order: int64 [T], which of the S steps' images each inner step uses.
-        theta0: float32 [P] for a fixed start, else None.
-        manifest: learner, initialisation, seeds, spec, normalisation (mean, std), classes, fingerprint, versions.
-
-    Raises:
-        ValueError: shapes or types that do not fit together, or numbers that are not finite.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    rates: dict[str, np.ndarray]
-    order: np.ndarray
-    theta0: np.ndarray | None
-    manifest: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def train(self, model: nn.Module | None = None) -> nn.Module:
-        """Trains a model on the distilled steps in their order, each with its learned rate; in place.
-
-        The loss is the mean of the inner objective that the data was distilled for (cross-entropy on ids or rows);
-        the update is the heavy ball, v' = mu v + g, theta' = theta - lr v'.
-
-        Args:
-            model: starts from its own weights, on its own device. None takes the learner and the weights that a
-                fixed start was distilled for.
-
-        Returns:
-            The model.
-
-        Raises:
-            ValueError: no model for data that was not distilled for one fixed start.
-        """
-        model = self.learner() if model is None else model
-        weights = [p for p in model.parameters() if p.requires_grad]
-        x = torch.tensor(self.images).to(weights[0])
-        y = torch.tensor(self.labels, device=x.device)
-        rates = {name: torch.tensor(rate, device=x.device) for name, rate in self.rates.items()}
-        velocity = [torch.zeros_like(p) for p in weights]
-        inner = self.manifest.get("spec", {}).get("inner", {}).get("objective", "cross_entropy")
-        objective = registry.resolve("objectives", inner, OBJECTIVES, field="manifest.spec.inner.objective")
-        for t, s in enumerate(self.order):
-            loss = objective(Step(x[s], y[s], Out(model(x[s])))).mean()
-            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-            with torch.no_grad():
-                for p, v, g in zip(weights, velocity, gradients):
-                    if g is not None:
-                        if "momentum" in rates:
-                            g = rates["momentum"][t].to(p.dtype) * v + g
-                            v.copy_(g)
-                        p.sub_(rates["lr"][t].to(p.dtype) * g)
-        return model
-
-    def learner(self) -> nn.Module:
-        """The network that a fixed start was distilled for, with its starting weights.
-
-        Raises:
-            ValueError: the data was distilled for random starts, or the weights do not fit the learner.
-        """
-        if self.theta0 is None:
-            raise ValueError("this data was distilled for random starts and has no weights of its own: give a model")
-        spec = LearnerSpec(**self.manifest["learner"])
-        learner = learners.build(spec, self.images.shape[2:], len(self.manifest["classes"]))
-        if learner.size != len(self.theta0):
-            raise ValueError(f"{THETA0}: {len(self.theta0)} weights do not fit {spec.name}, which has {learner.size}")
-        return learner.load(torch.tensor(self.theta0))
-
-    def dataset(self) -> TensorDataset:
-        """All S * M images with their labels, step by step."""
-        flat = self.images.reshape(-1, *self.images.shape[2:]), self.labels.reshape(-1, *self.labels.shape[2:])
-        return TensorDataset(*(torch.tensor(values) for values in flat))
-
-    def loader(self, batch_size: int | None = None, shuffle: bool = False, seed: int = 0) -> DataLoader:
-        """Batches for any torch loop.
-
-        Args:
-            batch_size: None gives the T batches in their learned order, to be used with `rates`; a number gives one
-                pass over the images in batches of that size.
-            shuffle: with a batch size, draws the images in an order that depends on `seed` alone.
-        """
-        rng = seeds.torch_rng(seeds.Address(seed, stream="loader"))
-        if batch_size is not None:
-            return DataLoader(self.dataset(), batch_size, shuffle=shuffle, generator=rng)
-        m = self.images.shape[1]
-        steps = [list(range(s * m, (s + 1) * m)) for s in self.order.tolist()]
-        return DataLoader(self.dataset(), batch_sampler=steps, generator=rng)
 
 
 def save_distilled(path: str | Path, distilled: Distilled) -> Path:
@@ -204,35 +103,6 @@ def load_distilled(path: str | Path, verify: bool = True) -> Distilled:
         raise ValueError(f"{path}: malformed artefact: {_one_line(error)}") from error
 
 
-def _check(d: Distilled) -> None:
-    """Raises ValueError unless the parts of distilled data fit together."""
-
-    def need(holds: bool, message: str) -> None:
-        if not holds:
-            raise ValueError(f"distilled data: {message}")
-
-    arrays = {"images": d.images, "order": d.order, **{f"rates.{name}": rate for name, rate in d.rates.items()}}
-    need(d.images.ndim == 5 and d.images.size > 0, f"images {d.images.shape} are not [S, M, C, H, W]")
-    need(d.images.dtype == np.float32, f"images are {d.images.dtype}, not float32")
-    rows = d.labels.ndim == 3 and d.labels.dtype == np.float32
-    need(rows or (d.labels.ndim == 2 and d.labels.dtype == np.int64), "labels are neither int64 ids nor float32 rows")
-    need(d.labels.shape[:2] == d.images.shape[:2], f"labels {d.labels.shape} do not fit images {d.images.shape}")
-    need(d.order.ndim == 1 and d.order.size > 0 and d.order.dtype == np.int64, "order is not int64 [T]")
-    need(0 <= d.order.min() <= d.order.max() < len(d.images), f"order names a step outside 0..{len(d.images) - 1}")
-    need("lr" in d.rates and set(d.rates) <= {"lr", "momentum"}, f"rates are {sorted(d.rates)}, not lr and momentum")
-    for name, rate in d.rates.items():
-        need(rate.shape == d.order.shape and rate.dtype == np.float32, f"rates.{name} is not float32 [T]")
-    classes = d.manifest.get("classes")
-    if classes is not None:
-        top, count = (d.labels.shape[2], len(classes)) if rows else (int(d.labels.max()) + 1, len(classes))
-        need((rows or d.labels.min() >= 0) and top <= count, f"labels do not fit the {count} classes")
-    if d.theta0 is not None:
-        need(d.theta0.ndim == 1 and d.theta0.dtype == np.float32, "theta0 is not float32 [P]")
-        arrays["theta0"] = d.theta0
-    for name, array in (*arrays.items(), ("labels", d.labels)):
-        need(bool(np.isfinite(array).all()), f"{name} has numbers that are not finite")
-
-
 def _table(d: Distilled) -> pa.Table:
     """One row per image; `inner_steps`, `lr` and `momentum` say when it is used and at what rates."""
     s, m = d.images.shape[:2]
@@ -258,6 +128,9 @@ def _read_data(file: Path, shape: list[int]) -> tuple[np.ndarray, np.ndarray]:
         schema = parquet.schema_arrow
         if parquet.metadata.num_rows != s * m or list(getattr(schema.field("image").type, "shape", ())) != chw:
             raise ValueError(f"{DATA} does not hold {s} x {m} images of {chw}")
+        groups = [parquet.metadata.row_group(g) for g in range(parquet.metadata.num_row_groups)]
+        if sum(group.total_byte_size for group in groups) > 2 * MAX_FILE:
+            raise ValueError(f"{DATA} unpacks to more than {2 * MAX_FILE} bytes")
         table = parquet.read(["step", "position", "image", "label"]).combine_chunks()
     step, position, image, label = (column.chunk(0) for column in table.columns)
     if any(column.null_count for column in (step, position, image, label)):
@@ -295,7 +168,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     files, shape = kept.get("files"), kept.get("shape")
     if not isinstance(files, dict) or not {DATA, PREVIEW} <= set(files) <= {DATA, PREVIEW, THETA0}:
         raise ValueError(f"{file}: malformed: files must be {DATA}, {PREVIEW} and for fixed starts {THETA0}")
-    if not all(isinstance(f, dict) and isinstance(f.get("bytes"), int) and f["bytes"] <= MAX_FILE for f in files.values()):
+    if not all(
+        isinstance(f, dict) and isinstance(f.get("bytes"), int) and f["bytes"] <= MAX_FILE for f in files.values()
+    ):
         raise ValueError(f"{file}: malformed: each file needs its bytes, at most {MAX_FILE}, and its sha256")
     if not isinstance(shape, list) or len(shape) != 5 or not all(type(n) is int and n > 0 for n in shape):
         raise ValueError(f"{file}: malformed: shape must be five counts [S, M, C, H, W]")

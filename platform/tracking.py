@@ -6,59 +6,52 @@ bound and written at a later flush, after a look at what the store holds, so tha
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import re
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
+from raystill.platform.redaction import redacted
 from raystill.platform.spec import TrackingSpec
+from raystill.platform.tracking_store import new_run, opened, quiet, reachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+
+__all__ = ["Tracker", "flatten", "reachable"]
 
 MOST_METRICS = 1000  # of one log_batch; MLflow's limit
 MOST_PARAMS = 100  # of one log_batch; MLflow's limit
 MOST_KEYS = 1000  # params of one run
 LONGEST_KEY, LONGEST_VALUE = 250, 6000
 MOST_WAITING = 100_000  # metrics kept while the store is away, about 30 MB
-DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-# "key" alone is no secret and neither is a plain "token": text models have those
-SECRET = re.compile(r"passw|secret|credential|api_?key|access_?key|private_?key|auth(_|$)|(auth|access|api)_?token", re.I)
-KNOWN = re.compile(r"^(AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[bap]-\S+|eyJ[\w-]+\.eyJ\S+)$")
-# 120 s and 7 retries are MLflow's own; a run must not wait minutes for a dead server
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-}
 
 
 class Tracker:
     """One MLflow run. Made by `start`; a disabled one takes everything and writes nothing.
 
     Attributes:
-        run_id: MLflow's id of the run, None when disabled.
         uri: the store, credentials taken out.
         failures: calls to the store that failed.
         dropped: metrics and files given up because too many were waiting; `finish` then says False.
     """
 
-    def __init__(self, client: MlflowClient | None = None, run_id: str | None = None, uri: str = "") -> None:
-        self._client, self.run_id, self.uri = client, run_id, uri
+    def __init__(self, client: MlflowClient | None = None, run_id: str = "", uri: str = "") -> None:
+        self._client, self._id, self.uri = client, run_id, uri
         self.failures = self.dropped = 0
         self._waiting: list[Metric] = []
         self._files: list[tuple[Path, str | None]] = []
         self._seen: dict[str, set[int]] = {}  # steps of each key that the store holds or is about to
         self._unsure = False  # a failed call may have been carried out
         self._not_before = 0.0
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run, None when disabled."""
+        return self._id or None
 
     @classmethod
     def start(
@@ -83,25 +76,10 @@ class Tracker:
         """
         if not spec.enabled:
             return cls()
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        uri = spec.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-        shown = redacted(uri)
-        _reach(uri)
-        from mlflow import MlflowClient  # 2.7 s, so only where it is needed
-        from mlflow.exceptions import MlflowException
-
-        try:
-            with _alone(uri), _quiet():
-                client = MlflowClient(tracking_uri=uri)
-                run_id = resume or _new_run(client, spec.experiment, uri, run_name)
-                tracker = cls(client, run_id, shown)
-                tracker._describe(params, {**(tags or {}), "mlflow.source.name": "raystill"})
-        except (MlflowException, OSError) as error:
-            line = redacted(" ".join(str(error).split())[:160])
-            raise ValueError(
-                f"tracking.uri: {shown} can not be used: {line}; name another store, or set tracking.enabled to false"
-            ) from error
+        with opened(spec) as (client, uri):
+            run_id = resume or new_run(client, spec.experiment, uri, run_name)
+            tracker = cls(client, run_id, redacted(uri))
+            tracker._describe(params, {**(tags or {}), "mlflow.source.name": "raystill"})
         return tracker
 
     def log(self, step: int, values: Mapping[str, float], time_ms: int) -> None:
@@ -160,26 +138,26 @@ class Tracker:
         if self._client is None:
             return True
         written = self.flush(force=True)
-        return self._attempt(self._client.set_terminated, self.run_id, status) and written and not self.dropped
+        return self._attempt(self._client.set_terminated, self._id, status) and written and not self.dropped
 
     def _describe(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Params and tags that the run lacks, and the steps that it has."""
         from mlflow.entities import Param, RunTag
 
         assert self._client is not None
-        run = self._client.get_run(self.run_id)
-        self._client.update_run(self.run_id, status="RUNNING")
+        run = self._client.get_run(self._id)
+        self._client.update_run(self._id, status="RUNNING")
         plain = {key: value for key, value in flatten(params).items() if key not in run.data.params}
         pairs = [Param(key, value) for key, value in plain.items()]
         named = [RunTag(_clean(key), redacted(str(value), key)[:LONGEST_VALUE]) for key, value in tags.items()]
         for start in range(0, max(len(pairs), 1), MOST_PARAMS):
             batch = pairs[start : start + MOST_PARAMS]
-            self._client.log_batch(self.run_id, params=batch, tags=named if start == 0 else ())
+            self._client.log_batch(self._id, params=batch, tags=named if start == 0 else ())
         self._seen = {key: self._steps(key) for key in run.data.metrics}
 
     def _steps(self, key: str) -> set[int]:
         assert self._client is not None
-        return {metric.step for metric in self._client.get_metric_history(self.run_id, key)}
+        return {metric.step for metric in self._client.get_metric_history(self._id, key)}
 
     def _reconcile(self) -> None:
         """Drops from what waits all that the store holds: a call that failed here may have arrived there."""
@@ -193,13 +171,13 @@ class Tracker:
             self._reconcile()
         while self._waiting:
             batch = self._waiting[:MOST_METRICS]
-            self._client.log_batch(self.run_id, metrics=batch)
+            self._client.log_batch(self._id, metrics=batch)
             del self._waiting[: len(batch)]
 
     def _send_file(self, path: Path, folder: str | None) -> None:
         assert self._client is not None
         send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-        send(self.run_id, str(path), folder)
+        send(self._id, str(path), folder)
 
     def _attempt(self, call: Callable[..., Any], *arguments: Any) -> bool:
         """Calls the store; a failure is counted and remembered, not raised."""
@@ -207,7 +185,7 @@ class Tracker:
 
         start = time.monotonic()
         try:
-            with _quiet():
+            with quiet():
                 call(*arguments)
             return True
         except (MlflowException, OSError) as error:
@@ -239,81 +217,5 @@ def flatten(params: Mapping[str, Any]) -> dict[str, str]:
     return flat
 
 
-def redacted(text: str, name: str = "") -> str:
-    """The text without credentials: those in URIs, known token forms, and all of it under a name of a secret."""
-    if text not in ("", "None") and (SECRET.search(name) or KNOWN.match(text)):
-        return "[redacted]"
-    text = re.sub(r"([?&](?:password|token|sig|signature|key)=)[^&\s]+", r"\1***", text)
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
-
-
 def _clean(key: str) -> str:
     return re.sub(r"[^\w./ -]", "_", key, flags=re.ASCII)[:LONGEST_KEY]
-
-
-def _new_run(client: MlflowClient, experiment: str, uri: str, name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(experiment)
-    if found is not None and found.lifecycle_stage != "active":
-        raise OSError(f"experiment {experiment!r} is deleted there; restore it or set tracking.experiment")
-    if found is None:
-        file = _sqlite_file(uri)
-        # beside the database: MLflow's own choice depends on the folder that a process works in
-        place = f"{(file.parent / 'mlruns').as_uri()}/{quote(experiment, safe='')}" if file else None
-        try:
-            identity = client.create_experiment(experiment, artifact_location=place)
-        except MlflowException:
-            found = client.get_experiment_by_name(experiment)  # a server's other client may have been faster
-            if found is None:
-                raise
-            identity = found.experiment_id
-    else:
-        identity = found.experiment_id
-    return str(client.create_run(identity, run_name=name).info.run_id)
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
-    return Path(match[1]).absolute() if match else None
-
-
-def _reach(uri: str) -> None:
-    """Raises ValueError where MLflow would itself try for minutes: a folder that is not there, a dead database."""
-    file, parts = _sqlite_file(uri), urlsplit(uri)
-    if file is not None and not (file.parent.is_dir() and os.access(file if file.exists() else file.parent, os.W_OK)):
-        raise ValueError(f"tracking.uri: {file} can not be written; name a store in a folder that exists")
-    port = DATABASES.get(parts.scheme.split("+")[0])
-    if port is not None and parts.hostname:
-        try:
-            socket.create_connection((parts.hostname, parts.port or port), timeout=5).close()
-        except OSError as error:
-            raise ValueError(f"tracking.uri: {redacted(uri)} does not answer: {error}") from error
-
-
-@contextlib.contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Keeps other processes of this machine out of the first contact: two that migrate a fresh sqlite file collide."""
-    file = _sqlite_file(uri)
-    if file is None:
-        yield
-        return
-    from filelock import FileLock
-
-    # filelock.Timeout is an OSError whose message names the lock file
-    with FileLock(f"{file}.lock", timeout=120):
-        yield
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps a fresh database's migrations and a lost one's tracebacks off the terminal; errors are raised as well."""
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from raystill.platform import recipes
 from raystill.platform.spec import DistillSpec
 
-# importlib.resources can not read a namespace package of an editable install
-RECIPES = Path(__file__).parents[1] / "recipes"
 # where a run lies and who watches it does not change what it makes
-ASIDE = ("recipe", "run.name", "run.out", "run.address", "tracking.enabled", "tracking.uri", "tracking.experiment")
+ASIDE = (
+    "recipe",
+    "run.name",
+    "run.out",
+    "run.address",
+    "run.workers",
+    "tracking.enabled",
+    "tracking.uri",
+    "tracking.experiment",
+)
 
 
 def from_file() -> str:
@@ -27,20 +33,18 @@ def from_file() -> str:
 def from_recipe(spec: Mapping[str, Any]) -> str | None:
     """The same run as a recipe with overrides; None where the spec names no recipe that this version ships."""
     recipe = spec.get("recipe")
-    if not isinstance(recipe, str) or not re.fullmatch(r"[\w.-]+", recipe):
-        return None
-    file = RECIPES / f"{recipe}.yaml"
-    if not file.is_file():
+    if not isinstance(recipe, str) or recipe not in recipes.RECIPES:
         return None
     try:
-        before = DistillSpec.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        before = DistillSpec.model_validate(recipes.recipe(recipe))
         after = DistillSpec.model_validate(dict(spec))
     except ValidationError:
         return None  # a spec of another version: only the file says it exactly
     old = _leaves(before.dump())
     words = ["raystill", "distill", "--recipe", recipe]
     for name, value in _leaves(after.dump()).items():
-        if name not in ASIDE and value != old.get(name):
+        # what `auto` came to is left to it: it may be another thing on another machine
+        if name not in ASIDE and old.get(name) not in (value, "auto"):
             words += [f"--{name}", value if isinstance(value, str) else yaml.safe_dump(value).split("\n")[0]]
     return shlex.join(words)
 

@@ -13,12 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from raystill.platform.artifacts import DATA
+from raystill.platform.redaction import redacted
 from raystill.platform.report import command
 from raystill.platform.report.curves import Line, chart, smoothed, thinned
 from raystill.platform.report.gallery import gallery
 from raystill.platform.report.run import ARTEFACT, Row, Run, read_run
 from raystill.platform.report.verdict import against_baselines, headline, margin, percent, plural
-from raystill.platform.tracking import redacted
 
 PAGE = "report.html"
 HERE = Path(__file__).parent
@@ -88,7 +88,7 @@ def _numbers(run: Run) -> list[tuple[str, str]]:
     found = []
     best = run.assessment.distilled if run.assessment else None
     if run.assessment and best:
-        over = f", ± over {best.n} {best.spread_over}" if best.n > 1 and best.spread_over else ""
+        over = f", ± over {best.spread_over}" if best.n > 1 and best.spread_over else ""
         found.append((percent(best), f"{run.assessment.split} accuracy{over}"))
     if best and best.distillation_seeds:
         seeds = best.distillation_seeds
@@ -97,7 +97,12 @@ def _numbers(run: Run) -> list[tuple[str, str]]:
     found.append((f"{len(run.distilled.order):,}", "inner steps to train a network"))
     if run.history is not None and len(run.history["step"]):
         cpu, wall = (float(np.nansum(run.history[name])) for name in ("cpu_seconds", "seconds"))
-        found.append((_duration(cpu), f"of evaluators' CPU, in {_duration(wall)} and {plural(len(run.history['step']), 'outer step')}"))
+        found.append(
+            (
+                _duration(cpu),
+                f"of evaluators' CPU, in {_duration(wall)} and {plural(len(run.history['step']), 'outer step')}",
+            )
+        )
     return found
 
 
@@ -198,7 +203,7 @@ def _about(run: Run) -> list[tuple[str, str]]:
 
 def _validation(spec: Mapping[str, Any]) -> str | None:
     share, seed = _get(spec, "data", "validation"), _get(spec, "data", "split_seed")
-    if share is None:
+    if not isinstance(share, float):
         return None
     return f"{share:.0%} of train held out by split seed {seed}, unless the source has a validation split of its own"
 

@@ -1,9 +1,9 @@
 """A run folder as the report needs it, read with bounds and checked.
 
-    spec.yaml          the resolved spec
-    artefact/          distilled data, as `raystill.platform.artifacts` keeps it
-    history.parquet    one row per outer step; may be missing
-    assessment.json    the one look at test data and the baselines; may be missing
+spec.yaml          the resolved spec
+artefact/          distilled data, as `raystill.platform.artifacts` keeps it
+history.parquet    one row per outer step; may be missing
+assessment.json    the one look at test data and the baselines; may be missing
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Row(_Part):
 
     Attributes:
         same_budget: has as many images and inner steps as the distilled data, so that comparing is fair.
-        accuracy_std, n, spread_over: spread within one distillation, over `n` of what `spread_over` says.
+        accuracy_std, n, spread_over: spread within one distillation, over `n` values, in words `spread_over`.
         distillation_seeds: spread over distillations, where there are several; never mixed with the former.
     """
 

@@ -53,8 +53,8 @@ def against_baselines(assessment: Assessment) -> tuple[str, str]:
             f"{percent(row)}, {-closest.points:.1f} points apart; the two spreads add up to {spreads}."
         )
     return "within", (
-        f"The distilled data can not be told apart from {row.name}, a baseline of the same budget: {percent(distilled)} "
-        f"against {percent(row)}, where the two spreads add up to {spreads}."
+        f"The distilled data can not be told apart from {row.name}, a baseline of the same budget: "
+        f"{percent(distilled)} against {percent(row)}, where the two spreads add up to {spreads}."
     )
 
 
@@ -70,5 +70,9 @@ def headline(run: Run) -> str:
         return f"{images} {verb} {learner}; how well was not measured on test data yet."
     fixed = run.distilled.theta0 is not None
     start = "from its fixed starting weights" if fixed else "from fresh random weights"
-    count = plural(run.assessment.test_images, f"{run.assessment.split} image") if run.assessment.test_images else "test data"
+    count = (
+        plural(run.assessment.test_images, f"{run.assessment.split} image")
+        if run.assessment.test_images
+        else "test data"
+    )
     return f"{images} {verb} {learner} {start} to {percent(best)} on {count}."
