@@ -14,7 +14,7 @@ from raystill.platform import allocator, learners, registry, synthesis
 from raystill.platform.data import DataSet, load
 from raystill.platform.data.resident import Resident, resident
 from raystill.platform.learners import Learner
-from raystill.platform.meta import Engine, make_engine
+from raystill.platform.meta import GRAPH_BYTES, Engine, make_engine
 from raystill.platform.meta.linearise import Loss
 from raystill.platform.objectives import OBJECTIVES, Objective, Out, Step
 from raystill.platform.seeds import Address
@@ -22,9 +22,6 @@ from raystill.platform.spec import DistillSpec, LearnerSpec
 
 Numbers = dict[str, float]
 Arrays = dict[str, np.ndarray]
-
-GRAPH_BYTES = 64 << 20
-"""Step graphs that a looped sweep keeps rather than rebuilds; bounded, whatever the unroll's length."""
 
 
 def resolve_auto(spec: DistillSpec, device: str) -> DistillSpec:

@@ -1,6 +1,17 @@
 """The meta-gradient engine: pure functions of flat parameters."""
 
 from raystill.platform.meta.judge import judge, stacked_judge
-from raystill.platform.meta.unroll import Engine, Steps, Sweep, make_engine, train, unroll, unrolled_loss
+from raystill.platform.meta.unroll import GRAPH_BYTES, Engine, Steps, Sweep, make_engine, train, unroll, unrolled_loss
 
-__all__ = ["Engine", "Steps", "Sweep", "judge", "make_engine", "stacked_judge", "train", "unroll", "unrolled_loss"]
+__all__ = [
+    "GRAPH_BYTES",
+    "Engine",
+    "Steps",
+    "Sweep",
+    "judge",
+    "make_engine",
+    "stacked_judge",
+    "train",
+    "unroll",
+    "unrolled_loss",
+]

@@ -51,51 +51,30 @@ def reverse(loss: Loss) -> Linearise:
     return run
 
 
-def forward(loss: Loss) -> Linearise:
-    """Forward-over-reverse: nothing is kept but the inputs."""
-    plain = gradient(loss)
+def stepwise(loss: Loss, sweep: str) -> tuple[Gradient, Callable[..., tuple[Tensor, ...]]]:
+    """One member's g(theta, x, y) and product(theta, c, x, y) as pure functions: to vmap, to compile, to capture."""
+    plain = torch.func.grad(loss)
 
-    def run(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Product]:
-        soft = y.is_floating_point()
-        gradients = torch.func.grad(loss, argnums=(0, 1, 2) if soft else (0, 1))
-
-        def product(c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-            out = torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))[1]
-            return out[0], out[1], out[2] if soft else None
-
-        return plain(theta, x, y), product
-
-    return run
-
-
-def stacked_gradient(loss: Loss) -> Gradient:
-    """g[J, P] of a stack theta[J, P] on one batch."""
-    return torch.func.vmap(torch.func.grad(loss), in_dims=(0, None, None))
-
-
-def stacked(loss: Loss, sweep: str) -> Linearise:
-    """Either way for a stack theta[J, P] on one batch: products come back per member, [J, ...]."""
-
-    def one_reverse(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def by_reverse(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         if y.is_floating_point():
-            return torch.func.vjp(torch.func.grad(loss), theta, x, y)[1](c)
-        return torch.func.vjp(lambda t, z: torch.func.grad(loss)(t, z, y), theta, x)[1](c)
+            return torch.func.vjp(plain, theta, x, y)[1](c)  # type: ignore[no-any-return]
+        return torch.func.vjp(lambda t, z: plain(t, z, y), theta, x)[1](c)  # type: ignore[no-any-return]
 
-    def one_forward(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def by_forward(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         gradients = torch.func.grad(loss, argnums=(0, 1, 2) if y.is_floating_point() else (0, 1))
-        return torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))[1]
+        return torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))[1]  # type: ignore[no-any-return]
 
-    products = torch.func.vmap({"reverse": one_reverse, "forward": one_forward}[sweep], in_dims=(0, 0, None, None))
-    plain = stacked_gradient(loss)
+    return plain, {"reverse": by_reverse, "forward": by_forward}[sweep]
+
+
+def rebuilt(gradient: Gradient, products: Callable[..., tuple[Tensor, ...]]) -> Linearise:
+    """A linearisation that keeps nothing but its inputs; for a stack theta[J, P], products come back as [J, ...]."""
 
     def run(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Product]:
         def product(c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
             out = products(theta, c, x, y)
             return out[0], out[1], out[2] if len(out) > 2 else None
 
-        return plain(theta, x, y), product
+        return gradient(theta, x, y), product
 
     return run
-
-
-LINEARISE: dict[str, Callable[[Loss], Linearise]] = {"reverse": reverse, "forward": forward}

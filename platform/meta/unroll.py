@@ -23,6 +23,11 @@ from raystill.platform.meta import linearise, optimisers
 Judge = Callable[[Tensor], tuple[Tensor, Tensor]]
 """theta -> (loss, d loss / d theta); for a stack, (loss[J], [J, P])."""
 
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+GRAPH_BYTES = 64 << 20
+"""Step graphs that the product's looped sweep keeps rather than rebuilds; bounded, whatever the unroll's length."""
+
 
 class Steps(NamedTuple):
     """The synthesised batches of one unroll, in order of use, and the hyper-parameters of each step."""
@@ -87,17 +92,28 @@ def _graph_bytes(linear: linearise.Linearise, theta: Tensor, x: Tensor, y: Tenso
     return sum(seen.values())
 
 
-def make_engine(loss: linearise.Loss, sweep: str = "reverse", stack: str = "loop", keep: int = 0) -> Engine:
+def make_engine(
+    loss: linearise.Loss, sweep: str = "reverse", stack: str = "loop", keep: int = 0, wrap: Wrap | None = None
+) -> Engine:
     """An engine for an inner loss (theta[P], x[M, ...], y) -> scalar.
 
     Args:
         sweep: `reverse` or `forward`; one result, different costs.
         stack: `loop` (one member at a time) or `vmap` (theta0 is [J, P]).
         keep: bytes of step graphs kept rather than rebuilt (reverse, loop).
+        wrap: changes the two pure one-step functions, as `torch.compile` does; no graphs are kept then.
     """
+    if stack == "loop" and sweep == "reverse" and wrap is None:
+        return Engine(linearise.gradient(loss), linearise.reverse(loss), keep)
+    gradient, product = linearise.stepwise(loss, sweep)
     if stack == "vmap":
-        return Engine(linearise.stacked_gradient(loss), linearise.stacked(loss, sweep))
-    return Engine(linearise.gradient(loss), linearise.LINEARISE[sweep](loss), keep if sweep == "reverse" else 0)
+        gradient = torch.func.vmap(gradient, in_dims=(0, None, None))
+        product = torch.func.vmap(product, in_dims=(0, 0, None, None))
+    if wrap is not None:
+        gradient, product = wrap(gradient), wrap(product)
+    elif stack == "loop":
+        gradient = linearise.gradient(loss)  # the same without functorch's overhead
+    return Engine(gradient, linearise.rebuilt(gradient, product))
 
 
 def _step_hyper(steps: Steps, t: int, theta: Tensor) -> dict[str, Tensor]:

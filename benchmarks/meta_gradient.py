@@ -1,0 +1,380 @@
+"""The engine against a plain autograd unroll: time per member, memory per inner step, exactness; one run, one thread.
+
+    python benchmarks/meta_gradient.py --json [--quick] [--device cuda] [--compile]
+
+LeNet, T = 3 and 30 inner steps of 10 images, 1,024 real images that judge each member. The plain unroll keeps all
+graphs and is differentiated by one `autograd.grad`; it gets the same outer pass in the same pieces and layout, the same
+allocator settings and the same thread. On a CPU the unit is CPU seconds, on CUDA seconds between synchronisations. Times are medians of interleaved rounds, and a ratio is the median of the rounds' ratios.
+
+Images are seeded patterns with noise: nothing here but the outer loss depends on what is in them. Memory, and variants
+that may fail or take long (compiled, captured), are measured in processes of their own with a deadline; what fails is
+reported as {"error": ...} in its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import platform as machine
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raystill.platform import allocator, learners, meta, seeds
+from raystill.platform.spec import LearnerSpec
+
+SEED, SHAPE, CLASSES, IMAGES, CHUNK = 0, (1, 28, 28), 10, 10, 256
+RATE = 0.02  # of the inner loop: small enough that T = 30 steps are not chaotic
+BUDGET = 420.0  # seconds for all child processes together
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The losses; theta0[J, P]; x[T, M, ...], y[T, M], lr[T]; real x[J, N, ...], y[J, N]."""
+
+    mean: Loss
+    total: Loss
+    theta0: Tensor
+    x: Tensor
+    y: Tensor
+    lr: Tensor
+    real_x: Tensor
+    real_y: Tensor
+
+    def steps(self) -> meta.Steps:
+        """The inner steps as the engine takes them."""
+        return meta.Steps(self.x, self.y, {"lr": self.lr})
+
+    def judge(self, j: int) -> Any:
+        """The outer pass of one member."""
+        return meta.judge(self.total, self.real_x[j], self.real_y[j], CHUNK)
+
+
+def problem(steps: int, members: int, real: int, device: str, dtype: torch.dtype = torch.float32) -> Problem:
+    """A seeded problem; the same numbers on any device and in either precision."""
+    learner = learners.build(LearnerSpec(name="lenet"), SHAPE, CLASSES)
+    learner.module.to(device)
+    rng = seeds.torch_rng(seeds.Address(SEED, stream="benchmark"))
+    patterns = F.avg_pool2d(torch.randn(CLASSES, *SHAPE, generator=rng), 5, 1, 2) * 5
+
+    def images(y: Tensor) -> Tensor:
+        return patterns[y] + 0.7 * torch.randn(*y.shape, *SHAPE, generator=rng)
+
+    def cross_entropy(theta: Tensor, x: Tensor, y: Tensor, reduction: str) -> Tensor:
+        return F.cross_entropy(learner.apply(theta, x), y, reduction=reduction)
+
+    def place(z: Tensor) -> Tensor:
+        return z.to(device, dtype if z.is_floating_point() else None)
+
+    theta0 = torch.stack([learner.init(seeds.Address(SEED, member=j)) for j in range(members)])
+    y = torch.arange(IMAGES).remainder(CLASSES).expand(steps, -1)
+    real_y = torch.randint(CLASSES, (members, real), generator=rng)
+    return Problem(
+        lambda theta, x, y: cross_entropy(theta, x, y, "mean"), lambda theta, x, y: cross_entropy(theta, x, y, "sum"),
+        place(theta0), place(images(y)), place(y), place(torch.full((steps,), RATE)), place(images(real_y)),
+        place(real_y),
+    )  # fmt: skip
+
+
+Variant = Callable[[Problem], tuple[Tensor, Tensor]]
+"""A problem to the meta-gradient (d/dx, d/dlr) of its members' summed losses."""
+
+
+def unroll(p: Problem) -> tuple[Tensor, Tensor]:
+    """The oracle and the yardstick: one graph of all steps, differentiated once."""
+    sums = torch.zeros_like(p.x), torch.zeros_like(p.lr)
+    for j, theta in enumerate(p.theta0):
+        theta, x, lr = (z.detach().requires_grad_() for z in (theta, p.x, p.lr))
+        end = theta
+        for x_t, y_t, lr_t in zip(x.unbind(), p.y, lr.unbind()):
+            (g,) = torch.autograd.grad(p.mean(end, x_t, y_t), end, create_graph=True)
+            end = end - lr_t * g
+        _, push = p.judge(j)(end.detach())
+        for total, part in zip(sums, torch.autograd.grad(end, (x, lr), push)):
+            total += part
+    return sums
+
+
+def looped(sweep: str = "reverse", keep: int = meta.GRAPH_BYTES) -> Variant:
+    """The engine, one member after another; the defaults are the product's."""
+    engines: dict[Loss, meta.Engine] = {}
+
+    def run(p: Problem) -> tuple[Tensor, Tensor]:
+        engine = engines.setdefault(p.mean, meta.make_engine(p.mean, sweep, "loop", keep))
+        parts = [meta.unroll(engine, t, p.steps(), [(len(p.x), p.judge(j))]).steps for j, t in enumerate(p.theta0)]
+        return sum((s.x for s in parts), torch.zeros_like(p.x)), sum(
+            (s.hyper["lr"] for s in parts), torch.zeros_like(p.lr)
+        )
+
+    return run
+
+
+def stacked(sweep: str, wrap: Callable[[Any], Any] | None = None) -> Variant:
+    """The engine, all members at once; `wrap` compiles or captures its one-step functions."""
+    engines: dict[Loss, meta.Engine] = {}
+
+    def run(p: Problem) -> tuple[Tensor, Tensor]:
+        engine = engines.setdefault(p.mean, meta.make_engine(p.mean, sweep, "vmap", wrap=wrap))
+        judge = meta.stacked_judge(p.total, p.real_x, p.real_y, CHUNK)
+        out = meta.unroll(engine, p.theta0, p.steps(), [(len(p.x), judge)]).steps
+        return out.x.sum(0), out.hyper["lr"].sum(0)
+
+    return run
+
+
+def captured(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors as a CUDA graph: recorded at the first call, replayed on copied inputs afterwards."""
+    held: dict[Any, tuple[Any, list[Tensor], Any]] = {}
+
+    def many(out: Any, change: Callable[[Tensor], Tensor]) -> Any:
+        return tuple(map(change, out)) if isinstance(out, tuple) else change(out)
+
+    def run(*args: Tensor) -> Any:
+        key = tuple((a.shape, a.dtype) for a in args)
+        if key not in held:
+            static = [a.detach().clone() for a in args]
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(3):  # libraries choose algorithms and allocate workspaces before, not in, the recording
+                    function(*static)
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                out = function(*static)
+            held[key] = graph, static, out
+        graph, static, out = held[key]
+        for place, value in zip(static, args):
+            place.copy_(value)
+        graph.replay()
+        return many(out, torch.clone)
+
+    return run
+
+
+WRAPS: dict[str, Callable[[Any], Any] | None] = {"vmap": None, "graph": captured, "compiled": torch.compile}
+LOOPED: dict[str, Variant] = {
+    "unroll": unroll,
+    "engine": looped(),
+    "reverse_rebuilt": looped(keep=0),
+    "forward": looped("forward"),
+}
+
+
+def seconds(run: Callable[[], Any], device: str) -> float:
+    """CPU seconds of one call, or wall seconds to the end of the device's work."""
+    if device == "cpu":
+        began = time.process_time()
+        run()
+        return time.process_time() - began
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def contest(variants: dict[str, Variant], p: Problem, rounds: int, device: str) -> dict[str, list[float]]:
+    """Seconds per member of each variant in each round; every round starts with another variant."""
+    names = list(variants)
+    for name in names:
+        variants[name](p)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for r in range(rounds):
+        for i in range(len(names)):
+            name = names[(i + r) % len(names)]
+            times[name].append(seconds(lambda run=variants[name]: run(p), device) / len(p.theta0))
+    return times
+
+
+def median_ratio(a: Sequence[float], b: Sequence[float]) -> float:
+    """Median over rounds of a's time over b's."""
+    return statistics.median(x / y for x, y in zip(a, b))
+
+
+def relative_errors(
+    variants: dict[str, Variant], steps: int, dtype: torch.dtype, device: str, real: int
+) -> dict[str, float]:
+    """|g - g*| / |g*| against float64 `unroll`; of images and of rates, the larger."""
+    oracle = unroll(problem(steps, 2, real, device, torch.float64))
+    p = problem(steps, 2, real, device, dtype)
+
+    def error(run: Variant) -> float:
+        found = [((got.double() - want).norm() / want.norm()).item() for got, want in zip(run(p), oracle)]
+        return max(e if math.isfinite(e) else math.inf for e in found)
+
+    return {name: error(run) for name, run in variants.items()}
+
+
+# --- measured in processes of their own
+
+
+def _status(key: str) -> float:
+    """A line of /proc/self/status in bytes; ru_maxrss where there is no /proc."""
+    with contextlib.suppress(OSError), open("/proc/self/status") as lines:
+        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+
+
+def peak(name: str, steps: int, real: int, device: str) -> dict[str, Any]:
+    """Peak memory of one unroll above what was there before it."""
+    p = problem(steps, 1, real, device)
+    if device == "cuda":
+        LOOPED[name](problem(1, 1, real, device))  # libraries' workspaces
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        before = _status("VmRSS")
+    LOOPED[name](p)
+    return {"bytes": (torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")) - before}
+
+
+def throughput(kind: str, sweep: str, counts: Sequence[int], steps: int, real: int, device: str) -> dict[str, Any]:
+    """Members per second of a stacked variant for several stacks, and the outer pass's share."""
+    found: dict[str, Any] = {}
+    for members in counts:
+        try:
+            p = problem(steps, members, real, device)
+            run = stacked(sweep, WRAPS[kind])
+            began = time.perf_counter()
+            run(p)
+            first = time.perf_counter() - began
+            taken = statistics.median(seconds(lambda run=run, p=p: run(p), device) for _ in range(3))
+            judge = meta.stacked_judge(p.total, p.real_x, p.real_y, CHUNK)
+            outer = statistics.median(seconds(lambda judge=judge, p=p: judge(p.theta0), device) for _ in range(3))
+            found[str(members)] = {
+                "members_per_second": members / taken,
+                "seconds_per_member": taken / members,
+                "outer_share": outer / taken,
+                "first_call_seconds": first,
+            }
+        except Exception as error:
+            found[str(members)] = {"error": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps(found), flush=True)  # a deadline loses only what was not yet done
+    return found
+
+
+CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"peak": peak, "throughput": throughput}
+
+
+def child(deadline: float, task: str, *args: Any) -> dict[str, Any]:
+    """A measurement in a process of its own: its last line, or what went wrong."""
+    left = deadline - time.monotonic()
+    if left < 5:
+        return {"error": "no time left"}
+    command = [sys.executable, __file__, "--child", json.dumps([task, *args])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=left)
+        out, problem = done.stdout, done.stderr.strip()[-300:] if done.returncode else ""
+    except subprocess.TimeoutExpired as expired:
+        text = expired.stdout or b""
+        out, problem = text.decode() if isinstance(text, bytes) else text, f"stopped after {left:.0f} s"
+    lines = out.strip().splitlines()
+    found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    return {**found, "error": problem} if problem else found
+
+
+def memory(deadline: float, real: int, device: str, few: int, many: int) -> dict[str, Any]:
+    """Slope of the peak, in MB (10^6 bytes) per inner step, of the engine and of the plain unroll."""
+    found: dict[str, Any] = {"peak_mb": {}}
+    for name, suffix in (("engine", ""), ("unroll", "_unroll")):
+        peaks = {t: child(deadline, "peak", name, t, real, device) for t in (few, many)}
+        found["peak_mb"][name] = {t: round(p["bytes"] / 1e6, 1) if "bytes" in p else p for t, p in peaks.items()}
+        slope = None
+        if all("bytes" in p for p in peaks.values()):
+            slope = round((peaks[many]["bytes"] - peaks[few]["bytes"]) / 1e6 / (many - few), 4)
+        found[f"memory_mb_per_inner_step{suffix}"] = slope
+    return found
+
+
+def stacks(options: argparse.Namespace, deadline: float, real: int) -> dict[str, Any]:
+    """Members per second of vmapped, captured and compiled one-step functions; each kind with its share of the time."""
+    kinds = ["vmap", *(["graph"] if options.device == "cuda" else []), *(["compiled"] if options.compile else [])]
+    counts = options.members or ([1, 16, 64, 256] if options.device == "cuda" else [4 if options.quick else 16])
+    plan = [(kind, sweep) for kind in kinds for sweep in ("reverse", "forward")]
+    found: dict[str, Any] = {kind: {} for kind in kinds}
+    for i, (kind, sweep) in enumerate(plan):
+        now = time.monotonic()
+        share = now + (deadline - now) / (len(plan) - i) * (1.0 if i == len(plan) - 1 else 1.5)
+        found[kind][sweep] = child(share, "throughput", kind, sweep, counts, 30, real, options.device)
+    return found
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All of it."""
+    began = time.monotonic()
+    deadline, device = began + BUDGET, options.device
+    real, rounds = (256, 3) if options.quick else (1024, options.rounds)
+    found: dict[str, Any] = {
+        "benchmark": "meta_gradient", "command": " ".join(["python", "benchmarks/meta_gradient.py", *sys.argv[1:]]),
+        "device": torch.cuda.get_device_name() if device == "cuda" else machine.processor() or machine.machine(),
+        "torch": torch.__version__, "python": machine.python_version(),
+        "seed": SEED, "inner_rate": RATE, "threads": torch.get_num_threads(),
+        "images_per_step": IMAGES, "real_images": real, "chunk": CHUNK, "keep_bytes": meta.GRAPH_BYTES,
+        "unit": "CPU seconds" if device == "cpu" else "seconds", "rounds": rounds, "quick": options.quick,
+    }  # fmt: skip
+    found |= memory(deadline, real, device, *((100, 300) if options.quick else (100, 1000)))
+
+    per_member: dict[str, Any] = {}
+    for steps in (3, 30):
+        p = problem(steps, 1, real, device)
+        found["parameters"] = p.theta0.shape[1]
+        times = contest(LOOPED, p, rounds * (4 if steps == 3 else 1), device)
+        per_member[f"T={steps}"] = {name: round(statistics.median(t), 5) for name, t in times.items()}
+        ratio = round(median_ratio(times["engine"], times["unroll"]), 4)
+        key = "cpu_ratio_to_unroll" if device == "cpu" else "time_ratio_to_unroll"
+        found[key if steps == 30 else f"{key}_t3"] = ratio
+    found["cpu_seconds_per_member" if device == "cpu" else "seconds_per_member"] = per_member
+
+    checked = {**LOOPED, "vmap_reverse": stacked("reverse"), "vmap_forward": stacked("forward")}
+    checked64 = {name: run for name, run in checked.items() if name != "unroll"}
+    if device == "cuda":  # TF32 or not, the comparison is of float32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    for dtype, runs in ((torch.float32, checked), (torch.float64, checked64)):
+        name = str(dtype).removeprefix("torch.")
+        errors = {f"T={steps}": relative_errors(runs, steps, dtype, device, real) for steps in (3, 30)}
+        found[f"gradient_errors_{name}"] = errors
+        found[f"gradient_error_{name}"] = max(e for of in errors.values() for e in of.values())
+
+    found["stacked"] = stacks(options, deadline, real)
+    found["wall_seconds"] = round(time.monotonic() - began, 1)
+    return found
+
+
+def main() -> None:
+    """Read the options, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON line and nothing else on stdout")
+    parser.add_argument("--quick", action="store_true", help="smaller: for CI, not for figures")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compile", action="store_true", help="compiled variants too (minutes); always on CUDA")
+    parser.add_argument("--rounds", type=int, default=15, help="interleaved repetitions")
+    parser.add_argument("--members", type=int, nargs="*", help="sizes of the stacks")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.compile |= options.device == "cuda"
+    torch.set_num_threads(1)
+    allocator.keep_freed_memory()
+    if options.child:
+        task, *args = json.loads(options.child)
+        print(json.dumps(CHILDREN[task](*args)))
+        return
+    found = measure(options)
+    print(json.dumps(found) if options.json else json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
