@@ -1,0 +1,1 @@
+"""Ray Tune on top: searches over hyperparameters and architectures."""
