@@ -161,7 +161,9 @@ def _tables(run: Run) -> list[dict[str, Any]]:
          by_accuracy(unfair + assessment.of("reference")), False),
     ]  # fmt: skip
     return [
-        {"title": title, "words": words, "rows": rows, "compare": compare and bool(fair) and bool(ours),
+        {"title": title, "words": words, "rows": rows,
+         "measure": "score of 100" if rows[0].kind == "robustness" else "accuracy",
+         "compare": compare and bool(fair) and bool(ours),
          "seeds": any(row.distillation_seeds for row in rows)}
         for title, words, rows, compare in tables if rows
     ]  # fmt: skip

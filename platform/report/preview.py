@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from raystill.platform.artifacts import Distilled
 
 PAPER, INK, FAINT, RULE, ACCENT, SOFT = "#ffffff", "#1b1f24", "#6a737d", "#d9dee3", "#1f6feb", "#a9c7f5"
-MARGIN, GAP, GUTTER, CAPTION, BARS, HEADER = 28, 10, 132, 20, 34, 44
+MARGIN, GAP, GUTTER, CAPTION, BARS, HEADER = 28, 10, 160, 20, 34, 44
 MOST_IMAGES, MOST_IN_STEP = 400, 200
 
 
@@ -107,11 +107,15 @@ def _gutter(draw: ImageDraw.ImageDraw, top: int, d: Distilled, s: int) -> None:
             values = values[:1]
         # two rates of three values each would run into the next step's
         few = len(values) <= (3 if len(d.rates) == 1 else 1)
-        words += [f"{name}  {v}" for v in values] if few else [f"{name}  {values[0]} → {values[-1]}"]
+        words += [f"{name}  {v}" for v in values] if few else [f"{name}  {_span(values[0], values[-1])}"]
     if len(used) > 3:
         words.append(f"used {len(used)} times")
     for line, word in enumerate(words):
         draw.text((MARGIN, top + 20 + 16 * line), _fit(draw, word, GUTTER - 8, 11), FAINT, _font(11))
+
+
+def _span(first: str, last: str) -> str:
+    return f"about {first}" if first == last else f"{first} → {last}"
 
 
 def _bars(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, label: np.ndarray) -> None:

@@ -21,8 +21,9 @@ def plural(count: int, thing: str) -> str:
 
 
 def percent(row: Row) -> str:
-    """`94.2 ± 0.3 %`; one network has no spread."""
-    return f"{row.accuracy_mean:.1f} ± {row.accuracy_std:.1f} %" if row.n > 1 else f"{row.accuracy_mean:.1f} %"
+    """`94.2 ± 0.3 %`; one network has no spread, and a robustness score no unit."""
+    spread = f" ± {row.accuracy_std:.1f}" if row.n > 1 else ""
+    return f"{row.accuracy_mean:.1f}{spread}{'' if row.kind == 'robustness' else ' %'}"
 
 
 def margin(distilled: Row, other: Row) -> Margin:
@@ -62,12 +63,11 @@ def headline(run: Run) -> str:
     """The result in one sentence."""
     s, m = run.distilled.images.shape[:2]
     learner = run.distilled.manifest.get("learner", {}).get("name", "network")
-    learner = f"{'an' if learner[:1].lower() in 'aeio' else 'a'} {learner}"
     images = f"{plural(s * m, 'distilled image')}, used in {plural(len(run.distilled.order), 'inner step')},"
     best = run.assessment.distilled if run.assessment else None
     verb = "trains" if s * m == 1 else "train"
     if run.assessment is None or best is None:
-        return f"{images} {verb} {learner}; how well was not measured on test data yet."
+        return f"{images} {verb} a network ({learner}); how well was not measured on test data yet."
     fixed = run.distilled.theta0 is not None
     start = "from its fixed starting weights" if fixed else "from fresh random weights"
     count = (
@@ -75,4 +75,4 @@ def headline(run: Run) -> str:
         if run.assessment.test_images
         else "test data"
     )
-    return f"{images} {verb} {learner} {start} to {percent(best)} on {count}."
+    return f"{images} {verb} a network ({learner}) {start} to {percent(best)} on {count}."

@@ -61,3 +61,4 @@ def test_words() -> None:
     assert plural(1000, "image") == "1,000 images"
     assert percent(row(94.25, 0.31)) == "94.2 ± 0.3 %"
     assert percent(Row(name="x", kind="reference", accuracy_mean=98.9)) == "98.9 %"
+    assert percent(row(26.94, 0.5, "robustness")) == "26.9 ± 0.5"
