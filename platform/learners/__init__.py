@@ -38,7 +38,7 @@ def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learne
     """A learner from any torch module.
 
     Raises:
-        ValueError: the module keeps running statistics, which a pure function can not.
+        ValueError: the module is no pure function of its parameters: running statistics, random numbers.
     """
     for name, part in module.named_modules():
         if getattr(part, "track_running_stats", False) and getattr(part, "running_mean", None) is not None:
@@ -46,6 +46,13 @@ def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learne
                 f"learner: {name or type(module).__name__} ({type(part).__name__}) keeps running statistics, which an "
                 "unrolled learner can not; take GroupNorm, or track_running_stats=False"
             )
+        if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
+            raise ValueError(
+                f"learner: {name or type(module).__name__} ({type(part).__name__}) draws its own random numbers, so the "
+                "same address would not give the same bits; take it out, or set p to 0"
+            )
+    if next(module.parameters(), None) is None:
+        raise ValueError(f"learner: {type(module).__name__} has no parameters to learn")
     names, shapes = zip(*((name, p.shape) for name, p in module.named_parameters()))
     sizes = [shape.numel() for shape in shapes]
 

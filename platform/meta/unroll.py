@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
 from raystill.platform.meta import linearise, optimisers
@@ -217,6 +218,7 @@ class _Unrolled(torch.autograd.Function):
         return sweep.loss
 
     @staticmethod
+    @once_differentiable  # what was swept is a number to autograd: a second derivative would be wrong, not slow
     def backward(ctx: Any, out: Tensor) -> Any:
         def scaled(z: Tensor) -> Tensor:
             z = z * out.reshape(*out.shape, *(1,) * (z.dim() - out.dim()))
