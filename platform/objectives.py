@@ -35,7 +35,10 @@ Objective = Callable[[Step], Tensor]
 
 def soft(y: Tensor, classes: int) -> Tensor:
     """Label rows (B, K): ids become one-hot rows, rows pass unchanged."""
-    return y if y.is_floating_point() else F.one_hot(y, classes).to(torch.get_default_dtype())
+    if y.is_floating_point():
+        return y
+    # F.one_hot looks at the values, which vmap does not allow
+    return (y[..., None] == torch.arange(classes, device=y.device)).to(torch.get_default_dtype())
 
 
 def cross_entropy(step: Step) -> Tensor:

@@ -88,7 +88,7 @@ def apply(
         gradients: float64 means from `reduce`.
 
     Raises:
-        FloatingPointError: a gradient is not finite; nothing was applied.
+        FloatingPointError: a gradient, or what becomes of it, is not finite in float32; nothing was applied.
     """
     norm = math.sqrt(sum(float(np.square(gradients[name]).sum()) for name in groups))
     if not math.isfinite(norm):
@@ -104,6 +104,8 @@ def apply(
         v = spec.beta2 * second[name].astype(np.float64) + (1 - spec.beta2) * np.square(g)
         move = (m / (1 - spec.beta1**t)) / (np.sqrt(v / (1 - spec.beta2**t)) + 1e-8)
         new = meta[name].astype(np.float64) - rate * getattr(spec, field) * move
+        if max(np.abs(new).max(), np.abs(m).max(), v.max()) > np.finfo(np.float32).max:
+            raise FloatingPointError(f"the meta-gradient of outer step {state.step} overflows float32 in {name}")
         meta[name], first[name], second[name] = (a.astype(np.float32) for a in (new, m, v))
         average[name] = (decay * average[name] + (1 - decay) * meta[name]).astype(np.float32)
     return replace(state, step=t, meta=meta, first=first, second=second, average=average, norm=running), Applied(
