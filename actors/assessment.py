@@ -72,7 +72,7 @@ class Assessment:
     def tuned(self, stream: str, sets: list[Handle]) -> dict[str, Option]:
         """The constant rate and momentum with the best mean validation accuracy over a few sets and networks."""
         sets = sets[:TUNING_NETWORKS]
-        limit = self.spec.validate_.images
+        limit = self.spec.validation.images
         scores = {}
         for lr, momentum in itertools.product(RATES, MOMENTA):
             values = self.accuracies("train_network", f"tune/{stream}", len(sets), sets, lr=lr, momentum=momentum,
@@ -82,14 +82,14 @@ class Assessment:
         return {"lr": lr, "momentum": momentum}
 
     def row(self, name: str, kind: str, values: Sequence[float], over: str, note: str = "", same_budget: bool = True,
-            images: int | None = None, learner: str | None = None) -> Summary:  # fmt: skip
+            images: int | None = None, learner: str | None = None, inner_steps: int | None = None) -> Summary:  # fmt: skip
         """Add a row; returns its mean and spread."""
         found = summary(values)
         self.rows.append({
             "name": name, "kind": kind, "same_budget": same_budget, "images": images or self.budget,
-            "inner_steps": self.spec.unroll, "accuracy_mean": found.mean,
+            "inner_steps": self.spec.unroll if inner_steps is None else inner_steps, "accuracy_mean": found.mean,
             "accuracy_std": 0.0 if found.n == 1 else found.std, "n": found.n, "spread_over": over, "note": note,
-            "learner": learner or self.spec.learner.name, "values": [round(v, 4) for v in values],
+            "learner": self.spec.learner.name if learner is None else learner, "values": [round(v, 4) for v in values],
         })  # fmt: skip
         return found
 
@@ -178,12 +178,12 @@ def _optimised(table: Assessment, rates: dict[str, Option], tell: Callable[[str]
     tell(f"baseline: best 20 % of {spec.assess.candidates} random sets")
     sets = table.sets("real", spec.assess.candidates)
     scores = table.accuracies(
-        "train_network", "optimise", len(sets), sets, split="validation", limit=spec.validate_.images, **rates
+        "train_network", "optimise", len(sets), sets, split="validation", limit=spec.validation.images, **rates
     )
     best = [sets[n] for n in best_share(scores)]
     spread = [best[n % len(best)] for n in range(spec.assess.networks)]
     values = table.accuracies("train_network", "optimised", len(spread), spread, split="test", **rates)
-    table.row("optimised real", "baseline", values, f"{len(best)} sets of {len(sets)}, by validation",
+    table.row("optimised real", "baseline", values, f"best {len(best)} of {len(sets)} sets, by validation",
               f"lr {rates['lr']:g}, momentum {rates['momentum']:g} by validation")  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def gradient_items(spec: DistillSpec, attempt: int, step: int) -> list[WorkItem]
 
 def validation_items(spec: DistillSpec, version: int) -> list[WorkItem]:
     """One item per network; a fixed start has one network."""
-    networks = 1 if spec.initialisation.kind == "fixed" else spec.validate_.networks
+    networks = 1 if spec.initialisation.kind == "fixed" else spec.validation.networks
     return [
         WorkItem("validate", Address(spec.run.seed, step=version, member=n), version, "snapshot")
         for n in range(networks)
@@ -83,7 +83,7 @@ def distil(loop: Loop) -> dict[str, Any]:
             loop.log.step(spec.run.seed, loop.attempt, loop.step, seconds, figures)
             loop.step += 1
             loop.tracker.log(loop.step, figures, int(time.time() * 1000))
-            if loop.step % spec.validate_.every == 0 or loop.step == spec.outer.steps:
+            if loop.step % spec.validation.every == 0 or loop.step == spec.outer.steps:
                 _ask_for_scores(loop)
             _take_scores(loop, wait=False)
             if loop.step % spec.run.checkpoint_every == 0:
@@ -92,7 +92,7 @@ def distil(loop: Loop) -> dict[str, Any]:
                  members_per_s=f"{figures['members_per_second']:.1f}")  # fmt: skip
             if loop.on_step:
                 loop.on_step(loop.step)
-    if loop.step not in loop.unscored and loop.step % spec.validate_.every:
+    if loop.step not in loop.unscored and loop.step % spec.validation.every:
         _ask_for_scores(loop)
     _take_scores(loop, wait=True)
     save(loop)

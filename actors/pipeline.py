@@ -26,7 +26,7 @@ from raystill.platform.report import write_report
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import Synthesizer
-from raystill.platform.tracking import Tracker
+from raystill.platform.tracking import Tracker, reachable
 from raystill.platform.workbench import resolve_auto
 
 
@@ -51,6 +51,9 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Plan:
     Raises:
         ValueError: one clear line about the first thing that is wrong.
     """
+    runs.writable(spec.run.out)
+    if spec.tracking.enabled:
+        reachable(spec.tracking)
     registry.resolve("objectives", spec.inner.objective, OBJECTIVES, plugins, "inner.objective")
     registry.resolve("objectives", spec.outer.objective, OBJECTIVES, plugins, "outer.objective")
     for name in (spec.learner.name, *spec.assess.architectures):

@@ -86,7 +86,7 @@ def _bare(spec: dict[str, Any], number: int, seconds: float, ready: Any, answers
             compute(bench, number, item, meta)
             members += made.outer.chunk if began else 0
         step += 1
-        if step % made.validate_.every == 0:
+        if step % made.validation.every == 0:
             checks = coordinator.validation_items(made, step)
             for item in checks[number::2]:
                 compute(bench, number, item, meta)

@@ -53,9 +53,7 @@ def parser_of(
     """The command's parser, the settings class behind it, and pydantic-settings' source."""
 
     class Settings(model, BaseSettings):  # type: ignore[misc, valid-type]
-        model_config = SettingsConfigDict(
-            cli_avoid_json=True, cli_parse_none_str="none", cli_hide_none_type=True, populate_by_name=True
-        )
+        model_config = SettingsConfigDict(cli_avoid_json=True, cli_parse_none_str="none", cli_hide_none_type=True)
 
         @classmethod
         def settings_customise_sources(  # type: ignore[override]
@@ -122,11 +120,11 @@ def load(
         found = merge(found, _read(args.config))
     try:
         done = settings(_cli_settings_source=source(parsed_args=args), **found)
-        spec = model.model_validate(done.model_dump(by_alias=True))
+        spec = model.model_validate(done.model_dump())
     except ValidationError as error:
         raise ValueError("; ".join(_line(e, list(parser._option_string_actions)) for e in error.errors())) from None
     if args.print_config:
-        print(yaml.safe_dump(spec.model_dump(mode="json", by_alias=True), sort_keys=False), end="")
+        print(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), end="")
         sys.exit(0)
     return spec, args
 

@@ -14,6 +14,13 @@ import yaml
 from raystill.platform.spec import DistillSpec
 
 
+def writable(out: Path) -> None:
+    """Raises ValueError unless run folders can be made in `out`; makes nothing."""
+    near = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+        raise ValueError(f"run.out: {out} can not be written; name a folder that can")
+
+
 def create(spec: DistillSpec, artefact: str = "run") -> Path:
     """Make a new run folder and write the resolved spec into it.
 
@@ -36,8 +43,6 @@ def create(spec: DistillSpec, artefact: str = "run") -> Path:
         ) from None
     except OSError as error:
         raise ValueError(f"run.out: {out} can not be written: {error.strerror or error}") from None
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"run.out: {out} can not be written")
     return folder
 
 

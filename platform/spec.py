@@ -157,7 +157,7 @@ class MetaSpec(Part):
     )
 
 
-class ValidateSpec(Part):
+class ValidationSpec(Part):
     """Selection on validation data while the run goes on."""
 
     every: Count = Field(25, description="outer steps between evaluations of the current data")
@@ -225,12 +225,10 @@ class DistillSpec(Part):
     inner: InnerSpec = InnerSpec()
     outer: OuterSpec = OuterSpec()
     meta: MetaSpec = MetaSpec()
-    validate_: ValidateSpec = Field(ValidateSpec(), alias="validate")
+    validation: ValidationSpec = ValidationSpec()
     assess: AssessSpec = AssessSpec()
     run: RunSpec = RunSpec()
     tracking: TrackingSpec = TrackingSpec()
-
-    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
     @property
     def unroll(self) -> int:
@@ -239,4 +237,4 @@ class DistillSpec(Part):
 
     def dump(self) -> dict[str, Any]:
         """Plain JSON-able mapping, the form in which specs are saved and sent."""
-        return self.model_dump(mode="json", by_alias=True)
+        return self.model_dump(mode="json")

@@ -95,7 +95,7 @@ def validate(
     steps = bench.synthesizer.steps(bench.tensors(inputs), address)
     network = address.at(step=0, attempt=0, stream="validate")
     theta = assess.trained(bench, problem, steps, bench.theta0(problem.learner, network))
-    return {"accuracy": assess.accuracy(problem, theta, bench.validation, bench.spec.validate_.images)}, {}
+    return {"accuracy": assess.accuracy(problem, theta, bench.validation, bench.spec.validation.images)}, {}
 
 
 KINDS: dict[str, Kind] = {

@@ -29,7 +29,7 @@ def spec(out: Path, workers: int, **outer: object) -> DistillSpec:
             "synthesizer": {"steps": 2, "epochs": 2, "start": "average"},
             "inner": {"lr": 0.1, "momentum": 0.5, "learn_momentum": True},
             "outer": {"steps": 12, "members": 4, "chunk": 2, "batch_size": 64, "ema": 0.9, **outer},
-            "validate": {"every": 4, "networks": 2, "images": 100},
+            "validation": {"every": 4, "networks": 2, "images": 100},
             "assess": {"networks": 2, "baselines": False},
             "run": {"out": out, "workers": workers, "checkpoint_every": 5, "device": "cpu"},
             "tracking": {"enabled": False},

@@ -112,11 +112,11 @@ def test_credentials_stay_out(made: Made) -> None:
 
 
 def test_a_recipe_and_what_was_changed(made: Made) -> None:
-    spec = {"recipe": "mnist-fixed-10", "data": {"source": "mnist"}, "run": {"seed": 3}, "validate": {"every": 7}}
+    spec = {"recipe": "mnist-fixed-10", "data": {"source": "mnist"}, "run": {"seed": 3}, "validation": {"every": 7}}
     words = words_of(write_report(made(spec=spec)).read_text())
     command = next(line for line in words.splitlines() if "--recipe mnist-fixed-10" in line)
     assert "--run.seed 3" in command
-    assert "--validate.every 7" in command
+    assert "--validation.every 7" in command
 
 
 @pytest.mark.parametrize("recipe", [None, "gone", "../spec"])
