@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("raystill.actors.commands:distill", "distil a data set: images, a table, a report, an MLflow run"),
@@ -22,8 +23,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are one line, printed where every other mistake of the user's is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ValueError."""
+        raise ValueError(message)
+
+
+def _parser() -> Parser:
+    parser = Parser(
         prog="raystill",
         description="Learn the training data itself.",
         epilog="`raystill COMMAND --help` says more. `raystill distill` alone runs a small distillation in a minute.",
@@ -48,7 +57,11 @@ def main(argv: list[str] | None = None) -> int:
         print(version("raystill"))
         return 0
     if not arguments or arguments[0].startswith("-"):
-        parser.parse_args(arguments)
+        try:
+            parser.parse_args(arguments)
+        except ValueError as error:
+            print(f"raystill: error: {error}", file=sys.stderr)
+            return 2
         parser.print_help()
         return 0
     name, rest = arguments[0], arguments[1:]

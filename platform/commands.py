@@ -11,11 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from raystill.platform import registry
+from raystill.platform.cli import Parser
 from raystill.platform.recipes import RECIPES, about
 
 
-def _parser(command: str, text: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"raystill {command}", description=text)
+def _parser(command: str, text: str) -> Parser:
+    return Parser(prog=f"raystill {command}", description=text)
 
 
 def report(argv: list[str]) -> int:

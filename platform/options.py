@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 from raystill.platform import registry
+from raystill.platform.cli import Parser
 from raystill.platform.recipes import RECIPES, recipe
 
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -42,11 +43,6 @@ def _parse(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = N
     return cast(argparse.Namespace, done)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise ValueError(message)
-
-
 def parser_of(
     model: type[BaseModel], command: str, text: str
 ) -> tuple[argparse.ArgumentParser, type[BaseSettings], Any]:
@@ -61,7 +57,7 @@ def parser_of(
         ) -> Any:
             return (init_settings,)  # no field may come from the environment unseen
 
-    parser = _Parser(prog=f"raystill {command}", description=text, allow_abbrev=False)
+    parser = Parser(prog=f"raystill {command}", description=text, allow_abbrev=False)
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with a spec; options win over it")
     parser.add_argument("--print-config", action="store_true", help="print the whole spec as YAML and stop")
     source: Any = CliSettingsSource(Settings, cli_parse_args=False, root_parser=parser, parse_args_method=_parse)

@@ -35,7 +35,7 @@ def resolve(
         field: dotted name of the spec's field, for the error.
 
     Raises:
-        ValueError: nothing of that name; the message names the nearest valid one.
+        ValueError: nothing of that name (the message names the nearest valid one), or it does not load.
     """
     own = (plugins or {}).get(kind, {})
     if name in own:
@@ -44,6 +44,10 @@ def resolve(
         return builtin[name]
     installed = {point.name: point for point in entry_points(group=f"raystill.{kind}")}
     if name in installed:
-        part: Callable[..., Any] = installed[name].load()
+        try:
+            part: Callable[..., Any] = installed[name].load()
+        except (ImportError, AttributeError) as error:
+            where = f"the entry point {installed[name].value!r}"
+            raise ValueError(f"{field or kind}: {name!r} is {where}, which does not load: {error}") from error
         return part
     raise ValueError(f"{field or kind}: unknown {name!r}; {nearest(name, [*builtin, *own, *installed])}")

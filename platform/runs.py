@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
 from raystill.platform.spec import DistillSpec
 
@@ -29,6 +30,7 @@ def create(spec: DistillSpec, artefact: str = "run") -> Path:
     """
     out = spec.run.out
     stem = spec.run.name or spec.recipe or artefact
+    writable(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if spec.run.name is not None:
@@ -69,11 +71,17 @@ def load(folder: Path) -> DistillSpec:
     """The resolved spec of a run.
 
     Raises:
-        ValueError: not a run folder.
+        ValueError: not a run folder, or its spec is torn or foreign.
     """
     path = folder / "spec.yaml"
     if not path.is_file():
         near = sorted(p.parent.name for p in folder.parent.glob("*/spec.yaml")) if folder.parent.is_dir() else []
         here = f"; runs beside it: {', '.join(near)}" if near else ""
         raise ValueError(f"{folder} is not a run: it has no spec.yaml{here}")
-    return DistillSpec.model_validate(yaml.safe_load(path.read_text()))
+    try:
+        return DistillSpec.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} can not be read: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"{path} is not a spec: {wrong}") from None

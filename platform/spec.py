@@ -6,6 +6,7 @@ makes the run again. Unknown keys are errors that name the nearest valid key.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,12 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+
+
+def _plain(field: str, name: str | None) -> None:
+    """Raises ValueError unless a name can name a folder, and no other folder."""
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ValueError(f"{field} {name!r} must be 1-64 of A-Z a-z 0-9 . _ - and start with a letter or digit")
 
 
 class Part(BaseModel):
@@ -197,12 +204,7 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _name_is_a_plain_name(self) -> RunSpec:
-        import re
-
-        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
-            raise ValueError(
-                f"run.name {self.name!r} must be 1-64 of A-Z a-z 0-9 . _ - and start with a letter or digit"
-            )
+        _plain("run.name", self.name)
         return self
 
 
@@ -229,6 +231,11 @@ class DistillSpec(Part):
     assess: AssessSpec = AssessSpec()
     run: RunSpec = RunSpec()
     tracking: TrackingSpec = TrackingSpec()
+
+    @model_validator(mode="after")
+    def _recipe_is_a_plain_name(self) -> DistillSpec:
+        _plain("recipe", self.recipe)  # run folders are named after it
+        return self
 
     @property
     def unroll(self) -> int:
