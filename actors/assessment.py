@@ -82,7 +82,8 @@ class Assessment:
         return {"lr": lr, "momentum": momentum}
 
     def row(self, name: str, kind: str, values: Sequence[float], over: str, note: str = "", same_budget: bool = True,
-            images: int | None = None, learner: str | None = None, inner_steps: int | None = None) -> Summary:  # fmt: skip
+            images: int | None = None, learner: str | None = None,
+            inner_steps: int | None = None) -> Summary:  # fmt: skip
         """Add a row; returns its mean and spread."""
         found = summary(values)
         self.rows.append({

@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py --json [--recipe mnist-random-100] [--seconds 40] [--rounds 3]
 
-All arrangements compute the same addressed work items with the same product code, in turns within one run, so that a machine
-whose speed drifts treats them alike.
+All arrangements compute the same addressed work items with the same product code, in turns within one run, so
+that a machine whose speed drifts treats them alike.
 
     speedup_2               members/s of two evaluators over members/s of one
     against_bare_processes  members/s of two evaluators over those of two processes that need no one
@@ -45,7 +45,9 @@ class Enough(Exception):
 def distributed(spec: DistillSpec, workers: int, seconds: float, out: Path) -> dict[str, float]:
     """Members per second of the product's own loop, and the share of its evaluators' time that is not computing."""
     run = spec.run.model_copy(update={"workers": workers, "out": out, "checkpoint_every": 50})
-    made = pipeline.plan(spec.model_copy(update={"run": run, "tracking": spec.tracking.model_copy(update={"enabled": False})}))
+    made = pipeline.plan(
+        spec.model_copy(update={"run": run, "tracking": spec.tracking.model_copy(update={"enabled": False})})
+    )
     folder = runs.create(made.spec)
     log = CommitLog(folder / "commits")
     marks: dict[str, float] = {}
@@ -57,7 +59,9 @@ def distributed(spec: DistillSpec, workers: int, seconds: float, out: Path) -> d
         if step == WARM:
             marks.update(began=time.perf_counter(), busy=crew.seconds)
         elif step > WARM and time.perf_counter() - marks["began"] > seconds:
-            marks.update(wall=time.perf_counter() - marks["began"], computed=crew.seconds - marks["busy"], steps=step - WARM)
+            marks.update(
+                wall=time.perf_counter() - marks["began"], computed=crew.seconds - marks["busy"], steps=step - WARM
+            )
             raise Enough
 
     loop = coordinator.Loop(made.spec, made.data, made.synthesizer, folder, crew, log, Tracker(), on_step=on_step)

@@ -1,10 +1,11 @@
 """Test accuracy that a recipe reaches in a budget of evaluators' CPU seconds.
 
-    python benchmarks/time_to_accuracy.py --recipe mnist-random-100 --cpu-seconds 240 --json [--seeds 0,1,2] [--outer.steps N ...]
+    python benchmarks/time_to_accuracy.py --recipe mnist-random-100 --cpu-seconds 240 --json [--seeds 0,1,2]
+        [--outer.steps N ...]
 
-CPU seconds are those of the evaluators' work, validation included and the one look at test data not. The schedule runs in
-the recipe's outer steps, so a budget cuts it; any field of the spec can be overridden to fit it to the budget. Without a
-budget the recipe runs whole.
+CPU seconds are those of the evaluators' work, validation included and the one look at test data not. The schedule
+runs in the recipe's outer steps, so a budget cuts it; any field of the spec can be overridden to fit it to the
+budget. Without a budget the recipe runs whole.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The engine alone: the gradient of an unrolled training run with respect to its training data, checked by a difference."""
+"""The engine alone: the gradient of a training run with respect to its training data, checked by a difference."""
 
 import torch
 

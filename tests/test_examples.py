@@ -29,8 +29,11 @@ def test_every_example_is_tested() -> None:
 
 @pytest.mark.parametrize("name", SAYS)  # in the order above: the second uses the first's result
 def test_runs(name: str, folder: Path) -> None:
-    done = subprocess.run([sys.executable, str(EXAMPLES / name)], cwd=folder, capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False)  # fmt: skip
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, str(EXAMPLES / name)]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert SAYS[name] in done.stdout
     assert len((EXAMPLES / name).read_text().splitlines()) < 100

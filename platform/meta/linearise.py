@@ -57,12 +57,12 @@ def stepwise(loss: Loss, sweep: str) -> tuple[Gradient, Callable[..., tuple[Tens
 
     def by_reverse(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         if y.is_floating_point():
-            return torch.func.vjp(plain, theta, x, y)[1](c)  # type: ignore[no-any-return]
-        return torch.func.vjp(lambda t, z: plain(t, z, y), theta, x)[1](c)  # type: ignore[no-any-return]
+            return torch.func.vjp(plain, theta, x, y)[1](c)
+        return torch.func.vjp(lambda t, z: plain(t, z, y), theta, x)[1](c)
 
     def by_forward(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         gradients = torch.func.grad(loss, argnums=(0, 1, 2) if y.is_floating_point() else (0, 1))
-        return torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))[1]  # type: ignore[no-any-return]
+        return torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))[1]
 
     return plain, {"reverse": by_reverse, "forward": by_forward}[sweep]
 

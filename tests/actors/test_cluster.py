@@ -63,7 +63,9 @@ def test_both_evaluators_worked(tmp_path: Path, ray_cluster: None) -> None:
     assert {row["evaluator"] for row in gradients} == {0, 1}
 
 
-def test_a_killed_evaluator_changes_no_byte(tmp_path: Path, ray_cluster: None, undisturbed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_evaluator_changes_no_byte(
+    tmp_path: Path, ray_cluster: None, undisturbed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
     killed = []
@@ -89,7 +91,9 @@ def test_an_item_that_always_fails_stops_the_run_with_its_address(tmp_path: Path
 
     wrong = spec(tmp_path, 2)
     wrong = wrong.model_copy(update={"outer": wrong.outer.model_copy(update={"objective": "broken"})})
-    with pytest.raises(ValueError, match=r"meta_gradient \[seed=0 attempt=0 step=0 .* failed on two tries.*no such logarithm"):
+    with pytest.raises(
+        ValueError, match=r"meta_gradient \[seed=0 attempt=0 step=0 .* failed on two tries.*no such logarithm"
+    ):
         pipeline.distill(wrong, {"objectives": {"broken": broken}})
 
 
@@ -120,11 +124,14 @@ def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, sign: signal.Si
     config = tmp_path / "run.yaml"
     config.write_text(runs.dump(long.model_copy(update={"run": long.run.model_copy(update={"out": cut})})))
     command = [sys.executable, "-m", "raystill.platform.cli"]
-    process = subprocess.Popen([*command, "distill", "--config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "distill", "--config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     folder = cut / "run-1"
     deadline = time.monotonic() + 60
     while not (folder / "checkpoints" / "LATEST").exists():
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be stopped"
+        assert process.poll() is None, "the run ended before it could be stopped"
+        assert time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, sign)
     _, said = process.communicate(timeout=60)
