@@ -57,7 +57,7 @@ class ParameterServer:
         assert step <= self.state.step, f"step {step} ahead of {self.state.step}"
         if step < self.state.step:
             return {}, self.state.meta
-        self.state, applied = outer.apply(self.spec, self.groups, self.state, outer.reduce(chunks, members))
+        self.state, applied = outer.advance(self.spec, self.groups, self.state, chunks, members)
         return applied._asdict(), self.state.meta
 
     def snapshot(self) -> tuple[Facts, Arrays]:

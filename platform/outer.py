@@ -63,19 +63,36 @@ def factor(spec: OuterSpec, step: int) -> float:
     return warm
 
 
-def _limit(spec: OuterSpec, running: float, norm: float) -> tuple[float, float]:
-    """(norm to clip at, new running norm).
+def tame(
+    spec: OuterSpec, groups: Mapping[str, str], running: float, chunks: Sequence[Mapping[str, np.ndarray]]
+) -> tuple[list[Arrays], float]:
+    """Clip each chunk's gradient at `spec.clip_relative` times the usual norm of a chunk.
 
-    Unrolls spike by orders of magnitude where the inner loop turns unstable; a bound that follows the usual norm keeps
-    a spike from steering Adam for many steps (RaT-BPTT, 2310.09982, clips so). A spike itself enters the running norm
-    bounded.
+    Unrolls spike by orders of magnitude where one member's inner loop turns unstable; a bound that follows the usual
+    norm (RaT-BPTT, 2310.09982, clips so), on each chunk by itself, keeps such a member from drowning the others and from
+    steering Adam for many steps. A spike enters the running norm bounded.
+
+    Args:
+        running: the usual norm; 0 before the first step, whose smallest chunk then is the usual.
+
+    Returns:
+        The chunks, float64, and the new running norm.
+
+    Raises:
+        FloatingPointError: a chunk is not finite.
     """
-    limit = spec.clip if spec.clip is not None else math.inf
+    wide = [{name: chunk[name].astype(np.float64) for name in groups} for chunk in chunks]
     if spec.clip_relative is None:
-        return limit, running
-    usual = running or norm
+        return wide, running
+    norms = [math.sqrt(sum(float(np.square(g).sum()) for g in chunk.values())) for chunk in wide]
+    if not all(map(math.isfinite, norms)):
+        raise FloatingPointError("the meta-gradient of a chunk is not finite")
+    usual = running or min(norms)
     bound = spec.clip_relative * usual
-    return min(limit, bound), 0.98 * usual + 0.02 * min(norm, 1.5 * bound)
+    shrink = [min(1.0, bound / (norm + 1e-12)) for norm in norms]
+    tamed = [{name: g * factor for name, g in chunk.items()} for chunk, factor in zip(wide, shrink)]
+    seen = sum(min(norm, 1.5 * bound) for norm in norms) / len(norms)
+    return tamed, 0.98 * usual + 0.02 * seen
 
 
 def apply(
@@ -93,8 +110,7 @@ def apply(
     norm = math.sqrt(sum(float(np.square(gradients[name]).sum()) for name in groups))
     if not math.isfinite(norm):
         raise FloatingPointError(f"the meta-gradient of outer step {state.step} is not finite")
-    limit, running = _limit(spec, state.norm, norm)
-    shrink = min(1.0, limit / (norm + 1e-12))
+    shrink = min(1.0, spec.clip / (norm + 1e-12)) if spec.clip is not None else 1.0
     rate, t = factor(spec, state.step), state.step + 1
     meta, first, second, average = (dict(a) for a in (state.meta, state.first, state.second, state.average))
     decay = min(spec.ema, t / (t + 10.0))
@@ -108,6 +124,17 @@ def apply(
             raise FloatingPointError(f"the meta-gradient of outer step {state.step} overflows float32 in {name}")
         meta[name], first[name], second[name] = (a.astype(np.float32) for a in (new, m, v))
         average[name] = (decay * average[name] + (1 - decay) * meta[name]).astype(np.float32)
-    return replace(state, step=t, meta=meta, first=first, second=second, average=average, norm=running), Applied(
-        norm, rate
-    )
+    return replace(state, step=t, meta=meta, first=first, second=second, average=average), Applied(norm, rate)
+
+
+def advance(
+    spec: OuterSpec, groups: Mapping[str, str], state: OuterState, chunks: Sequence[Mapping[str, np.ndarray]], members: int
+) -> tuple[OuterState, Applied]:
+    """One outer step from the chunks' summed gradients: tame, reduce, apply.
+
+    Raises:
+        FloatingPointError: a gradient is not finite; nothing was applied.
+    """
+    tamed, running = tame(spec, groups, state.norm, chunks)
+    state, applied = apply(spec, groups, state, reduce(tamed, members))
+    return replace(state, norm=running), applied

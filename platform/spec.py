@@ -137,7 +137,7 @@ class OuterSpec(Part):
     final: Fraction = Field(0.02, description="share of the rate left at the end (schedule: cosine)")
     clip: Positive | None = Field(1.0, description="largest norm of the meta-gradient; none does not clip")
     clip_relative: Positive | None = Field(
-        None, description="clip at this multiple of the running norm as well (unrolls spike); none does not"
+        None, description="clip each chunk at this multiple of the usual norm of a chunk (unrolls spike); none does not"
     )
     ema: Fraction = Field(0.0, description="decay of the running average that is validated and kept; 0 keeps the last")
 

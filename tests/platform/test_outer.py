@@ -111,20 +111,31 @@ def test_the_norm_is_clipped_over_all_parts_together() -> None:
         np.testing.assert_allclose(untouched.first[name], 0.5 * g, rtol=1e-6)
 
 
-def test_a_spike_is_clipped_at_a_multiple_of_the_usual_norm() -> None:
-    given = spec(clip_relative=2.0, beta1=0.0)
-    state = outer.begin(arrays("start", np.float32))
-    state, _ = outer.apply(given, GROUPS, state, gradients(0))
-    usual = norm(gradients(0))
-    assert state.norm == pytest.approx(usual)
-    state, applied = outer.apply(given, GROUPS, state, gradients(1, 1000.0))
-    assert applied.gradient_norm == pytest.approx(norm(gradients(1, 1000.0)))
-    assert norm({k: state.first[k] for k in GROUPS}) == pytest.approx(2 * usual, rel=1e-5)
+def test_a_spiking_chunk_is_clipped_by_itself() -> None:
+    given = spec(clip_relative=2.0)
+    chunks = [gradients(0), gradients(1, 1000.0)]
+    usual = norm(chunks[0])
+    same, running = outer.tame(given, GROUPS, 0.0, [chunks[0]])
+    assert running == pytest.approx(usual)
+    for name in GROUPS:
+        np.testing.assert_allclose(same[0][name], chunks[0][name])
+    tamed, running = outer.tame(given, GROUPS, usual, chunks)
+    assert [norm(t) for t in tamed] == pytest.approx([usual, 2 * usual])
     # a spike enters the running norm as 1.5 times the bound, not as itself
-    assert state.norm == pytest.approx(0.98 * usual + 0.02 * 3 * usual)
-    # the tighter of the two limits holds
-    both, _ = outer.apply(spec(clip_relative=2.0, clip=0.5, beta1=0.0), GROUPS, state, gradients(2, 1000.0))
-    assert norm({k: both.first[k] for k in GROUPS}) == pytest.approx(0.5, rel=1e-5)
+    assert running == pytest.approx(0.98 * usual + 0.02 * (usual + 3 * usual) / 2)
+    untouched, running = outer.tame(spec(clip_relative=None), GROUPS, 0.0, chunks)
+    assert running == 0.0
+    assert all(np.array_equal(untouched[1][name], chunks[1][name]) for name in GROUPS)
+
+
+def test_advance_tames_then_averages() -> None:
+    given, state = spec(clip_relative=1.0, beta1=0.0, clip=None), outer.begin(arrays("start", np.float32))
+    chunks = [gradients(0), gradients(0, 1e6)]
+    new, applied = outer.advance(given, GROUPS, state, chunks, 2)
+    assert applied.gradient_norm == pytest.approx(norm(gradients(0)))
+    assert new.norm > norm(gradients(0))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        outer.advance(given, GROUPS, new, [gradients(0), {k: v * np.inf for k, v in gradients(1).items()}], 2)
 
 
 def test_the_average_is_exponential_and_starts_short() -> None:
