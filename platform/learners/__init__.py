@@ -48,8 +48,8 @@ def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learne
             )
         if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
             raise ValueError(
-                f"learner: {name or type(module).__name__} ({type(part).__name__}) draws its own random numbers, so the "
-                "same address would not give the same bits; take it out, or set p to 0"
+                f"learner: {name or type(module).__name__} ({type(part).__name__}) draws its own random numbers, so "
+                "the same address would not give the same bits; take it out, or set p to 0"
             )
     if next(module.parameters(), None) is None:
         raise ValueError(f"learner: {type(module).__name__} has no parameters to learn")

@@ -43,7 +43,8 @@ def test_options_win_over_the_file_and_the_file_over_the_recipe(config: Any) -> 
 
 
 def test_a_file_takes_the_place_of_the_default_recipe(config: Any) -> None:
-    assert load("--config", config({"run": {"seed": 9}}), default="digits") == DistillSpec.model_validate({"run": {"seed": 9}})
+    given = {"run": {"seed": 9}}
+    assert load("--config", config(given), default="digits") == DistillSpec.model_validate(given)
 
 
 def test_an_empty_file_is_no_change(config: Any) -> None:
@@ -79,7 +80,7 @@ def test_no_field_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         (["--outer.steps", "many"], r"outer\.steps: input should be a valid integer.*\(given: 'many'\)"),
         (["--outer.steps", "0"], r"outer\.steps: input should be greater than or equal to 1 \(given: '?0'?\)"),
         (["--learner.init", "glorot"], "learner.init: invalid choice: 'glorot' .choose from .*xavier"),
-        (["--outer.members", "3", "--outer.chunk", "2"], r"^outer\.members \(3\) must be a multiple of outer\.chunk \(2\)$"),
+        (["--outer.members", "3"], r"^outer\.members \(3\) must be a multiple of outer\.chunk \(2\)$"),
         (["--run.name", "../x"], r"^run\.name '\.\./x' must be"),
         (["--config", "/no/such.yaml"], r"--config: /no/such\.yaml can not be read: No such file"),
     ],

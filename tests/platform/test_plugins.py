@@ -15,7 +15,7 @@ from torch import nn
 from raystill.platform.data import DataSet, Split, load
 from raystill.platform.meta import Steps
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import DataSpec, DistillSpec
+from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import Synthesizer
 from raystill.platform.work import KINDS
 from raystill.platform.workbench import Workbench, resolve_auto

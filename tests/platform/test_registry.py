@@ -18,7 +18,8 @@ def test_the_callers_part_goes_before_the_built_in_one() -> None:
 
 
 def test_an_unknown_name_lists_all_valid_ones_the_nearest_first() -> None:
-    with pytest.raises(ValueError, match=r"^learner\.name: unknown 'alhpa'; did you mean 'alpha'\? valid: alpha, beta, mine$"):
+    message = r"^learner\.name: unknown 'alhpa'; did you mean 'alpha'\? valid: alpha, beta, mine$"
+    with pytest.raises(ValueError, match=message):
         registry.resolve("learners", "alhpa", BUILTIN, {"learners": {"mine": min}}, "learner.name")
     with pytest.raises(ValueError, match=r"^learners: unknown 'zzz'; valid: alpha, beta$"):
         registry.resolve("learners", "zzz", BUILTIN)
@@ -33,6 +34,7 @@ def test_an_entry_point_that_does_not_load_is_named(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[raystill.learners]\nbroken = {target}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ValueError, match=rf"learner\.name: 'broken' is the entry point '{target}', which does not load"):
+    message = rf"learner\.name: 'broken' is the entry point '{target}', which does not load"
+    with pytest.raises(ValueError, match=message):
         registry.resolve("learners", "broken", BUILTIN, field="learner.name")
     assert registry.resolve("learners", "alpha", BUILTIN) is len

@@ -33,7 +33,7 @@ def test_runs_without_a_name_are_numbered_after_their_recipe(tmp_path: Path) -> 
     assert runs.create(spec(tmp_path)).name == "run-1"
 
 
-def test_a_number_that_another_start_took_meanwhile_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_another_start_took_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, real = [], Path.mkdir
 
     def racing(path: Path, *args: Any, **kwargs: Any) -> None:

@@ -22,7 +22,8 @@ import json
 from raystill.platform.seeds import Address, numpy_rng, torch_rng
 import torch
 a = Address(3, 1, 20, 7, "real")
-print(json.dumps([numpy_rng(a).integers(0, 2**62, 4).tolist(), torch.randint(2**62, (4,), generator=torch_rng(a)).tolist()]))
+drawn = [numpy_rng(a).integers(0, 2**62, 4).tolist(), torch.randint(2**62, (4,), generator=torch_rng(a)).tolist()]
+print(json.dumps(drawn))
 """
 
 
@@ -34,10 +35,8 @@ def drawn(address: Address) -> list[list[int]]:
 
 
 def test_another_process_draws_the_same_numbers() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", DRAW], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "99"}, timeout=120
-    )
-    assert json.loads(done.stdout) == drawn(ADDRESS)
+    found = subprocess.check_output([sys.executable, "-c", DRAW], env={"PYTHONHASHSEED": "99"}, timeout=120)
+    assert json.loads(found) == drawn(ADDRESS)
 
 
 def test_every_coordinate_names_another_stream() -> None:
@@ -148,6 +147,9 @@ def test_the_lint_finds(source: str) -> None:
     assert _faults(ast.parse(source))
 
 
-@pytest.mark.parametrize("source", ["np.random.Generator(np.random.Philox(1)).integers(3)", "np.random.default_rng(7)", "torch.randn(3, generator=g)"])
+@pytest.mark.parametrize(
+    "source",
+    ["np.random.Generator(np.random.Philox(1)).integers(3)", "np.random.default_rng(7)", "torch.randn(3, generator=g)"],
+)
 def test_the_lint_passes(source: str) -> None:
     assert not _faults(ast.parse(source))

@@ -77,7 +77,7 @@ def test_fields_that_contradict_each_other_are_named(given: dict[str, Any], mess
         DistillSpec.model_validate(given)
 
 
-@pytest.mark.parametrize("name", ["..", ".", "a/b", "/tmp/x", "../x", "a\\b", "", " a", "a\n", "-a", ".a", "a" * 65, "é"])
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "/x", "../x", "a\\b", "", " a", "a\n", "-a", ".a", "a" * 65, "é"])
 def test_names_of_folders_can_not_leave_their_folder(name: str) -> None:
     with pytest.raises(ValidationError, match=r"run\.name .* must be 1-64 of"):
         RunSpec(name=name)

@@ -13,6 +13,7 @@ from raystill.platform.meta import Steps, Sweep
 from raystill.platform.objectives import OBJECTIVES, Out, Step
 
 CLASSES = 3
+Judged = tuple[int, Callable[[Tensor], Tensor]]
 
 
 class Case(NamedTuple):
@@ -32,7 +33,8 @@ def smooth_learner(features: int = 4) -> Learner:
 
 
 def draw(*shape: int, stream: str, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=seeds.torch_rng(seeds.Address(7, stream=stream)), dtype=torch.float64).to(dtype)
+    rng = seeds.torch_rng(seeds.Address(7, stream=stream))
+    return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
 
 
 @pytest.fixture
@@ -75,9 +77,7 @@ def make_case() -> Callable[..., Case]:
     return make
 
 
-def unrolled_by_autograd(
-    case: Case, judges: Sequence[tuple[int, Callable[[Tensor], Tensor]]], start: int = 0
-) -> tuple[Tensor, Tensor]:
+def unrolled_by_autograd(case: Case, judges: Sequence[Judged], start: int = 0) -> tuple[Tensor, Tensor]:
     """(loss, final) of a textbook unroll that autograd differentiates whole; truncated by `detach`."""
     theta, steps = case.theta0, case.steps
     velocity, loss = torch.zeros_like(theta), theta.new_zeros(())
@@ -102,7 +102,7 @@ def unrolled_by_autograd(
 def oracle() -> Callable[..., Sweep]:
     """The whole unroll's loss and gradients by plain autograd: a Sweep to compare the engine's with."""
 
-    def run(case: Case, judges: Sequence[tuple[int, Callable[[Tensor], Tensor]]] | None = None, start: int = 0) -> Sweep:
+    def run(case: Case, judges: Sequence[Judged] | None = None, start: int = 0) -> Sweep:
         def leaf(z: Tensor) -> Tensor:
             return z.detach().clone().requires_grad_() if z.is_floating_point() else z
 
