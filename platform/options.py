@@ -109,11 +109,17 @@ def load(
     if name is not None and name not in RECIPES:
         raise ValueError(f"--recipe: unknown {name!r}; {registry.nearest(name, RECIPES)}")
     args = _parse(parser, argv)
+    file = _read(args.config) if args.config else {}
+    named = file.get("recipe") if "recipe" in model.model_fields else None
+    if named is not None and str(named) not in RECIPES:
+        raise ValueError(f"--config: unknown recipe {named!r}; {registry.nearest(str(named), RECIPES)}")
+    if name and named and name != named:
+        raise ValueError(f"--recipe {name} and the recipe {named} of --config contradict each other; give one of them")
+    name = name or named or (None if args.config else default)
     found = merge({}, base or {})
-    if name or (default and not args.config):
-        found = merge(found, {**recipe(cast(str, name or default)), "recipe": name or default})
-    if args.config:
-        found = merge(found, _read(args.config))
+    if name:
+        found = merge(found, {**recipe(name), "recipe": name})
+    found = merge(found, file)
     try:
         done = settings(_cli_settings_source=source(parsed_args=args), **found)
         spec = model.model_validate(done.model_dump())

@@ -69,8 +69,8 @@ def tame(
     """Clip each chunk's gradient at `spec.clip_relative` times the usual norm of a chunk.
 
     Unrolls spike by orders of magnitude where one member's inner loop turns unstable; a bound that follows the usual
-    norm (RaT-BPTT, 2310.09982, clips so), on each chunk by itself, keeps such a member from drowning the others and from
-    steering Adam for many steps. A spike enters the running norm bounded.
+    norm (RaT-BPTT, 2310.09982, clips so), on each chunk by itself, keeps such a member from drowning the others and
+    from steering Adam for many steps. A spike enters the running norm bounded.
 
     Args:
         running: the usual norm; 0 before the first step, whose smallest chunk then is the usual.
@@ -87,7 +87,7 @@ def tame(
     norms = [math.sqrt(sum(float(np.square(g).sum()) for g in chunk.values())) for chunk in wide]
     if not all(map(math.isfinite, norms)):
         raise FloatingPointError("the meta-gradient of a chunk is not finite")
-    usual = running or min(norms)
+    usual = running or min((norm for norm in norms if norm > 0), default=0.0)  # a dead chunk is not the usual
     bound = spec.clip_relative * usual
     shrink = [min(1.0, bound / (norm + 1e-12)) for norm in norms]
     tamed = [{name: g * factor for name, g in chunk.items()} for chunk, factor in zip(wide, shrink)]
@@ -128,7 +128,11 @@ def apply(
 
 
 def advance(
-    spec: OuterSpec, groups: Mapping[str, str], state: OuterState, chunks: Sequence[Mapping[str, np.ndarray]], members: int
+    spec: OuterSpec,
+    groups: Mapping[str, str],
+    state: OuterState,
+    chunks: Sequence[Mapping[str, np.ndarray]],
+    members: int,
 ) -> tuple[OuterState, Applied]:
     """One outer step from the chunks' summed gradients: tame, reduce, apply.
 

@@ -47,6 +47,15 @@ def test_a_file_takes_the_place_of_the_default_recipe(config: Any) -> None:
     assert load("--config", config(given), default="digits") == DistillSpec.model_validate(given)
 
 
+def test_a_recipe_that_the_file_names_lies_under_the_file(config: Any) -> None:
+    path = config({"recipe": "mnist-fixed-10", "outer": {"steps": 7}})
+    spec = load("--config", path, default="digits")
+    assert spec == load("--recipe", "mnist-fixed-10", "--outer.steps", "7")
+    assert load("--recipe", "mnist-fixed-10", "--config", path) == spec
+    with pytest.raises(ValueError, match="--recipe digits and the recipe mnist-fixed-10 of --config contradict"):
+        load("--recipe", "digits", "--config", path)
+
+
 def test_an_empty_file_is_no_change(config: Any) -> None:
     assert load("--config", config("")) == DistillSpec()
 
@@ -99,7 +108,8 @@ def test_a_mistake_is_one_line_that_names_it(argv: list[str], message: str) -> N
         ("outer: {steps: 0}", r"outer\.steps: input should be greater"),
         ("outer: {members: 4, chunk: 3}", r"outer\.members \(4\) must be a multiple"),
         ("run: {name: /abs}", "run.name '/abs' must be"),
-        ("recipe: ../../elsewhere", "recipe '../../elsewhere' must be"),
+        ("recipe: ../../elsewhere", "--config: unknown recipe '../../elsewhere'; valid: digits, "),
+        ("recipe: [digits]", "--config: unknown recipe .'digits'.;"),
         ("outer: 5", "outer: input should be a valid"),
         ("- 1\n- 2", "holds no mapping of sections"),
         ("a: [1", "is not YAML"),

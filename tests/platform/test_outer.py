@@ -128,6 +128,15 @@ def test_a_spiking_chunk_is_clipped_by_itself() -> None:
     assert all(np.array_equal(untouched[1][name], chunks[1][name]) for name in GROUPS)
 
 
+def test_a_dead_chunk_before_the_first_step_does_not_silence_the_others() -> None:
+    given, alive, dead = spec(clip_relative=2.0), gradients(0), gradients(0, 0.0)
+    tamed, running = outer.tame(given, GROUPS, 0.0, [dead, alive])
+    assert running > 0
+    assert norm(tamed[0]) == 0
+    assert norm(tamed[1]) == pytest.approx(norm(alive))
+    assert outer.tame(given, GROUPS, 0.0, [dead])[1] == 0
+
+
 def test_advance_tames_then_averages() -> None:
     given, state = spec(clip_relative=1.0, beta1=0.0, clip=None), outer.begin(arrays("start", np.float32))
     chunks = [gradients(0), gradients(0, 1e6)]

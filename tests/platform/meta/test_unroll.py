@@ -70,6 +70,28 @@ def test_kept_graphs_give_the_same_bits_as_rebuilt_ones(make_case: Any, soft: bo
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_the_one_step_functions_can_be_wrapped(make_case: Any, oracle: Any, gaps: Any, sweep: str, stack: str) -> None:
+    """As torch.compile wraps them: every step goes through, and nothing else changes."""
+    calls = []
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: (calls.append(function), function(*args))[1]
+
+    case, lead = make_case(True, True), None if stack == "vmap" else slice(None)
+    engine = make_engine(case.loss, sweep, stack, keep=1 << 30, wrap=counted)
+    assert engine.kept(case.theta0, case.steps.x[0], case.steps.y[0], 4) == 0
+    make, (x, y) = (stacked_judge if stack == "vmap" else judge), case.real
+    whole = unroll(engine, case.theta0[lead], case.steps, [(4, make(case.total, x[lead], y[lead], 3))])
+    if stack == "vmap":
+        whole = Sweep(whole.loss[0], whole.steps.map(lambda z: z[0]), whole.theta0[0], whole.final[0])
+    errors = gaps(whole, oracle(case))
+    assert max(errors.values()) < 1e-9, errors
+    assert len(set(calls)) == 2
+    assert len(calls) >= 2 * 4
+
+
 def test_a_budget_of_bytes_decides_how_many_graphs_are_kept(make_case: Any) -> None:
     case = make_case()
     x, y = case.steps.x[0], case.steps.y[0]
