@@ -48,19 +48,20 @@ def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> np.nd
     return np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step + 0.0  # no -0
 
 
-def chart(lines: Sequence[Line], title: str, x_label: str, words: str) -> str:
-    """One chart, its vertical axis from zero.
+def chart(lines: Sequence[Line], title: str, x_label: str, words: str, zero: bool = True) -> str:
+    """One chart.
 
     Args:
         lines: drawn in their order; at least one with at least one finite point. x are whole numbers.
         title: short, what the vertical axis shows and its unit; read out first.
         x_label: what the horizontal axis shows.
         words: what the chart shows, for those who do not see it.
+        zero: whether the vertical axis starts at zero.
     """
     x_low, x_high = _limits(np.concatenate([line.x for line in lines]))
     ends = [line.y + sign * (0 if line.spread is None else line.spread) for line in lines for sign in (-1, 1)]
-    y_low, y_high = _limits(np.concatenate([[0.0], *ends]))
-    y_high += 0.04 * (y_high - y_low)
+    y_low, y_high = _limits(np.concatenate([[0.0] if zero else [], *ends]))
+    y_low, y_high = y_low - (0.0 if zero else 0.04 * (y_high - y_low)), y_high + 0.04 * (y_high - y_low)
 
     def px(x: np.ndarray) -> np.ndarray:
         return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)

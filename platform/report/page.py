@@ -110,8 +110,8 @@ def _charts(run: Run) -> list[tuple[str, str, str]]:
     """(title, svg, caption) of each curve that there is something to draw of."""
     charts: list[tuple[str, str, str]] = []
 
-    def add(title: str, lines: list[Line], x_label: str, words: str) -> None:
-        charts.append((title, chart(lines, title, x_label, words), words))
+    def add(title: str, lines: list[Line], x_label: str, words: str, zero: bool = True) -> None:
+        charts.append((title, chart(lines, title, x_label, words, zero), words))
 
     if run.history is not None:
         step, loss = run.history["step"], run.history["meta_loss"]
@@ -128,7 +128,7 @@ def _charts(run: Run) -> list[tuple[str, str, str]]:
             top = int(y.argmax())
             words = f"Best {y[top]:.1f} ± {band[top]:.1f} % at step {x[top]:.0f}; the band is the spread over networks."
             line = Line(x, y, band if band.any() else None, dots=len(x) <= 40)
-            add("Accuracy on validation data, %", [line], "outer step", words)
+            add("Accuracy on validation data, %", [line], "outer step", words, zero=False)
     for name, rate in run.distilled.rates.items():
         what = {"lr": "Learned learning rate", "momentum": "Learned momentum"}.get(name, name)
         x, y = np.arange(1, len(rate) + 1, dtype=float), rate.astype(float)
