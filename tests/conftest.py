@@ -13,7 +13,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 NEEDS = {
-    "browser": (lambda: bool(shutil.which("chromium") and shutil.which("chromedriver")), "chromium and chromium-driver"),
+    "browser": (
+        lambda: bool(shutil.which("chromium") and shutil.which("chromedriver")),
+        "chromium and chromium-driver",
+    ),
     "data": (lambda: "RAYSTILL_DATA" in os.environ, "RAYSTILL_DATA, a folder with mnist/"),
 }
 
