@@ -4,7 +4,8 @@
 
 LeNet, T = 3 and 30 inner steps of 10 images, 1,024 real images that judge each member. The plain unroll keeps all
 graphs and is differentiated by one `autograd.grad`; it gets the same outer pass in the same pieces and layout, the same
-allocator settings and the same thread. On a CPU the unit is CPU seconds, on CUDA seconds between synchronisations. Times are medians of interleaved rounds, and a ratio is the median of the rounds' ratios.
+allocator settings and the same thread. On a CPU the unit is CPU seconds, on CUDA seconds between synchronisations.
+Times are medians of interleaved rounds, and a ratio is the median of the rounds' ratios.
 
 Images are seeded patterns with noise: nothing here but the outer loss depends on what is in them. Memory, and variants
 that may fail or take long (compiled, captured), are measured in processes of their own with a deadline; what fails is
