@@ -76,7 +76,12 @@ class OnRay:
     """Computes on a Ray cluster. Lost items come back as outcomes; a lost evaluator is restarted by Ray."""
 
     def __init__(
-        self, spec: DistillSpec, groups: dict[str, str], plugins: registry.Plugins | None, workers: int
+        self,
+        spec: DistillSpec,
+        groups: dict[str, str],
+        plugins: registry.Plugins | None,
+        workers: int,
+        fingerprint: str,
     ) -> None:
         import ray
 
@@ -95,7 +100,7 @@ class OnRay:
         actors = [evaluator.remote(i, spec.dump(), plugins) for i in range(workers)]
         self._seats = [_Seat(actor, actor.ready.remote()) for actor in actors]
         self._queue: deque[tuple[WorkItem, Handle, int | None]] = deque()
-        self._fingerprints: set[str] = set()
+        self._fingerprint = fingerprint
         self._await_first()
 
     def _await_first(self) -> None:
@@ -107,7 +112,21 @@ class OnRay:
                 f"no evaluator was ready after {START_SECONDS:.0f} s; the cluster offers "
                 f"{self._ray.cluster_resources()}"
             )
-        self._ray.get(done[0])
+        self._seat(pending[done[0]])
+
+    def _seat(self, seat: _Seat) -> None:
+        """Take an evaluator that has answered into service, once its data are known to be the run's.
+
+        Raises:
+            RuntimeError: another node's source holds other data.
+        """
+        number, found, _ = self._ray.get(seat.ready)
+        if found != self._fingerprint:
+            raise RuntimeError(
+                f"evaluator {number} loaded other data than this process: fingerprint {found[:12]}, not "
+                f"{self._fingerprint[:12]}; the source must hold the same content on every node"
+            )
+        seat.ready = None
 
     def await_all(self) -> None:
         """Wait until every evaluator is ready; for benchmarks, which must not time a start."""
@@ -116,8 +135,7 @@ class OnRay:
         if late:
             raise TimeoutError(f"{len(late)} evaluators were not ready after {START_SECONDS:.0f} s")
         for seat in waiting:
-            self._ray.get(seat.ready)
-            seat.ready = None
+            self._seat(seat)
 
     def put(self, arrays: Arrays) -> Handle:
         """One copy in the object store."""
@@ -167,11 +185,9 @@ class OnRay:
         error = self._ray.exceptions.RayActorError
         if reference == seat.ready:
             try:
-                self._ray.get(reference)
+                self._seat(seat)
             except error:  # died while it started: Ray starts it again
                 seat.ready = seat.actor.ready.remote()
-            else:
-                seat.ready = None
             return None
         item, _, arrays, _ = seat.flying.pop(reference)
         try:

@@ -88,7 +88,7 @@ def _workers(spec: DistillSpec) -> tuple[int, str]:
 def _executor(made: Plan) -> Iterator[Executor]:
     groups = dict(made.synthesizer.groups)
     executor: Executor = (
-        cluster.OnRay(made.spec, groups, made.plugins, made.workers)
+        cluster.OnRay(made.spec, groups, made.plugins, made.workers, made.data.fingerprint)
         if made.workers
         else InProcess(made.spec, groups, made.plugins, made.data)
     )

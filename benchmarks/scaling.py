@@ -51,7 +51,7 @@ def distributed(spec: DistillSpec, workers: int, seconds: float, out: Path) -> d
     folder = runs.create(made.spec)
     log = CommitLog(folder / "commits")
     marks: dict[str, float] = {}
-    executor = cluster.OnRay(made.spec, dict(made.synthesizer.groups), None, workers)
+    executor = cluster.OnRay(made.spec, dict(made.synthesizer.groups), None, workers, made.data.fingerprint)
     executor.await_all()
     crew = Crew(executor, log, made.spec.run.deadline)
 

@@ -45,6 +45,12 @@ def _parser() -> Parser:
     return parser
 
 
+def _brief(error: Exception) -> str:
+    """The last line that says something; remote errors carry a whole traceback before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 (it failed), 2 (the user's mistake), 130 (stopped by Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -84,10 +90,12 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"raystill {name}: error: {error}", file=sys.stderr)
         return 2
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # the last word to a person; --debug has the traceback
         if debug:
             raise
-        print(f"raystill {name}: failed: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        print(
+            f"raystill {name}: failed: {type(error).__name__}: {_brief(error)} (--debug shows where)", file=sys.stderr
+        )
         return 1
 
 
