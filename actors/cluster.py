@@ -147,18 +147,19 @@ class OnRay:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Hand queued items to the evaluators with the fewest in flight."""
-        while self._queue:
-            item, inputs, avoid = self._queue[0]
-            free = [
-                s
-                for i, s in enumerate(self._seats)
-                if s.ready is None and len(s.flying) < IN_FLIGHT and (i != avoid or len(self._seats) == 1)
+        """Hand queued items, the oldest first, to the evaluators with the fewest in flight."""
+        for entry in list(self._queue):
+            item, inputs, avoid = entry
+            room = [
+                (len(s.flying), i) for i, s in enumerate(self._seats) if s.ready is None and len(s.flying) < IN_FLIGHT
             ]
-            if not free:
+            if not room:
                 return
-            seat = min(free, key=lambda s: len(s.flying))
-            self._queue.popleft()
+            choice = min(((n, i) for n, i in room if i != avoid or len(self._seats) == 1), default=None)
+            if choice is None:  # only the evaluator that this item avoids has room; those behind it may go
+                continue
+            seat = self._seats[choice[1]]
+            self._queue.remove(entry)
             outcome, arrays = seat.actor.run.options(num_returns=2).remote(item, inputs)
             seat.flying[outcome] = (item, inputs, arrays, time.monotonic())
 

@@ -56,8 +56,9 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Plan:
         reachable(spec.tracking)
     registry.resolve("objectives", spec.inner.objective, OBJECTIVES, plugins, "inner.objective")
     registry.resolve("objectives", spec.outer.objective, OBJECTIVES, plugins, "outer.objective")
-    for name in (spec.learner.name, *spec.assess.architectures):
-        registry.resolve("learners", name, learners.NETWORKS, plugins, "learner.name")
+    for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):
+        for name in names:
+            registry.resolve("learners", name, learners.NETWORKS, plugins, field)
     data = load(spec.data, plugins)
     learners.build(spec.learner, data.shape, len(data.classes), plugins)
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)

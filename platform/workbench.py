@@ -76,7 +76,8 @@ class Workbench:
         outer = registry.resolve("objectives", self.spec.outer.objective, OBJECTIVES, self.plugins, "outer.objective")
         mean, total = losses(built, inner)[0], losses(built, outer)[1]
         meta = self.spec.meta
-        return Problem(built, make_engine(mean, meta.sweep, meta.stack, GRAPH_BYTES), total)
+        wrap = torch.compile if meta.compile == "always" else None
+        return Problem(built, make_engine(mean, meta.sweep, meta.stack, GRAPH_BYTES, wrap), total)
 
     @cached_property
     def train(self) -> Resident:
