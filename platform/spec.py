@@ -77,6 +77,9 @@ class SynthesizerSpec(Part):
         "hard", description="fixed one-hot labels, or labels learned beside the images"
     )
     start: Literal["noise", "real", "average", "kmeans"] = Field("noise", description="what the images start from")
+    scales: Annotated[int, Field(ge=1, le=8)] = Field(
+        1, description="resolutions that an image is the sum of, each half the one before; 1 learns pixels alone"
+    )
     noise: Positive = Field(1.0, description="standard deviation of a noise start, in normalised units")
 
     @model_validator(mode="after")

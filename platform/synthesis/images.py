@@ -1,4 +1,6 @@
-"""Images learned as pixels, with hard labels or learned soft ones; one rate (and momentum) per inner step.
+"""Images with hard labels or learned soft ones; one rate (and momentum) per inner step.
+
+Images are learned as pixels, or as a sum of resolutions.
 
 Dataset distillation (1811.10959, Algorithm 1) and its soft-label form (1910.02551).
 """
@@ -49,6 +51,19 @@ def _start_images(spec: DistillSpec, data: DataSet, images: int, address: seeds.
     return np.ascontiguousarray(steps[:, :images])
 
 
+def _enlarge(small: int, large: int) -> Tensor:
+    """Linear interpolation from `small` to `large` points as a matrix [large, small]: deterministic on any device."""
+    return F.interpolate(torch.eye(small)[None], size=large, mode="linear")[0].T.contiguous()
+
+
+def _composed(meta: Mapping[str, Tensor], coarser: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+    """Images [S, M, C, H, W]: the pixels and every coarser layer, enlarged."""
+    x = meta["images"]
+    for name, (rows, columns) in coarser.items():
+        x = x + rows.to(x) @ meta[name] @ columns.to(x).T
+    return x
+
+
 def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synthesizer:
     """The synthesizer of a spec's `synthesizer` and `inner` sections.
 
@@ -63,6 +78,9 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
             "set synthesizer.labels to soft, or take one image per class"
         )
     order = torch.arange(spec.unroll) % part.steps
+    # Adam moves every number alike: coarser layers let it move whole strokes as fast as single pixels
+    sides = {f"images/{2**k}": [-(-n // 2**k) for n in shape[1:]] for k in range(1, part.scales)}
+    coarser = {k: (_enlarge(h, shape[1]), _enlarge(w, shape[2])) for k, (h, w) in sides.items()}
     hard = torch.from_numpy(_labels(count, classes))
 
     def check(data: DataSet) -> None:
@@ -71,6 +89,8 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
 
     def start(data: DataSet, address: seeds.Address) -> Meta:
         meta: Meta = {"images": _start_images(spec, data, count, address)}
+        for name, side in sides.items():
+            meta[name] = np.zeros((part.steps, count, shape[0], *side), np.float32)
         if part.labels == "soft":
             meta["labels"] = np.repeat(_soft_start(count, classes)[None], part.steps, 0)
         raw_lr = math.log(math.expm1(inner.lr))
@@ -81,7 +101,7 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
 
     def steps(meta: Mapping[str, Tensor], address: seeds.Address) -> Steps:
         device = meta["images"].device
-        x = meta["images"][order.to(device)]
+        x = _composed(meta, coarser)[order.to(device)]
         y = meta["labels"][order.to(device)] if "labels" in meta else hard.to(device).expand(spec.unroll, -1)
         hyper = {"lr": F.softplus(meta["lr"] if inner.learn_lr else meta["lr"].detach())}
         if "momentum" in meta:
@@ -90,6 +110,7 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
 
     learned = {
         "images": "lr",
+        **dict.fromkeys(sides, "lr"),
         **({"labels": "label_lr"} if part.labels == "soft" else {}),
         **({"lr": "rate_lr"} if inner.learn_lr else {}),
         **({"momentum": "rate_lr"} if inner.learn_momentum else {}),

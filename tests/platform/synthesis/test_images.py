@@ -169,3 +169,34 @@ def test_what_can_not_be_started_is_refused(data: DataSet) -> None:
     made(start="noise", per_class=4, steps=3)[1].check(data)
     with pytest.raises(ValueError, match=r"synthesizer\.kind: unknown 'image'; did you mean 'images'"):
         made(kind="image")
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2, 3, 5), (3, 9, 16)])
+def test_an_image_is_the_sum_of_its_scales(shape: tuple[int, int, int]) -> None:
+    """Oracle: torch's own bilinear interpolation."""
+    spec = DistillSpec.model_validate({"synthesizer": {"scales": 3, "steps": 2, "epochs": 1}})
+    synthesizer = synthesis.build(spec, shape, CLASSES)
+    rng = seeds.torch_rng(ADDRESS)
+    sides = {name: [-(-n // k) for n in shape[1:]] for name, k in (("images", 1), ("images/2", 2), ("images/4", 4))}
+    layers = {k: torch.randn(2, CLASSES, shape[0], *v, generator=rng) for k, v in sides.items()}
+    found = synthesizer.steps({**layers, "lr": torch.zeros(2)}, ADDRESS).x
+    expected = sum(
+        torch.nn.functional.interpolate(v.flatten(0, 1), shape[1:], mode="bilinear").unflatten(0, (2, CLASSES))
+        for v in layers.values()
+    )
+    torch.testing.assert_close(found, expected)
+    assert set(synthesizer.groups) == {*layers, "lr"}
+
+
+def test_coarser_scales_start_at_zero_and_are_learned(data: DataSet) -> None:
+    _, one = made(start="average")
+    _, three = made(start="average", scales=3)
+    meta = three.start(data, ADDRESS)
+    assert np.array_equal(
+        three.steps(tensors(meta), ADDRESS).x.detach(), one.steps(tensors(one.start(data, ADDRESS)), ADDRESS).x.detach()
+    )
+    leaves = tensors(meta)
+    three.steps(leaves, ADDRESS).x.square().sum().backward()
+    assert all(
+        leaves[k].grad is not None and leaves[k].grad.abs().sum() > 0 for k in ("images", "images/2", "images/4")
+    )
