@@ -2,10 +2,12 @@
 
     python benchmarks/meta_gradient.py --json [--quick] [--device cuda] [--compile]
 
-LeNet, T = 3 and 30 inner steps of 10 images, 1,024 real images that judge each member. The plain unroll keeps all
-graphs and is differentiated by one `autograd.grad`; it gets the same outer pass in the same pieces and layout, the same
-allocator settings and the same thread. On a CPU the unit is CPU seconds, on CUDA seconds between synchronisations.
-Times are medians of interleaved rounds, and a ratio is the median of the rounds' ratios.
+LeNet, T = 3 and 30 inner steps of 10 images, 1,024 real images that judge each member. The plain unroll is what one
+writes with torch alone (its modules, `functional_call`): it keeps all graphs and is differentiated by one
+`autograd.grad`. It gets the identical outer pass (the product's, in the same pieces and layout), allocator settings and
+thread. `unroll_same_operations` has the product's learner in its inner steps as well: what is left is the sweep's own
+cost. On a CPU the unit is CPU seconds, on CUDA seconds between synchronisations. Times are medians of interleaved
+rounds, and a ratio is the median of the rounds' ratios.
 
 Images are seeded patterns with noise: nothing here but the outer loss depends on what is in them. Memory, and variants
 that may fail or take long (compiled, captured), are measured in processes of their own with a deadline; what fails is
@@ -30,23 +32,24 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from raystill.platform import allocator, learners, meta, seeds
 from raystill.platform.spec import LearnerSpec
 
 SEED, SHAPE, CLASSES, IMAGES, CHUNK = 0, (1, 28, 28), 10, 10, 256
-RATE = 0.02  # of the inner loop: small enough that T = 30 steps are not chaotic
+RATE = 0.01  # of the inner loop: small enough that T = 30 steps are not chaotic
 BUDGET = 420.0  # seconds for all child processes together
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The losses; theta0[J, P]; x[T, M, ...], y[T, M], lr[T]; real x[J, N, ...], y[J, N]."""
+    """Losses (`torch_mean`: of torch's own modules); theta0[J, P]; x[T, M, ...], y[T, M], lr[T]; real x[J, N, ...]."""
 
     mean: Loss
     total: Loss
+    torch_mean: Loss
     theta0: Tensor
     x: Tensor
     y: Tensor
@@ -67,14 +70,25 @@ def problem(steps: int, members: int, real: int, device: str, dtype: torch.dtype
     """A seeded problem; the same numbers on any device and in either precision."""
     learner = learners.build(LearnerSpec(name="lenet"), SHAPE, CLASSES)
     learner.module.to(device)
+    stock = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, CLASSES),
+    ).to(device)  # fmt: skip
+    names, shapes = zip(*((name, part.shape) for name, part in stock.named_parameters()))
+    sizes = [shape.numel() for shape in shapes]
+
+    def torch_apply(theta: Tensor, x: Tensor) -> Tensor:
+        parts = {n: t.view(s) for n, t, s in zip(names, theta.split(sizes), shapes)}
+        return torch.func.functional_call(stock, parts, (x,))
+
     rng = seeds.torch_rng(seeds.Address(SEED, stream="benchmark"))
     patterns = F.avg_pool2d(torch.randn(CLASSES, *SHAPE, generator=rng), 5, 1, 2) * 5
 
     def images(y: Tensor) -> Tensor:
         return patterns[y] + 0.7 * torch.randn(*y.shape, *SHAPE, generator=rng)
 
-    def cross_entropy(theta: Tensor, x: Tensor, y: Tensor, reduction: str) -> Tensor:
-        return F.cross_entropy(learner.apply(theta, x), y, reduction=reduction)
+    def cross_entropy(apply: Callable[[Tensor, Tensor], Tensor], reduction: str) -> Loss:
+        return lambda theta, x, y: F.cross_entropy(apply(theta, x), y, reduction=reduction)
 
     def place(z: Tensor) -> Tensor:
         return z.to(device, dtype if z.is_floating_point() else None)
@@ -83,7 +97,7 @@ def problem(steps: int, members: int, real: int, device: str, dtype: torch.dtype
     y = torch.arange(IMAGES).remainder(CLASSES).expand(steps, -1)
     real_y = torch.randint(CLASSES, (members, real), generator=rng)
     return Problem(
-        lambda theta, x, y: cross_entropy(theta, x, y, "mean"), lambda theta, x, y: cross_entropy(theta, x, y, "sum"),
+        cross_entropy(learner.apply, "mean"), cross_entropy(learner.apply, "sum"), cross_entropy(torch_apply, "mean"),
         place(theta0), place(images(y)), place(y), place(torch.full((steps,), RATE)), place(images(real_y)),
         place(real_y),
     )  # fmt: skip
@@ -93,14 +107,15 @@ Variant = Callable[[Problem], tuple[Tensor, Tensor]]
 """A problem to the meta-gradient (d/dx, d/dlr) of its members' summed losses."""
 
 
-def unroll(p: Problem) -> tuple[Tensor, Tensor]:
-    """The oracle and the yardstick: one graph of all steps, differentiated once."""
+def unroll(p: Problem, mean: Loss | None = None) -> tuple[Tensor, Tensor]:
+    """The oracle and the yardstick: one graph of all steps of torch's own modules, differentiated once."""
+    mean = mean or p.torch_mean
     sums = torch.zeros_like(p.x), torch.zeros_like(p.lr)
     for j, theta in enumerate(p.theta0):
         theta, x, lr = (z.detach().requires_grad_() for z in (theta, p.x, p.lr))
         end = theta
         for x_t, y_t, lr_t in zip(x.unbind(), p.y, lr.unbind()):
-            (g,) = torch.autograd.grad(p.mean(end, x_t, y_t), end, create_graph=True)
+            (g,) = torch.autograd.grad(mean(end, x_t, y_t), end, create_graph=True)
             end = end - lr_t * g
         _, push = p.judge(j)(end.detach())
         for total, part in zip(sums, torch.autograd.grad(end, (x, lr), push)):
@@ -114,7 +129,10 @@ def looped(sweep: str = "reverse", keep: int = meta.GRAPH_BYTES) -> Variant:
 
     def run(p: Problem) -> tuple[Tensor, Tensor]:
         engine = engines.setdefault(p.mean, meta.make_engine(p.mean, sweep, "loop", keep))
-        parts = [meta.unroll(engine, t, p.steps(), [(len(p.x), p.judge(j))]).steps for j, t in enumerate(p.theta0)]
+        parts = [
+            meta.unroll(engine, t, p.steps(), [(len(p.x), p.judge(j))], to_theta0=False).steps
+            for j, t in enumerate(p.theta0)
+        ]
         return sum((s.x for s in parts), torch.zeros_like(p.x)), sum(
             (s.hyper["lr"] for s in parts), torch.zeros_like(p.lr)
         )
@@ -129,7 +147,7 @@ def stacked(sweep: str, wrap: Callable[[Any], Any] | None = None) -> Variant:
     def run(p: Problem) -> tuple[Tensor, Tensor]:
         engine = engines.setdefault(p.mean, meta.make_engine(p.mean, sweep, "vmap", wrap=wrap))
         judge = meta.stacked_judge(p.total, p.real_x, p.real_y, CHUNK)
-        out = meta.unroll(engine, p.theta0, p.steps(), [(len(p.x), judge)]).steps
+        out = meta.unroll(engine, p.theta0, p.steps(), [(len(p.x), judge)], to_theta0=False).steps
         return out.x.sum(0), out.hyper["lr"].sum(0)
 
     return run
@@ -168,6 +186,7 @@ def captured(function: Callable[..., Any]) -> Callable[..., Any]:
 WRAPS: dict[str, Callable[[Any], Any] | None] = {"vmap": None, "graph": captured, "compiled": torch.compile}
 LOOPED: dict[str, Variant] = {
     "unroll": unroll,
+    "unroll_same_operations": lambda p: unroll(p, p.mean),
     "engine": looped(),
     "reverse_rebuilt": looped(keep=0),
     "forward": looped("forward"),
@@ -335,9 +354,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         found["parameters"] = p.theta0.shape[1]
         times = contest(LOOPED, p, rounds * (4 if steps == 3 else 1), device)
         per_member[f"T={steps}"] = {name: round(statistics.median(t), 5) for name, t in times.items()}
-        ratio = round(median_ratio(times["engine"], times["unroll"]), 4)
-        key = "cpu_ratio_to_unroll" if device == "cpu" else "time_ratio_to_unroll"
-        found[key if steps == 30 else f"{key}_t3"] = ratio
+        for other in ("unroll", "unroll_same_operations"):
+            key = f"{'cpu' if device == 'cpu' else 'time'}_ratio_to_{other}{'_t3' if steps == 3 else ''}"
+            found[key] = round(median_ratio(times["engine"], times[other]), 4)
     found["cpu_seconds_per_member" if device == "cpu" else "seconds_per_member"] = per_member
 
     checked = {**LOOPED, "vmap_reverse": stacked("reverse"), "vmap_forward": stacked("forward")}

@@ -50,7 +50,12 @@ def _sweep(bench: Workbench, problem: Problem, steps: Steps, addresses: list[Add
         theta0 = torch.stack([bench.theta0(problem.learner, a) for a in addresses])
         x, y = (torch.stack(part) for part in zip(*(_real(bench, a) for a in addresses)))
         whole = unroll(
-            problem.engine, theta0, steps, [(stop, stacked_judge(total, x, y, meta.chunk, meta.precision))], start
+            problem.engine,
+            theta0,
+            steps,
+            [(stop, stacked_judge(total, x, y, meta.chunk, meta.precision))],
+            start,
+            to_theta0=False,
         )
         return [
             Sweep(whole.loss[j], whole.steps.map(itemgetter(j)), whole.theta0[j], whole.final[j])
@@ -58,7 +63,7 @@ def _sweep(bench: Workbench, problem: Problem, steps: Steps, addresses: list[Add
         ]
     return [
         unroll(problem.engine, bench.theta0(problem.learner, a), steps,
-               [(stop, judge(total, *_real(bench, a), meta.chunk, meta.precision))], start)
+               [(stop, judge(total, *_real(bench, a), meta.chunk, meta.precision))], start, to_theta0=False)
         for a in addresses
     ]  # fmt: skip
 

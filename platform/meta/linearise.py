@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-Product = Callable[[Tensor], tuple[Tensor, Tensor, "Tensor | None"]]
+Product = Callable[[Tensor, bool], tuple["Tensor | None", Tensor, "Tensor | None"]]
+"""(c, whether theta's is asked for) -> cotangents of (theta, x, y)."""
 Linearise = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Product]]
 Gradient = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -42,9 +43,10 @@ def reverse(loss: Loss) -> Linearise:
                 loss(leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else y), leaves[0], create_graph=True
             )
 
-        def product(c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-            out = torch.autograd.grad(g, leaves, c, materialize_grads=True)
-            return out[0], out[1], out[2] if len(out) > 2 else None
+        def product(c: Tensor, to_theta: bool = True) -> tuple[Tensor | None, Tensor, Tensor | None]:
+            h = torch.autograd.grad(g, leaves if to_theta else leaves[1:], c, materialize_grads=True)
+            out = h[1:] if to_theta else h
+            return h[0] if to_theta else None, out[0], out[1] if len(out) > 1 else None
 
         return g.detach(), product
 
@@ -71,7 +73,7 @@ def rebuilt(gradient: Gradient, products: Callable[..., tuple[Tensor, ...]]) -> 
     """A linearisation that keeps nothing but its inputs; for a stack theta[J, P], products come back as [J, ...]."""
 
     def run(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Product]:
-        def product(c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        def product(c: Tensor, to_theta: bool = True) -> tuple[Tensor | None, Tensor, Tensor | None]:
             out = products(theta, c, x, y)
             return out[0], out[1], out[2] if len(out) > 2 else None
 

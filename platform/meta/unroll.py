@@ -118,35 +118,30 @@ def make_engine(
 
 
 def _step_hyper(steps: Steps, t: int, theta: Tensor) -> dict[str, Tensor]:
-    # one copy of a rate per member, so that a stack's cotangents come back per member
-    shape = (theta.shape[0], 1) if theta.dim() > 1 else ()
-    return {k: v[t].expand(shape).clone() for k, v in steps.hyper.items()}
-
-
-def _pull_back(
-    update: optimisers.Update, state: optimisers.State, g: Tensor, hyper: dict[str, Tensor], cotangent: optimisers.State
-) -> tuple[optimisers.State, Tensor, dict[str, Tensor]]:
-    """Cotangents of (state, g, hyper) from those of the updated state; elementwise."""
-    leaves = [z.detach().requires_grad_() for z in (*state, g, *hyper.values())]
-    n = len(state)
-    with torch.enable_grad():
-        new = update(tuple(leaves[:n]), leaves[n], dict(zip(hyper, leaves[n + 1 :])))
-        out = torch.autograd.grad(new, leaves, cotangent, materialize_grads=True)
-    return tuple(out[:n]), out[n], dict(zip(hyper, out[n + 1 :]))
+    return {k: v[t].expand(theta.shape[0], 1) if theta.dim() > 1 else v[t] for k, v in steps.hyper.items()}
 
 
 @torch.no_grad()
 def train(engine: Engine, theta0: Tensor, steps: Steps) -> Tensor:
     """theta_T: the inner loop alone."""
-    update, begin = optimisers.choose(steps.hyper)
-    state = begin(theta0)
+    optimiser = optimisers.choose(steps.hyper)
+    state = optimiser.begin(theta0)
     for t in range(steps.length):
-        state = update(state, engine.gradient(state[0], steps.x[t], steps.y[t]), _step_hyper(steps, t, theta0))
+        state = optimiser.update(
+            state, engine.gradient(state[0], steps.x[t], steps.y[t]), _step_hyper(steps, t, theta0)
+        )
     return state[0]
 
 
 @torch.no_grad()
-def unroll(engine: Engine, theta0: Tensor, steps: Steps, judges: Sequence[tuple[int, Judge]], start: int = 0) -> Sweep:
+def unroll(
+    engine: Engine,
+    theta0: Tensor,
+    steps: Steps,
+    judges: Sequence[tuple[int, Judge]],
+    start: int = 0,
+    to_theta0: bool = True,
+) -> Sweep:
     """Loss of the unrolled inner loop and its cotangents with respect to every step's x, y, rates, and theta0.
 
     Args:
@@ -155,16 +150,17 @@ def unroll(engine: Engine, theta0: Tensor, steps: Steps, judges: Sequence[tuple[
         steps: T synthesised batches.
         judges: (number of steps taken, judge); the losses add. The unroll ends with the last of them.
         start: first step that is differentiated (truncation); the cotangents before it are zero, and so is theta0's.
+        to_theta0: whether theta0's cotangent is asked for; it is zero where it is not, and the first step costs less.
 
     Returns:
         Sweep; `steps.y` is zero where the labels are ids.
     """
-    update, begin = optimisers.choose(steps.hyper)
+    optimiser = optimisers.choose(steps.hyper)
     stop = max(at for at, _ in judges)
     assert 0 <= start < stop <= steps.length
     keep_from = stop - engine.kept(theta0, steps.x[0], steps.y[0], stop - start)
 
-    state = begin(theta0)
+    state = optimiser.begin(theta0)
     tape: list[tuple[optimisers.State, tuple[Tensor, linearise.Product] | None]] = []
     loss = theta0.new_zeros(theta0.shape[:-1])
     pushes: dict[int, Tensor] = {}
@@ -174,7 +170,7 @@ def unroll(engine: Engine, theta0: Tensor, steps: Steps, judges: Sequence[tuple[
         g = kept[0] if kept else engine.gradient(state[0], x, y)
         if t >= start:
             tape.append((state, kept))
-        state = update(state, g, _step_hyper(steps, t, theta0))
+        state = optimiser.update(state, g, _step_hyper(steps, t, theta0))
         for at, judge in judges:
             if at == t + 1:
                 value, push = judge(state[0])
@@ -193,17 +189,18 @@ def unroll(engine: Engine, theta0: Tensor, steps: Steps, judges: Sequence[tuple[
             cotangent = (cotangent[0] + pushes[t + 1], *cotangent[1:])
         state, kept = tape.pop()
         g, product = kept or engine.linearise(state[0], steps.x[t], steps.y[t])
-        cotangent, c, rates = _pull_back(update, state, g, _step_hyper(steps, t, theta0), cotangent)
-        h, gx, gy = product(c)
+        cotangent, c, rates = optimiser.pull(state, g, _step_hyper(steps, t, theta0), cotangent)
+        h, gx, gy = product(c, t > start or (start == 0 and to_theta0))
         del kept, product
-        cotangent = (cotangent[0] + h, *cotangent[1:])
+        if h is not None:
+            cotangent = (cotangent[0] + h, *cotangent[1:])
         row = (slice(None),) * len(lead) + (t,)
         d_x[row] = gx
         if gy is not None:
             d_y[row] = gy
         for name, rate in rates.items():
             d_hyper[name][row] = rate.reshape(lead)
-    theta_cotangent = cotangent[0] if start == 0 else torch.zeros_like(theta0)
+    theta_cotangent = cotangent[0] if start == 0 and to_theta0 else torch.zeros_like(theta0)
     return Sweep(loss, Steps(d_x, d_y, d_hyper), theta_cotangent, final)
 
 
@@ -211,7 +208,7 @@ class _Unrolled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, engine: Engine, judges: Any, start: int, names: tuple[str, ...], theta0: Tensor, x: Tensor,
                 y: Tensor, *hyper: Tensor) -> Tensor:  # fmt: skip
-        sweep = unroll(engine, theta0, Steps(x, y, dict(zip(names, hyper))), judges, start)
+        sweep = unroll(engine, theta0, Steps(x, y, dict(zip(names, hyper))), judges, start, ctx.needs_input_grad[4])
         soft = (sweep.steps.y,) if y.is_floating_point() else ()
         ctx.soft = bool(soft)
         ctx.save_for_backward(sweep.theta0, sweep.steps.x, *sweep.steps.hyper.values(), *soft)
