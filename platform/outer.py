@@ -59,8 +59,15 @@ def factor(spec: OuterSpec, step: int) -> float:
     if spec.schedule == "decay":
         return warm * float(spec.decay_factor ** (step // spec.decay_every))
     if spec.schedule == "cosine":
-        return warm * (spec.final + (1 - spec.final) * 0.5 * (1 + math.cos(math.pi * step / spec.steps)))
+        return warm * (spec.final + (1 - spec.final) * 0.5 * (1 + math.cos(math.pi * _phase(spec, step))))
     return warm
+
+
+def _phase(spec: OuterSpec, step: int) -> float:
+    """How much of its cycle a step has behind it, 0 to 1; cycle k is 2^k times as long as the first (1608.03983)."""
+    first = spec.steps / (2**spec.cycles - 1)
+    cycle = min(int(math.log2(step / first + 1)), spec.cycles - 1)
+    return (step - first * (2**cycle - 1)) / (first * 2**cycle)
 
 
 def tame(

@@ -134,6 +134,9 @@ class OuterSpec(Part):
     beta1: Fraction = Field(0.5, description="Adam's first-moment decay")
     beta2: Fraction = Field(0.999, description="Adam's second-moment decay")
     schedule: Literal["constant", "decay", "cosine"] = Field("cosine", description="course of the outer rates")
+    cycles: Annotated[int, Field(ge=1, le=8)] = Field(
+        1, description="cosines in a row, each twice as long as the one before (SGDR); good results come early and late"
+    )
     warmup: Natural = Field(0, description="outer steps of linear warm-up")
     decay_every: Count = Field(100, description="steps between decays (schedule: decay)")
     decay_factor: Positive = Field(0.5, description="factor of each decay (schedule: decay)")

@@ -198,3 +198,15 @@ def test_a_gradient_whose_square_leaves_float32_is_refused_as_well() -> None:
     """Its second moment would be inf for ever, and the parameter would never move again."""
     with pytest.raises(FloatingPointError, match="outer step 0"):
         outer.apply(spec(), GROUPS, outer.begin(arrays("start", np.float32)), gradients(0, 1e25))
+
+
+def test_each_cycle_is_twice_as_long_as_the_one_before() -> None:
+    """Oracle: torch's CosineAnnealingWarmRestarts with T_mult 2."""
+    given = spec(schedule="cosine", steps=70, cycles=3, final=0.1)
+    parameter = torch.nn.Parameter(torch.zeros(()))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimiser, T_0=10, T_mult=2, eta_min=0.1)
+    for step in range(70):
+        assert outer.factor(given, step) == pytest.approx(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
