@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import json
 import math
 import platform as machine
@@ -183,7 +184,17 @@ def captured(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-WRAPS: dict[str, Callable[[Any], Any] | None] = {"vmap": None, "graph": captured, "compiled": torch.compile}
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.compile`, once for each size of the stack."""
+    return torch.compile(function, dynamic=False)
+
+
+WRAPS: dict[str, Callable[[Any], Any] | None] = {
+    "vmap": None,
+    "graph": captured,
+    "compiled": compiled,
+    "compiled_graph": lambda function: captured(compiled(function)),
+}
 LOOPED: dict[str, Variant] = {
     "unroll": unroll,
     "unroll_same_operations": lambda p: unroll(p, p.mean),
@@ -206,12 +217,21 @@ def seconds(run: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - began
 
 
-def contest(variants: dict[str, Variant], p: Problem, rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds per member of each variant in each round; every round starts with another variant."""
-    names = list(variants)
-    for name in names:
-        variants[name](p)
-    times: dict[str, list[float]] = {name: [] for name in names}
+def attempt(run: Callable[[], Any]) -> Any:
+    """What a measurement finds, or {"error": ...} in its place."""
+    try:
+        return run()
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"[:300]}
+
+
+def contest(variants: dict[str, Variant], p: Problem, rounds: int, device: str) -> dict[str, Any]:
+    """Seconds per member of each variant in each round, or its error; every round starts with another variant."""
+    times: dict[str, Any] = {}
+    for name, run in variants.items():
+        first = attempt(lambda run=run: run(p))
+        times[name] = first if isinstance(first, dict) else []
+    names = [name for name in variants if isinstance(times[name], list)]
     for r in range(rounds):
         for i in range(len(names)):
             name = names[(i + r) % len(names)]
@@ -219,14 +239,16 @@ def contest(variants: dict[str, Variant], p: Problem, rounds: int, device: str) 
     return times
 
 
-def median_ratio(a: Sequence[float], b: Sequence[float]) -> float:
-    """Median over rounds of a's time over b's."""
-    return statistics.median(x / y for x, y in zip(a, b))
+def median_ratio(a: Any, b: Any) -> float | None:
+    """Median over rounds of a's time over b's; none where either failed."""
+    if isinstance(a, dict) or isinstance(b, dict):
+        return None
+    return round(statistics.median(x / y for x, y in zip(a, b)), 4)
 
 
 def relative_errors(
     variants: dict[str, Variant], steps: int, dtype: torch.dtype, device: str, real: int
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """|g - g*| / |g*| against float64 `unroll`; of images and of rates, the larger."""
     oracle = unroll(problem(steps, 2, real, device, torch.float64))
     p = problem(steps, 2, real, device, dtype)
@@ -235,7 +257,7 @@ def relative_errors(
         found = [((got.double() - want).norm() / want.norm()).item() for got, want in zip(run(p), oracle)]
         return max(e if math.isfinite(e) else math.inf for e in found)
 
-    return {name: error(run) for name, run in variants.items()}
+    return {name: attempt(lambda run=run: error(run)) for name, run in variants.items()}
 
 
 # --- measured in processes of their own
@@ -257,6 +279,8 @@ def peak(name: str, steps: int, real: int, device: str) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)  # what making the problem left free would hide what the unroll takes
         before = _status("VmRSS")
     LOOPED[name](p)
     return {"bytes": (torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")) - before}
@@ -264,25 +288,26 @@ def peak(name: str, steps: int, real: int, device: str) -> dict[str, Any]:
 
 def throughput(kind: str, sweep: str, counts: Sequence[int], steps: int, real: int, device: str) -> dict[str, Any]:
     """Members per second of a stacked variant for several stacks, and the outer pass's share."""
+
+    def one(members: int) -> dict[str, Any]:
+        p = problem(steps, members, real, device)
+        run = stacked(sweep, WRAPS[kind])
+        began = time.perf_counter()
+        run(p)
+        first = time.perf_counter() - began
+        taken = statistics.median(seconds(lambda: run(p), device) for _ in range(3))
+        judge = meta.stacked_judge(p.total, p.real_x, p.real_y, CHUNK)
+        outer = statistics.median(seconds(lambda: judge(p.theta0), device) for _ in range(3))
+        return {
+            "members_per_second": members / taken,
+            "seconds_per_member": taken / members,
+            "outer_share": outer / taken,
+            "first_call_seconds": first,
+        }
+
     found: dict[str, Any] = {}
     for members in counts:
-        try:
-            p = problem(steps, members, real, device)
-            run = stacked(sweep, WRAPS[kind])
-            began = time.perf_counter()
-            run(p)
-            first = time.perf_counter() - began
-            taken = statistics.median(seconds(lambda run=run, p=p: run(p), device) for _ in range(3))
-            judge = meta.stacked_judge(p.total, p.real_x, p.real_y, CHUNK)
-            outer = statistics.median(seconds(lambda judge=judge, p=p: judge(p.theta0), device) for _ in range(3))
-            found[str(members)] = {
-                "members_per_second": members / taken,
-                "seconds_per_member": taken / members,
-                "outer_share": outer / taken,
-                "first_call_seconds": first,
-            }
-        except Exception as error:
-            found[str(members)] = {"error": f"{type(error).__name__}: {error}"[:300]}
+        found[str(members)] = attempt(lambda members=members: one(members))
         print(json.dumps(found), flush=True)  # a deadline loses only what was not yet done
     return found
 
@@ -322,8 +347,10 @@ def memory(deadline: float, real: int, device: str, few: int, many: int) -> dict
 
 def stacks(options: argparse.Namespace, deadline: float, real: int) -> dict[str, Any]:
     """Members per second of vmapped, captured and compiled one-step functions; each kind with its share of the time."""
-    kinds = ["vmap", *(["graph"] if options.device == "cuda" else []), *(["compiled"] if options.compile else [])]
-    counts = options.members or ([1, 16, 64, 256] if options.device == "cuda" else [4 if options.quick else 16])
+    cuda = options.device == "cuda"
+    kinds = ["vmap"] + ["graph"] * cuda + ["compiled"] * options.compile + ["compiled_graph"] * cuda
+    # what matters most first: a deadline may cut the rest
+    counts = options.members or ([64, 16, 256, 1] if cuda else [4 if options.quick else 16])
     plan = [(kind, sweep) for kind in kinds for sweep in ("reverse", "forward")]
     found: dict[str, Any] = {kind: {} for kind in kinds}
     for i, (kind, sweep) in enumerate(plan):
@@ -353,10 +380,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         p = problem(steps, 1, real, device)
         found["parameters"] = p.theta0.shape[1]
         times = contest(LOOPED, p, rounds * (4 if steps == 3 else 1), device)
-        per_member[f"T={steps}"] = {name: round(statistics.median(t), 5) for name, t in times.items()}
+        per_member[f"T={steps}"] = {
+            name: t if isinstance(t, dict) else round(statistics.median(t), 5) for name, t in times.items()
+        }
         for other in ("unroll", "unroll_same_operations"):
             key = f"{'cpu' if device == 'cpu' else 'time'}_ratio_to_{other}{'_t3' if steps == 3 else ''}"
-            found[key] = round(median_ratio(times["engine"], times[other]), 4)
+            found[key] = median_ratio(times["engine"], times[other])
     found["cpu_seconds_per_member" if device == "cpu" else "seconds_per_member"] = per_member
 
     checked = {**LOOPED, "vmap_reverse": stacked("reverse"), "vmap_forward": stacked("forward")}
@@ -367,7 +396,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         name = str(dtype).removeprefix("torch.")
         errors = {f"T={steps}": relative_errors(runs, steps, dtype, device, real) for steps in (3, 30)}
         found[f"gradient_errors_{name}"] = errors
-        found[f"gradient_error_{name}"] = max(e for of in errors.values() for e in of.values())
+        found[f"gradient_error_{name}"] = max(e for of in errors.values() for e in of.values() if isinstance(e, float))
 
     found["stacked"] = stacks(options, deadline, real)
     found["wall_seconds"] = round(time.monotonic() - began, 1)
@@ -385,6 +414,8 @@ def main() -> None:
     parser.add_argument("--members", type=int, nargs="*", help="sizes of the stacks")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device")
     options.compile |= options.device == "cuda"
     torch.set_num_threads(1)
     allocator.keep_freed_memory()
