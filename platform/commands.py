@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform as machine
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NoReturn
 
 from raystill.platform import registry
 from raystill.platform.cli import Parser
@@ -47,7 +47,7 @@ def recipes(argv: list[str]) -> int:
     return 0
 
 
-def ui(argv: list[str]) -> int:
+def ui(argv: list[str]) -> NoReturn:
     """Open MLflow's pages on the tracking store, on localhost alone."""
     parser = _parser("ui", "Serve MLflow's pages on the runs tracked here, on this machine alone; Ctrl-C ends it.")
     parser.add_argument("--port", type=int, default=5000, help="port on localhost (default: 5000)")
@@ -71,7 +71,7 @@ def ui(argv: list[str]) -> int:
         str(args.port),
     ]
     print(f"http://127.0.0.1:{args.port}", flush=True)
-    return subprocess.call(command, env=environment)
+    os.execve(sys.executable, command, environment)  # so that signals reach the server itself
 
 
 def doctor(argv: list[str]) -> int:
