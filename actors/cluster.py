@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -218,8 +219,13 @@ class OnRay:
 
     def arrays(self, method: str, *args: Any) -> tuple[Facts, Handle]:
         """A method of the server; its arrays stay in the object store."""
+        facts, arrays = self.later(method, *args)
+        return facts(), arrays
+
+    def later(self, method: str, *args: Any) -> tuple[Callable[[], Facts], Handle]:
+        """As `arrays`, without waiting for the facts."""
         facts, arrays = getattr(self._server, method).options(num_returns=2).remote(*args)
-        return self._ray.get(facts, timeout=self._deadline), arrays
+        return (lambda: self._ray.get(facts, timeout=self._deadline)), arrays
 
     def fetch(self, handle: Handle) -> Arrays:
         """The arrays behind a reference."""

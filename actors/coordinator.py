@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -70,16 +71,18 @@ def distil(loop: Loop) -> dict[str, Any]:
     spec, crew, server = loop.spec, loop.crew, loop.crew.executor
     meta = _start(loop)
     with progress("distil", spec.outer.steps, loop.step) as show:
-        while loop.step < spec.outer.steps and not _spent(loop):
-            began = time.monotonic()
-            items = [crew.add(item, meta) for item in gradient_items(spec, loop.attempt, loop.step)]
+        began = time.monotonic()
+        items = _ask_for_gradients(loop, loop.step, meta)
+        while items:
             results = crew.wait(items)
-            applied, meta = server.arrays(
+            applied, meta = server.later(
                 "apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results]
             )
+            # evaluators go on while the rest of this step is put on record
+            items = _ask_for_gradients(loop, loop.step + 1, meta)
             loss = sum(r.outcome.numbers["loss"] for r in results) / spec.outer.members
-            seconds = time.monotonic() - began
-            figures = {"meta_loss": loss, "members_per_second": spec.outer.members / seconds, **applied}
+            began, seconds = time.monotonic(), time.monotonic() - began
+            figures = {"meta_loss": loss, "members_per_second": spec.outer.members / seconds, **applied()}
             loop.log.step(spec.run.seed, loop.attempt, loop.step, seconds, figures)
             loop.step += 1
             loop.tracker.log(loop.step, figures, int(time.time() * 1000))
@@ -88,7 +91,8 @@ def distil(loop: Loop) -> dict[str, Any]:
             _take_scores(loop, wait=False)
             if loop.step % spec.run.checkpoint_every == 0:
                 save(loop)
-            show(loop.step, meta_loss=f"{loss:.3f}", validation=f"{loop.accuracy:.1f} %",
+            accuracy = "-" if math.isnan(loop.accuracy) else f"{loop.accuracy:.1f} %"
+            show(loop.step, meta_loss=f"{loss:.3f}", validation=accuracy,
                  members_per_s=f"{figures['members_per_second']:.1f}")  # fmt: skip
             if loop.on_step:
                 loop.on_step(loop.step)
@@ -97,6 +101,13 @@ def distil(loop: Loop) -> dict[str, Any]:
     _take_scores(loop, wait=True)
     save(loop)
     return dict(server.call("score_of_best"))
+
+
+def _ask_for_gradients(loop: Loop, step: int, meta: Handle) -> list[WorkItem]:
+    """A step's items, handed out; none after the last step or where the budget is spent."""
+    if step >= loop.spec.outer.steps or _spent(loop):
+        return []
+    return [loop.crew.add(item, meta) for item in gradient_items(loop.spec, loop.attempt, step)]
 
 
 def _spent(loop: Loop) -> bool:

@@ -8,6 +8,7 @@ Ray.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from raystill.actors.evaluator import compute
@@ -40,6 +41,9 @@ class Executor(Protocol):
 
     def arrays(self, method: str, *args: Any) -> tuple[Facts, Handle]:
         """A parameter server's method that returns (facts, arrays); handles among `args` are resolved there."""
+
+    def later(self, method: str, *args: Any) -> tuple[Callable[[], Facts], Handle]:
+        """As `arrays`, without waiting: the facts are a function that waits, the handle can be used at once."""
 
     def fetch(self, handle: Handle) -> Arrays:
         """The arrays behind a handle, here."""
@@ -82,6 +86,11 @@ class InProcess:
         """A method of the server that returns (facts, arrays)."""
         facts, arrays = getattr(self._server, method)(*args)
         return facts, arrays
+
+    def later(self, method: str, *args: Any) -> tuple[Callable[[], Facts], Handle]:
+        """As `arrays`: there is no one to wait for."""
+        facts, arrays = self.arrays(method, *args)
+        return (lambda: facts), arrays
 
     def fetch(self, handle: Handle) -> Arrays:
         """The arrays themselves."""
