@@ -17,7 +17,7 @@ import numpy as np
 from raystill.actors.crew import Crew, Result
 from raystill.actors.executors import Handle
 from raystill.actors.messages import Option, WorkItem
-from raystill.platform import robustness
+from raystill.platform import robustness, runs
 from raystill.platform.artifacts import Distilled
 from raystill.platform.baselines import Summary, best_share, summary
 from raystill.platform.data import DataSet
@@ -231,8 +231,33 @@ def _robustness(table: Assessment, own: Handle, tell: Callable[[str], None]) -> 
     )
 
 
+def over_seeds(folder: Path, found: dict[str, Any]) -> None:
+    """Add the spread over distillation seeds, where runs of the same spec and other seeds lie beside this one.
+
+    Two spreads are two columns: over networks on one distilled set, and over the sets that other run seeds gave.
+    """
+
+    def question(run: Path) -> tuple[dict[str, Any], int]:
+        spec = runs.load(run).dump()
+        seed = spec["run"].pop("seed")
+        aside = {"run": {"cpu_seconds": spec["run"]["cpu_seconds"]}, "assess": None, "tracking": None}
+        return {**spec, **aside}, seed
+
+    own, seed = question(folder)
+    means = {seed: found["rows"][0]["accuracy_mean"]}
+    for path in sorted(folder.parent.glob("*/assessment.json")):
+        other, seed = question(path.parent)
+        rows = json.loads(path.read_text())["rows"]
+        if other == own and rows[0]["kind"] == "distilled":
+            means.setdefault(seed, rows[0]["accuracy_mean"])
+    if len(means) > 1:
+        spread = summary(list(means.values()))
+        found["rows"][0]["distillation_seeds"] = {"n": spread.n, "mean": spread.mean, "std": spread.std}
+
+
 def write(folder: Path, found: dict[str, Any]) -> Path:
     """`assessment.json` of a run."""
+    over_seeds(folder, found)
     path = folder / "assessment.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(found, indent=1))
