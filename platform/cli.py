@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\nraystill {name}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
     except ValueError as error:
         if debug:
