@@ -196,8 +196,11 @@ def _robustness(table: Assessment, own: Handle, tell: Callable[[str], None]) -> 
     epochs = max(3, -(-FULL_STEPS * 64 // len(table.data.train)))
     full = table.items("train_full", "full", ROUNDS, None, epochs=epochs, lr=FULL_RATE, split="test")
     accuracies = {"full_hard": [100 * r.outcome.numbers["accuracy"] for r in full]}
-    table.row("all training data", "reference", accuracies["full_hard"], f"{ROUNDS} networks",
-              f"{epochs} epochs of SGD", same_budget=False, images=len(table.data.train))  # fmt: skip
+    count = len(table.data.train)
+    table.row(
+        "all training data", "reference", accuracies["full_hard"], f"{ROUNDS} networks", f"{epochs} epochs of SGD",
+        same_budget=False, images=count, inner_steps=epochs * -(-count // 64),
+    )  # fmt: skip
     random = table.sets("real", ROUNDS)
     if table.spec.synthesizer.labels == "soft":
         merged = [executor.put({**executor.fetch(s), **executor.fetch(f.arrays)}) for s, f in zip(random, full)]
