@@ -249,9 +249,12 @@ def over_seeds(folder: Path, found: dict[str, Any]) -> None:
     own, seed = question(folder)
     means = {seed: found["rows"][0]["accuracy_mean"]}
     for path in sorted(folder.parent.glob("*/assessment.json")):
-        other, seed = question(path.parent)
-        rows = json.loads(path.read_text())["rows"]
-        if other == own and rows[0]["kind"] == "distilled":
+        try:
+            other, seed = question(path.parent)
+            rows = json.loads(path.read_text())["rows"]
+        except (ValueError, KeyError, OSError):  # a neighbour of another version, or half written, says nothing
+            continue
+        if other == own and rows and rows[0].get("kind") == "distilled":
             means.setdefault(seed, rows[0]["accuracy_mean"])
     if len(means) > 1:
         spread = summary(list(means.values()))

@@ -66,7 +66,7 @@ def write(root: str | Path, groups: dict[str, Arrays], facts: dict[str, Any]) ->
     (building / "manifest.json").write_text(json.dumps({name: _digest(building / name) for name in _FILES}))
     for name in (*_FILES, "manifest.json"):
         _sync(building / name)
-    if target.exists():  # the same step after a resume: the same content
+    if target.exists():  # the same step after a resume: the same meta-parameters
         shutil.rmtree(target)
     building.rename(target)
     _sync(root)
@@ -90,7 +90,9 @@ def read(folder: str | Path) -> tuple[dict[str, Arrays], dict[str, Any]]:
                 raise Corrupt(f"checkpoint {folder / name} does not match its manifest: torn or altered")
         facts = json.loads((folder / "facts.json").read_text())
         flat = load_file(folder / "arrays.safetensors")
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except Corrupt:
+        raise
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise Corrupt(f"checkpoint {folder} can not be read: {error}") from error
     groups: dict[str, Arrays] = {}
     for name, array in flat.items():
@@ -104,7 +106,7 @@ def newest(root: str | Path) -> Path | None:
     root = Path(root)
     names = sorted((p.name for p in root.glob("step-*")), reverse=True)
     pointer = root / "LATEST"
-    if pointer.exists() and (latest := pointer.read_text().strip()) in names:
+    if pointer.exists() and (latest := pointer.read_text(errors="replace").strip()) in names:
         names = [latest, *(n for n in names if n != latest)]
     for name in names:
         try:

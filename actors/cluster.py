@@ -22,8 +22,17 @@ IN_FLIGHT = 2
 
 START_SECONDS = 180.0
 
+FAILED_STARTS = 3
+"""Starts in a row that may fail before an evaluator's error is the run's."""
+
 # A Ray worker inherits these; numerics stay those of one thread whatever the machine's variables say.
-_WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def _worker_environment() -> dict[str, Any]:
+    """Variables of every actor: one thread, and where this process finds its data."""
+    found = {name: os.environ[name] for name in ("RAYSTILL_DATA", "RAYSTILL_CACHE") if name in os.environ}
+    return {"env_vars": {**_ONE_THREAD, **found}}
 
 
 def connect(address: str | None, workers: int | None) -> None:
@@ -37,14 +46,18 @@ def connect(address: str | None, workers: int | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if ray.is_initialized():
         return
+    address = address or os.environ.get("RAY_ADDRESS")
     if address:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, OSError, RuntimeError) as error:
             raise ValueError(f"run.address: no Ray cluster answers at {address!r}: {error}") from error
         return
-    cpus = max(workers or 0, os.cpu_count() or 1)
-    ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    slots = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ray.init(
+        address="local", num_cpus=max(workers or 0, slots), include_dashboard=False, log_to_driver=False,
+        logging_level=logging.ERROR,
+    )  # fmt: skip
 
 
 def default_workers() -> tuple[int, str]:
@@ -70,6 +83,7 @@ class _Seat:
 
     actor: Any
     ready: Any | None  # reference to its first answer; None once it has answered
+    failures: int = 0  # starts that failed in a row
     flying: dict[Any, tuple[WorkItem, Handle, Handle, float]] = field(default_factory=dict)
 
 
@@ -91,10 +105,10 @@ class OnRay:
         gpu = spec.run.device == "cuda"
         evaluator: Any = ray.remote(Evaluator).options(
             num_cpus=0 if gpu else 1, num_gpus=1 if gpu else 0, max_restarts=-1, max_task_retries=0,
-            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
+            runtime_env=_worker_environment(),
         )  # fmt: skip
         self._server = (
-            ray.remote(ParameterServer).options(num_cpus=0, runtime_env={"env_vars": _WORKER_ENVIRONMENT})
+            ray.remote(ParameterServer).options(num_cpus=0, runtime_env=_worker_environment())
             .remote(spec.outer.model_dump(), groups)
         )  # fmt: skip
         self.names = [f"evaluator {i}" for i in range(workers)]
@@ -127,7 +141,7 @@ class OnRay:
                 f"evaluator {number} loaded other data than this process: fingerprint {found[:12]}, not "
                 f"{self._fingerprint[:12]}; the source must hold the same content on every node"
             )
-        seat.ready = None
+        seat.ready, seat.failures = None, 0
 
     def await_all(self) -> None:
         """Wait until every evaluator is ready; for benchmarks, which must not time a start."""
@@ -188,7 +202,10 @@ class OnRay:
         if reference == seat.ready:
             try:
                 self._seat(seat)
-            except error:  # died while it started: Ray starts it again
+            except error as lost:  # died while it started
+                seat.failures += 1
+                if seat.failures >= FAILED_STARTS:
+                    raise RuntimeError(f"evaluator {number} can not start: {lost}") from lost
                 seat.ready = seat.actor.ready.remote()
             return None
         item, _, arrays, _ = seat.flying.pop(reference)

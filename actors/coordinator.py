@@ -40,6 +40,7 @@ class Loop:
     saved: int = -1
     unscored: dict[int, list[WorkItem]] = field(default_factory=dict)
     accuracy: float = float("nan")
+    settled: bool = False  # whether everything that the server has applied is on record here: a moment to save at
     on_step: Callable[[int], None] | None = None
 
 
@@ -74,7 +75,9 @@ def distil(loop: Loop) -> dict[str, Any]:
         began = time.monotonic()
         items = _ask_for_gradients(loop, loop.step, meta)
         while items:
+            loop.settled = True
             results = crew.wait(items)
+            loop.settled = False
             applied, meta = server.later(
                 "apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results]
             )
@@ -157,6 +160,6 @@ def save(loop: Loop) -> None:
         return
     loop.log.flush()
     loop.tracker.flush()
-    extra = {"cpu_seconds": loop.crew.cpu_seconds, "tracking": loop.tracker.run_id, "unscored": sorted(loop.unscored)}
+    extra = {"cpu_seconds": loop.crew.cpu_seconds, "tracking": loop.tracker.run_id}
     loop.crew.executor.call("save", str((loop.folder / "checkpoints").resolve()), extra)
     loop.saved = loop.step

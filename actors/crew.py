@@ -85,7 +85,7 @@ class Crew:
             if self._lost[item] >= LOSSES:
                 raise WorkFailed(f"{item} took {LOSSES} evaluators down; the last said: {outcome.error}")
         elif item in self._doubted:
-            raise WorkFailed(f"{item} is {outcome.status} on two tries. {outcome.error}".strip())
+            raise WorkFailed(f"{item} is {outcome.status} on two tries. {outcome.error.partition(chr(10))[0]}".strip())
         else:
             self._doubted[item] = outcome
         avoid = outcome.evaluator if outcome.status != "lost" else None

@@ -20,7 +20,7 @@ class WorkItem:
         kind: a key of `raystill.platform.work.KINDS`.
         address: names every random number that the work draws.
         version: outer step of the meta-parameters that it works on.
-        inputs: name of the input arrays, known to the executor.
+        inputs: name of the input arrays; tells items apart that differ in nothing else.
         options: what the kind needs beside.
     """
 

@@ -2,7 +2,7 @@
 
 Methods that hand out arrays return (facts, arrays): the facts are small and go to the driver, the arrays go from here
 to the evaluators and never through it. A plain class; Ray makes an actor of it, the in-process executor calls it.
-Everything that it owns is in `state`, and a checkpoint is that state.
+Its state is the outer state, the snapshots without a score, and the best, and a checkpoint is that state.
 """
 
 from __future__ import annotations
@@ -94,7 +94,13 @@ class ParameterServer:
             "meta": self.state.meta, "first": self.state.first, "second": self.state.second,
             "average": self.state.average, **{f"snapshot-{k}": v for k, v in self.snapshots.items()},
         }  # fmt: skip
-        facts: dict[str, Any] = {"step": self.state.step, "attempt": self.attempt, "norm": self.state.norm, **extra}
+        facts: dict[str, Any] = {
+            "step": self.state.step,
+            "attempt": self.attempt,
+            "norm": self.state.norm,
+            "unscored": sorted(self.snapshots),
+            **extra,
+        }
         if self.best is not None:
             groups["best"], facts["best"] = self.best[1], self.best[0]._asdict()
         checkpoints.write(folder, groups, facts)

@@ -60,6 +60,10 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Plan:
         for name in names:
             registry.resolve("learners", name, learners.NETWORKS, plugins, field)
     data = load(spec.data, plugins)
+    if not len(data.validation):
+        raise ValueError(
+            "data.validation: no validation images; give a share above 0, since the best data is chosen by them"
+        )
     learners.build(spec.learner, data.shape, len(data.classes), plugins)
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
     synthesizer.check(data)
@@ -79,6 +83,8 @@ def _workers(spec: DistillSpec) -> tuple[int, str]:
     offered, device = cluster.default_workers()
     if run.device == "cpu":
         device, offered = "cpu", cluster.cpu_slots()
+    elif run.device == "cuda" != device:
+        raise ValueError(f"run.device: cuda, but the cluster offers no GPU, only {offered} CPU slots")
     workers = run.workers or offered
     if workers > offered:
         raise ValueError(f"run.workers: {workers} evaluators, but the cluster offers {offered} {device} slots")
@@ -141,7 +147,8 @@ def carry_out(made: Plan, folder: Path) -> Distilled:
                 try:
                     coordinator.distil(loop)
                 except KeyboardInterrupt:
-                    coordinator.save(loop)
+                    if loop.settled:  # else the last checkpoint serves: half a step is no place to go on from
+                        coordinator.save(loop)
                     raise
                 _keep(made, folder, crew)
             distilled = load_distilled(folder / "artefact")

@@ -206,7 +206,7 @@ class RunSpec(Part):
         None, description="stop after this many CPU seconds of evaluators; none runs all steps"
     )
     deadline: Positive = Field(600.0, description="longest wait for any one work item, in seconds")
-    address: str | None = Field(None, description="Ray cluster to join; none starts or finds a local one")
+    address: str | None = Field(None, description="Ray cluster to join; else $RAY_ADDRESS; none starts a local one")
 
     @model_validator(mode="after")
     def _name_is_a_plain_name(self) -> RunSpec:
