@@ -156,16 +156,17 @@ def carry_out(made: Plan, folder: Path) -> Distilled:
             history.write(folder)
             if not (folder / "assessment.json").exists():
                 _assess(made, folder, crew, distilled, tracker)
+            if crew.retries:
+                print("computed again: " + ", ".join(f"{n} {status}" for status, n in sorted(crew.retries.items())))
+        report = write_report(folder)
     except KeyboardInterrupt:
-        log.close()
         tracker.finish("KILLED")
         raise Interrupted(f"stopped; go on with: raystill resume {folder}") from None
     except BaseException:
-        log.close()
         tracker.finish("FAILED")
         raise
-    log.close()
-    report = write_report(folder)
+    finally:
+        log.close()
     tracker.artifact(folder / "spec.yaml")
     tracker.artifact(report)
     tracker.image(folder / "artefact" / "preview.png")
