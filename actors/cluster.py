@@ -111,7 +111,6 @@ class OnRay:
             ray.remote(ParameterServer).options(num_cpus=0, runtime_env=_worker_environment())
             .remote(spec.outer.model_dump(), groups)
         )  # fmt: skip
-        self.names = [f"evaluator {i}" for i in range(workers)]
         actors = [evaluator.remote(i, spec.dump(), plugins) for i in range(workers)]
         self._seats = [_Seat(actor, actor.ready.remote()) for actor in actors]
         self._queue: deque[tuple[WorkItem, Handle, int | None]] = deque()
@@ -135,7 +134,7 @@ class OnRay:
         Raises:
             RuntimeError: another node's source holds other data.
         """
-        number, found, _ = self._ray.get(seat.ready)
+        number, found = self._ray.get(seat.ready)
         if found != self._fingerprint:
             raise RuntimeError(
                 f"evaluator {number} loaded other data than this process: fingerprint {found[:12]}, not "

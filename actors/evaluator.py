@@ -37,9 +37,9 @@ class Evaluator:
         self.number = number
         self.bench = Workbench(DistillSpec.model_validate(spec), plugins)
 
-    def ready(self) -> tuple[int, str, float]:
-        """(number, data fingerprint, CPU seconds so far): the data is here and is what the coordinator planned with."""
-        return self.number, self.bench.data.fingerprint, time.process_time()
+    def ready(self) -> tuple[int, str]:
+        """(number, data fingerprint): the data is here, and the executor checks that it is what was planned with."""
+        return self.number, self.bench.data.fingerprint
 
     def run(self, item: WorkItem, inputs: Arrays) -> tuple[Outcome, Arrays]:
         """One work item; the outcome goes to the coordinator, the arrays stay in the object store."""

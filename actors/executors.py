@@ -25,8 +25,6 @@ Handle = Any
 class Executor(Protocol):
     """What the crew needs of a place to compute."""
 
-    names: list[str]
-
     def put(self, arrays: Arrays) -> Handle:
         """Arrays as a handle that items can take as input."""
 
@@ -58,7 +56,6 @@ class InProcess:
     def __init__(
         self, spec: DistillSpec, groups: dict[str, str], plugins: registry.Plugins | None, data: DataSet
     ) -> None:
-        self.names = ["this process"]
         self._bench = Workbench(spec, plugins, data)
         self._server = ParameterServer(spec.outer.model_dump(), groups)
         self._queue: deque[tuple[WorkItem, Handle]] = deque()

@@ -107,13 +107,10 @@ def train_full(bench: Workbench, address: Address, options: Options, inputs: Inp
 
 def real_set(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """A baseline's images at the run's budget, `x` [S, M, ...] normalised, hard `y` [S, M], and the run's `order`."""
-    part, classes = bench.spec.synthesizer, len(bench.data.classes)
-    images = part.images or part.per_class * classes
-    count = part.steps * -(-images // classes)
-    raw = baselines.BASELINES[options["name"]](bench.data.train, bench.data.classes, count, address)
-    mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (bench.data.mean, bench.data.std))
-    x, y = baselines.as_steps(((raw - mean) / std).astype(np.float32), part.steps)
-    return {}, {"x": np.ascontiguousarray(x[:, :images]), "y": y[:, :images], "order": bench.synthesizer.order}
+    part = bench.spec.synthesizer
+    images = part.images or part.per_class * len(bench.data.classes)
+    x, y = baselines.normalised_steps(options["name"], bench.data, part.steps, images, address)
+    return {}, {"x": x, "y": y, "order": bench.synthesizer.order}
 
 
 def nearest(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:

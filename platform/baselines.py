@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from raystill.platform import seeds
-from raystill.platform.data import Split
+from raystill.platform.data import DataSet, Split
 
 Baseline = Callable[[Split, Sequence[str], int, seeds.Address], np.ndarray]
 """(train, class names in label order, images per class m, address) -> x float32 [K, m, C, H, W], pixels / 255."""
@@ -126,6 +126,21 @@ def as_steps(x: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     out = x.reshape(classes, steps, per_class, *x.shape[2:]).swapaxes(0, 1).swapaxes(1, 2)
     labels = np.tile(np.arange(classes, dtype=np.int64), (steps, per_class))
     return np.ascontiguousarray(out).reshape(steps, per_class * classes, *x.shape[2:]), labels
+
+
+def normalised_steps(
+    name: str, data: DataSet, steps: int, images: int, address: seeds.Address
+) -> tuple[np.ndarray, np.ndarray]:
+    """A baseline's set as inner steps: x[steps, images, C, H, W], normalised as the data is, and hard y[steps, images].
+
+    Raises:
+        ValueError: a class has fewer images than asked for.
+    """
+    classes = len(data.classes)
+    x = BASELINES[name](data.train, data.classes, steps * -(-images // classes), address)
+    mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (data.mean, data.std))
+    x, y = as_steps((x - mean) / std, steps)
+    return np.ascontiguousarray(x[:, :images]), y[:, :images]
 
 
 def _rows(x: np.ndarray) -> np.ndarray:

@@ -40,15 +40,11 @@ def _soft_start(images: int, classes: int) -> np.ndarray:
 
 def _start_images(spec: DistillSpec, data: DataSet, images: int, address: seeds.Address) -> np.ndarray:
     """[S, M, C, H, W] in normalised units."""
-    part, classes = spec.synthesizer, len(data.classes)
+    part = spec.synthesizer
     if part.start == "noise":
         shape = (part.steps, images, *data.shape)
         return np.float32(part.noise) * seeds.numpy_rng(address).standard_normal(shape, dtype=np.float32)
-    count = part.steps * math.ceil(images / classes)
-    x = baselines.BASELINES[part.start](data.train, data.classes, count, address)
-    mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (data.mean, data.std))
-    steps, _ = baselines.as_steps((x - mean) / std, part.steps)
-    return np.ascontiguousarray(steps[:, :images])
+    return baselines.normalised_steps(part.start, data, part.steps, images, address)[0]
 
 
 def _enlarge(small: int, large: int) -> Tensor:

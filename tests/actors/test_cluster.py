@@ -55,7 +55,13 @@ def test_evaluators_change_no_byte(tmp_path: Path, ray_cluster: None, undisturbe
     assert load_distilled(tmp_path / "run-1" / "artefact").images.tobytes() == distilled.images.tobytes()
 
 
-def test_both_evaluators_worked(tmp_path: Path, ray_cluster: None) -> None:
+@pytest.fixture
+def all_present(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs this short can end before a second evaluator has started: wait for all of them first."""
+    monkeypatch.setattr(cluster.OnRay, "_await_first", cluster.OnRay.await_all)
+
+
+def test_both_evaluators_worked(tmp_path: Path, ray_cluster: None, all_present: None) -> None:
     pipeline.distill(spec(tmp_path, 2))
     log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()
     gradients = [row for row in log if row["kind"] == "meta_gradient"]
@@ -64,7 +70,7 @@ def test_both_evaluators_worked(tmp_path: Path, ray_cluster: None) -> None:
 
 
 def test_a_killed_evaluator_changes_no_byte(
-    tmp_path: Path, ray_cluster: None, undisturbed: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ray_cluster: None, undisturbed: str, all_present: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
