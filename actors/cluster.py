@@ -99,6 +99,7 @@ class OnRay:
         fingerprint: str,
     ) -> None:
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._ray: Any = ray
         self._deadline = spec.run.deadline
@@ -107,8 +108,11 @@ class OnRay:
             num_cpus=0 if gpu else 1, num_gpus=1 if gpu else 0, max_restarts=-1, max_task_retries=0,
             runtime_env=_worker_environment(),
         )  # fmt: skip
+        # its checkpoints are files in the run folder, so it lives where that folder is
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._server = (
-            ray.remote(ParameterServer).options(num_cpus=0, runtime_env=_worker_environment())
+            ray.remote(ParameterServer)
+            .options(num_cpus=0, runtime_env=_worker_environment(), scheduling_strategy=here)
             .remote(spec.outer.model_dump(), groups)
         )  # fmt: skip
         actors = [evaluator.remote(i, spec.dump(), plugins) for i in range(workers)]

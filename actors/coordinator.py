@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,11 +46,15 @@ class Loop:
 
 
 def gradient_items(spec: DistillSpec, attempt: int, step: int) -> list[WorkItem]:
-    """A step's members, cut into chunks whose size the spec fixes, whoever computes them."""
-    outer = spec.outer
+    """A step's members, cut into chunks whose size the spec fixes, whoever computes them.
+
+    They work on the meta-parameters of `outer.delay` steps before, so that evaluators need not wait for an update that
+    others are still at; the delay is the spec's and not the cluster's, so the result does not depend on who is slow.
+    """
+    outer, version = spec.outer, max(0, step - spec.outer.delay)
     return [
         WorkItem(
-            "meta_gradient", Address(spec.run.seed, attempt, step, first), step, "meta", (("members", outer.chunk),)
+            "meta_gradient", Address(spec.run.seed, attempt, step, first), version, "meta", (("members", outer.chunk),)
         )
         for first in range(0, outer.members, outer.chunk)
     ]
@@ -70,11 +75,11 @@ def distil(loop: Loop) -> dict[str, Any]:
     Everything that a killed run needs is in its last checkpoint: the same bits come out, wherever it was cut.
     """
     spec, crew, server = loop.spec, loop.crew, loop.crew.executor
-    meta = _start(loop)
+    _start(loop)
+    ahead = deque(_ask_for_gradients(loop, loop.step + k, _version(loop, k)) for k in range(spec.outer.delay + 1))
     with progress("distil", spec.outer.steps, loop.step) as show:
         began = time.monotonic()
-        items = _ask_for_gradients(loop, loop.step, meta)
-        while items:
+        while items := ahead.popleft():
             loop.settled = True
             results = crew.wait(items)
             loop.settled = False
@@ -82,7 +87,7 @@ def distil(loop: Loop) -> dict[str, Any]:
                 "apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results]
             )
             # evaluators go on while the rest of this step is put on record
-            items = _ask_for_gradients(loop, loop.step + 1, meta)
+            ahead.append(_ask_for_gradients(loop, loop.step + 1 + spec.outer.delay, meta))
             loss = sum(r.outcome.numbers["loss"] for r in results) / spec.outer.members
             began, seconds = time.monotonic(), time.monotonic() - began
             figures = {"meta_loss": loss, "members_per_second": spec.outer.members / seconds, **applied()}
@@ -118,19 +123,24 @@ def _spent(loop: Loop) -> bool:
     return budget is not None and loop.crew.cpu_seconds >= budget
 
 
-def _start(loop: Loop) -> Handle:
-    """First meta-parameters, or those of the newest good checkpoint with the scores that it still owes."""
+def _version(loop: Loop, ahead: int) -> Handle:
+    """The meta-parameters for the step that is this many ahead, as far as the server has them already."""
+    return loop.crew.executor.arrays("version", max(0, loop.step + ahead - loop.spec.outer.delay))[1]
+
+
+def _start(loop: Loop) -> None:
+    """The server's first state, or that of the newest good checkpoint with the scores that it still owes."""
     server = loop.crew.executor
     newest = checkpoints.newest(loop.folder / "checkpoints")
     if newest is None:
         first = loop.synthesizer.start(loop.data, Address(loop.spec.run.seed, stream="start"))
-        return server.arrays("begin", first)[1]
-    facts, meta = server.arrays("restore", str(newest.resolve()))
+        server.arrays("begin", first)
+        return
+    facts = server.call("restore", str(newest.resolve()))
     loop.step, loop.attempt, loop.saved = facts["step"], facts["attempt"], facts["step"]
     loop.crew.cpu_seconds = facts["cpu_seconds"]
     for version in facts["unscored"]:
         _score(loop, version, server.arrays("kept", version)[1])
-    return meta
 
 
 def _ask_for_scores(loop: Loop) -> None:

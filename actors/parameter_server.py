@@ -34,12 +34,14 @@ class ParameterServer:
         self.spec, self.groups = OuterSpec.model_validate(spec), groups
         self.attempt = 0
         self.state: outer.OuterState | None = None
+        self.recent: dict[int, Arrays] = {}  # meta-parameters that work may still be asked for with
         self.snapshots: dict[int, Arrays] = {}
         self.best: tuple[Score, Arrays] | None = None
 
     def begin(self, meta: Arrays) -> tuple[Facts, Arrays]:
         """Start from first meta-parameters; returns them as evaluators will see them."""
         self.state = outer.begin({k: np.array(v, np.float32) for k, v in meta.items()})
+        self.recent = {0: self.state.meta}
         return {}, self.state.meta
 
     def apply(self, attempt: int, step: int, members: int, *chunks: Arrays) -> tuple[Facts, Arrays]:
@@ -58,7 +60,13 @@ class ParameterServer:
         if step < self.state.step:
             return {}, self.state.meta
         self.state, applied = outer.advance(self.spec, self.groups, self.state, chunks, members)
+        self.recent[self.state.step] = self.state.meta
+        self.recent = {k: v for k, v in self.recent.items() if k >= self.state.step - self.spec.delay}
         return applied._asdict(), self.state.meta
+
+    def version(self, version: int) -> tuple[Facts, Arrays]:
+        """Meta-parameters of this outer step or of one of the `delay` steps before it."""
+        return {}, self.recent[version]
 
     def snapshot(self) -> tuple[Facts, Arrays]:
         """Keep the current data (their running average where the spec has one) until it is scored."""
@@ -93,6 +101,7 @@ class ParameterServer:
         groups: dict[str, Arrays] = {
             "meta": self.state.meta, "first": self.state.first, "second": self.state.second,
             "average": self.state.average, **{f"snapshot-{k}": v for k, v in self.snapshots.items()},
+            **{f"recent-{k}": v for k, v in self.recent.items() if k != self.state.step},
         }  # fmt: skip
         facts: dict[str, Any] = {
             "step": self.state.step,
@@ -105,8 +114,8 @@ class ParameterServer:
             groups["best"], facts["best"] = self.best[1], self.best[0]._asdict()
         checkpoints.write(folder, groups, facts)
 
-    def restore(self, folder: str) -> tuple[Facts, Arrays]:
-        """Take over a checkpoint; returns its facts and the meta-parameters.
+    def restore(self, folder: str) -> Facts:
+        """Take over a checkpoint; returns its facts.
 
         Raises:
             checkpoints.Corrupt: a file is torn, altered or foreign.
@@ -117,5 +126,7 @@ class ParameterServer:
             int(facts["step"]), groups["meta"], groups["first"], groups["second"], groups["average"], facts["norm"]
         )
         self.snapshots = {int(k.split("-")[1]): v for k, v in groups.items() if k.startswith("snapshot-")}
+        self.recent = {int(k.split("-")[1]): v for k, v in groups.items() if k.startswith("recent-")}
+        self.recent[self.state.step] = self.state.meta
         self.best = (Score(**facts["best"]), groups["best"]) if "best" in facts else None
-        return facts, self.state.meta
+        return facts

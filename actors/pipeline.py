@@ -27,6 +27,7 @@ from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import Synthesizer
 from raystill.platform.tracking import Tracker, reachable
+from raystill.platform.tracking_store import found_again
 from raystill.platform.workbench import resolve_auto
 
 
@@ -68,7 +69,8 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Plan:
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
     synthesizer.check(data)
     workers, device = _workers(spec)
-    return Plan(resolve_auto(spec, device), data, synthesizer, plugins, workers)
+    spec = resolve_auto(spec, device).model_copy(update={"tracking": found_again(spec.tracking)})
+    return Plan(spec, data, synthesizer, plugins, workers)
 
 
 def _workers(spec: DistillSpec) -> tuple[int, str]:
@@ -130,7 +132,9 @@ def resume(folder: Path, plugins: registry.Plugins | None = None) -> Distilled:
     Raises:
         ValueError: not a run.
     """
-    return carry_out(plan(runs.load(folder), plugins), folder)
+    spec = runs.load(folder)
+    run = spec.run.model_copy(update={"out": folder.absolute().parent})  # wherever it was taken to, or is looked at from
+    return carry_out(plan(spec.model_copy(update={"run": run}), plugins), folder)
 
 
 def carry_out(made: Plan, folder: Path) -> Distilled:

@@ -41,7 +41,7 @@ class Distilled:
     def __post_init__(self) -> None:
         _check(self)
 
-    def train(self, model: nn.Module | None = None) -> nn.Module:
+    def train(self, model: nn.Module | None = None, plugins: registry.Plugins | None = None) -> nn.Module:
         """Trains a model on the distilled steps in their order, each with its learned rate; in place.
 
         The loss is the mean of the inner objective that the data was distilled for (cross-entropy on ids or rows);
@@ -50,6 +50,7 @@ class Distilled:
         Args:
             model: starts from its own weights, on its own device. None takes the learner and the weights that a
                 fixed start was distilled for.
+            plugins: parts of your own that the data was distilled with, as `distill` took them.
 
         Returns:
             The model.
@@ -57,14 +58,14 @@ class Distilled:
         Raises:
             ValueError: no model for data that was not distilled for one fixed start.
         """
-        model = self.learner() if model is None else model
+        model = self.learner(plugins) if model is None else model
         weights = [p for p in model.parameters() if p.requires_grad]
         x = torch.tensor(self.images).to(weights[0])
         y = torch.tensor(self.labels, device=x.device)
         rates = {name: torch.tensor(rate, device=x.device) for name, rate in self.rates.items()}
         velocity = [torch.zeros_like(p) for p in weights]
         inner = self.manifest.get("spec", {}).get("inner", {}).get("objective", "cross_entropy")
-        objective = registry.resolve("objectives", inner, OBJECTIVES, field="manifest.spec.inner.objective")
+        objective = registry.resolve("objectives", inner, OBJECTIVES, plugins, "manifest.spec.inner.objective")
         for t, s in enumerate(self.order):
             loss = objective(Step(x[s], y[s], Out(model(x[s])))).mean()
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
@@ -77,7 +78,7 @@ class Distilled:
                         p.sub_(rates["lr"][t].to(p.dtype) * g)
         return model
 
-    def learner(self) -> nn.Module:
+    def learner(self, plugins: registry.Plugins | None = None) -> nn.Module:
         """The network that a fixed start was distilled for, with its starting weights.
 
         Raises:
@@ -86,7 +87,7 @@ class Distilled:
         if self.theta0 is None:
             raise ValueError("this data was distilled for random starts and has no weights of its own: give a model")
         spec = LearnerSpec(**self.manifest["learner"])
-        learner = learners.build(spec, self.images.shape[2:], len(self.manifest["classes"]))
+        learner = learners.build(spec, self.images.shape[2:], len(self.manifest["classes"]), plugins)
         if learner.size != len(self.theta0):
             raise ValueError(f"theta0: {len(self.theta0)} weights do not fit {spec.name}, which has {learner.size}")
         return learner.load(torch.tensor(self.theta0))

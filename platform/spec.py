@@ -121,6 +121,9 @@ class OuterSpec(Part):
     steps: Count = Field(400, description="outer steps")
     members: Count = Field(4, description="initialisations averaged in each outer step")
     chunk: Count = Field(2, description="members of one work item; members/chunk items are shared by the evaluators")
+    delay: Annotated[int, Field(ge=0, le=16)] = Field(
+        0, description="updates made between a gradient's meta-parameters and its use; 1 hides every wait for the update"
+    )
     batch_size: Count = Field(512, description="real images that judge one member")
     batch: Literal["per_member", "shared"] = Field(
         "per_member", description="real minibatch of each member's own, or one for all (Algorithm 1)"

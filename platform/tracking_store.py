@@ -43,6 +43,16 @@ def reachable(spec: TrackingSpec) -> str:
     return redacted(uri)
 
 
+def found_again(spec: TrackingSpec) -> TrackingSpec:
+    """The spec with its default store as an absolute path, so that a resume from another folder finds it.
+
+    A store that the environment names stays out: it may hold a password, and a spec is written to a file.
+    """
+    if not spec.enabled or spec.uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        return spec
+    return spec.model_copy(update={"uri": _uri(spec)})
+
+
 def _uri(spec: TrackingSpec) -> str:
     return spec.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 

@@ -74,7 +74,7 @@ def test_a_restored_server_goes_on_with_the_same_bits(tmp_path: Path) -> None:
             one.score(3, 80.0, 1.0)
             one.snapshot()
             one.save(str(tmp_path), {"unscored": [3]})
-            facts, _ = two.restore(str(tmp_path / "step-00000003"))
+            facts = two.restore(str(tmp_path / "step-00000003"))
             assert facts["unscored"] == [3]
     for step in range(3, 6):
         two.apply(0, step, 1, chunk(step))

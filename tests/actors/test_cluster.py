@@ -41,16 +41,23 @@ def digest(artefact: Path) -> str:
     return hashlib.sha256((artefact / "data.parquet").read_bytes()).hexdigest()
 
 
+@pytest.fixture(scope="module", params=[0, 2])
+def delay(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, delay: int) -> str:
     out = tmp_path_factory.mktemp("undisturbed")
-    pipeline.distill(spec(out, 0))
+    pipeline.distill(spec(out, 0, delay=delay))
     return digest(out / "run-1" / "artefact")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_evaluators_change_no_byte(tmp_path: Path, ray_cluster: None, undisturbed: str, workers: int) -> None:
-    distilled = pipeline.distill(spec(tmp_path, workers))
+def test_evaluators_change_no_byte(
+    tmp_path: Path, ray_cluster: None, undisturbed: str, delay: int, workers: int
+) -> None:
+    distilled = pipeline.distill(spec(tmp_path, workers, delay=delay))
     assert digest(tmp_path / "run-1" / "artefact") == undisturbed
     assert load_distilled(tmp_path / "run-1" / "artefact").images.tobytes() == distilled.images.tobytes()
 
@@ -70,7 +77,7 @@ def test_both_evaluators_worked(tmp_path: Path, ray_cluster: None, all_present: 
 
 
 def test_a_killed_evaluator_changes_no_byte(
-    tmp_path: Path, ray_cluster: None, undisturbed: str, all_present: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ray_cluster: None, undisturbed: str, delay: int, all_present: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
@@ -84,7 +91,7 @@ def test_a_killed_evaluator_changes_no_byte(
             ray.kill(self._seats[0].actor, no_restart=False)
 
     monkeypatch.setattr(cluster.OnRay, "_dispatch", deadly)
-    pipeline.distill(spec(tmp_path, 2))
+    pipeline.distill(spec(tmp_path, 2, delay=delay))
     log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()
     assert killed
     assert any(row["status"] == "lost" for row in log)
@@ -121,11 +128,11 @@ def test_more_evaluators_than_slots_is_refused(tmp_path: Path, ray_cluster: None
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, sign: signal.Signals) -> None:
+@pytest.mark.parametrize(("sign", "delay"), [(signal.SIGKILL, 0), (signal.SIGKILL, 2), (signal.SIGINT, 1)])
+def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, sign: signal.Signals, delay: int) -> None:
     """The driver is killed without warning, or stopped by Ctrl-C, and `raystill resume` ends in the same bytes."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    long = spec(whole, 0, steps=60)
+    long = spec(whole, 0, steps=60, delay=delay)
     pipeline.distill(long)
     config = tmp_path / "run.yaml"
     config.write_text(runs.dump(long.model_copy(update={"run": long.run.model_copy(update={"out": cut})})))
@@ -155,3 +162,10 @@ def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, sign: signal.Si
 def test_chunks_do_not_depend_on_evaluators(tmp_path: Path) -> None:
     items = gradient_items(spec(tmp_path, 7), 0, 3)
     assert [item.address for item in items] == [Address(0, 0, 3, 0), Address(0, 0, 3, 2)]
+
+
+@pytest.mark.parametrize(("delay", "versions"), [(0, [0, 1, 2, 3, 4]), (2, [0, 0, 0, 1, 2])])
+def test_gradients_are_late_by_the_delay_and_by_nothing_else(tmp_path: Path, delay: int, versions: list[int]) -> None:
+    pipeline.distill(spec(tmp_path, 0, steps=5, delay=delay))
+    log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()
+    assert [r["version"] for r in log if r["kind"] == "meta_gradient" and r["member"] == 0] == versions

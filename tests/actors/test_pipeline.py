@@ -1,0 +1,90 @@
+"""A run as a user has it: moved, looked at from elsewhere, and made of parts of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from raystill.actors import pipeline
+from raystill.platform import runs
+from raystill.platform.artifacts import load_distilled
+from raystill.platform.spec import DistillSpec
+
+
+def spec(out: Path, **changes: Any) -> DistillSpec:
+    return DistillSpec.model_validate(
+        {
+            "data": {"limit": 200},
+            "learner": {"name": "linear"},
+            "synthesizer": {"steps": 1, "epochs": 2, "start": "average"},
+            "outer": {"steps": 4, "members": 1, "chunk": 1, "batch_size": 32},
+            "validation": {"every": 2, "networks": 1, "images": 30},
+            "assess": {"networks": 2, "baselines": False},
+            "run": {"out": out, "workers": 0, "checkpoint_every": 2},
+            "tracking": {"enabled": False},
+            **changes,
+        }
+    )
+
+
+class Stop(Exception):
+    """Ends a run in its middle."""
+
+
+def test_a_moved_run_resumes_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, away = tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    away.mkdir()
+    monkeypatch.chdir(home)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    keep = pipeline._keep
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    monkeypatch.setattr(pipeline, "_keep", stop)
+    with pytest.raises(Stop):
+        pipeline.distill(spec(Path("here"), tracking={"enabled": True}))
+    monkeypatch.setattr(pipeline, "_keep", keep)
+    (home / "here" / "run-1").rename(away / "moved")
+    (home / "here").rmdir()
+    monkeypatch.chdir(tmp_path)
+    pipeline.resume(Path("away") / "moved")
+    assert (away / "moved" / "report.html").is_file()
+    assert not (tmp_path / "mlflow.db").exists(), "tracked in a second store"
+    assert runs.load(away / "moved").tracking.uri == f"sqlite:///{home / 'mlflow.db'}"
+
+
+def test_a_store_that_the_environment_names_is_not_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'secret.db'}")
+    made = pipeline.plan(spec(tmp_path, tracking={"enabled": True}))
+    assert made.spec.tracking.uri is None
+
+
+def test_a_network_learns_with_the_objective_that_its_data_was_distilled_with(tmp_path: Path) -> None:
+    def doubled(step: Any) -> torch.Tensor:
+        return 2 * torch.nn.functional.cross_entropy(step.student.logits, step.y, reduction="none")
+
+    own = {"objectives": {"doubled": doubled}}
+    pipeline.distill(spec(tmp_path, inner={"objective": "doubled", "lr": 0.1}), own)
+    distilled = load_distilled(tmp_path / "run-1" / "artefact")
+    torch.manual_seed(0)
+    one = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    two = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    two.load_state_dict(one.state_dict())
+    distilled.train(one, own)
+    for t, s in enumerate(distilled.order):
+        x, y = torch.tensor(distilled.images[s]), torch.tensor(distilled.labels[s])
+        gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(two(x), y), list(two.parameters()))
+        with torch.no_grad():
+            for p, g in zip(two.parameters(), gradients):
+                p -= 2 * float(distilled.rates["lr"][t]) * g
+    np.testing.assert_allclose(one[1].weight.detach(), two[1].weight.detach(), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="doubled"):
+        distilled.train(one)
