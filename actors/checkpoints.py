@@ -1,117 +1,119 @@
-"""Checkpoints: immutable step folders with a manifest of hashes, and a LATEST pointer that is replaced last.
+"""Checkpoints: immutable step folders with a manifest of hashes, written last, and a LATEST pointer that is replaced.
 
-checkpoints/step-00000050/{arrays.safetensors, facts.json, manifest.json}   checkpoints/LATEST
+checkpoints/step-00000050.0/{arrays.safetensors, facts.json, manifest.json}   checkpoints/LATEST
+
+A folder is trusted only if its manifest verifies, so a writer may die anywhere; the one before it then serves.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 from raystill.actors.messages import Arrays
+from raystill.platform.storage import Storage
 
 KEEP = 3
-_FILES = ("arrays.safetensors", "facts.json")
+ARRAYS, FACTS, MANIFEST, LATEST = "arrays.safetensors", "facts.json", "manifest.json", "LATEST"
+_MOST_JSON = 16 << 20
 
 
 class Corrupt(ValueError):
     """A checkpoint that must not be loaded, and why."""
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _facts_of(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _digest(path: Path) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
-
-
-def write(root: str | Path, groups: dict[str, Arrays], facts: dict[str, Any]) -> Path:
+def write(storage: Storage, groups: dict[str, Arrays], facts: dict[str, Any], keep: int = KEEP) -> str:
     """Write a step folder, then point LATEST at it, then drop all but the last few.
 
     Args:
-        root: the run's `checkpoints` folder.
+        storage: the run's `checkpoints`.
         groups: named sets of named arrays.
-        facts: JSON-able; `step` names the folder.
-    """
-    root = Path(root)
-    target = root / f"step-{facts['step']:08d}"
-    building = root / f".{target.name}.{os.getpid()}"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    flat = {
-        f"{group}/{name}": np.ascontiguousarray(a) for group, arrays in groups.items() for name, a in arrays.items()
-    }
-    save_file(flat, building / "arrays.safetensors")
-    (building / "facts.json").write_text(json.dumps(facts))
-    (building / "manifest.json").write_text(json.dumps({name: _digest(building / name) for name in _FILES}))
-    for name in (*_FILES, "manifest.json"):
-        _sync(building / name)
-    if target.exists():  # the same step after a resume: the same meta-parameters
-        shutil.rmtree(target)
-    building.rename(target)
-    _sync(root)
-    _replace(root / "LATEST", target.name)
-    for old in sorted(root.glob("step-*"))[:-KEEP]:
-        shutil.rmtree(old)
-    return target
+        facts: JSON-able; `step` names the folder, `spec` (a digest) says whose it is.
+        keep: folders that stay.
 
-
-def read(folder: str | Path) -> tuple[dict[str, Arrays], dict[str, Any]]:
-    """A step folder's groups and facts, after its hashes were checked.
+    Returns:
+        The folder's name.
 
     Raises:
-        Corrupt: a file is missing, torn, altered or foreign.
+        OSError: something can not be written; what was there stays good.
     """
-    folder = Path(folder)
+    stem = f"step-{facts['step']:08d}"
+    taken = [int(n.rpartition(".")[2]) for n in _names(storage) if n.startswith(f"{stem}.")]
+    name = f"{stem}.{max(taken, default=-1) + 1}"
+    flat = {
+        f"{group}/{key}": np.ascontiguousarray(array)
+        for group, arrays in groups.items()
+        for key, array in arrays.items()
+    }
+    files = {ARRAYS: save(flat), FACTS: json.dumps(facts).encode()}
+    for file, data in files.items():
+        storage.write(f"{name}/{file}", data)
+    storage.write(f"{name}/{MANIFEST}", json.dumps({k: _facts_of(v) for k, v in files.items()}).encode())
+    storage.write(LATEST, name.encode())
+    for old in _names(storage)[:-keep]:
+        storage.remove(old)
+    return name
+
+
+def _names(storage: Storage) -> list[str]:
+    """Step folders, the oldest first."""
+    found = [n for n in storage.folders() if n.startswith("step-") and n.rpartition(".")[2].isdigit()]
+    return sorted(found, key=lambda n: (n.rpartition(".")[0], int(n.rpartition(".")[2])))
+
+
+def read(storage: Storage, name: str, spec: str | None = None) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    """A step folder's groups and facts, after its hashes were checked.
+
+    Args:
+        spec: digest of the spec that the checkpoint must belong to; None takes any.
+
+    Raises:
+        Corrupt: a file is missing, torn, altered, too large, or another run's.
+    """
+    where = f"checkpoint {storage.root.split('?')[0]}/{name}"
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        for name in _FILES:
-            if _digest(folder / name) != manifest[name]:
-                raise Corrupt(f"checkpoint {folder / name} does not match its manifest: torn or altered")
-        facts = json.loads((folder / "facts.json").read_text())
-        flat = load_file(folder / "arrays.safetensors")
+        manifest = json.loads(storage.read(f"{name}/{MANIFEST}", _MOST_JSON))
+        files = {}
+        for file in (ARRAYS, FACTS):
+            files[file] = storage.read(f"{name}/{file}", int(manifest[file]["bytes"]))
+            if _facts_of(files[file]) != manifest[file]:
+                raise Corrupt(f"{where}/{file} does not match its manifest: torn or altered")
+        facts = json.loads(files[FACTS])
+        flat = load(files[ARRAYS])
     except Corrupt:
         raise
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise Corrupt(f"checkpoint {folder} can not be read: {error}") from error
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Corrupt(f"{where} can not be read: {error}") from error
+    if spec is not None and facts.get("spec") != spec:
+        raise Corrupt(f"{where} belongs to a run with another spec")
     groups: dict[str, Arrays] = {}
-    for name, array in flat.items():
-        group, _, key = name.partition("/")
-        groups.setdefault(group, {})[key] = array
+    for key, array in flat.items():
+        group, _, rest = key.partition("/")
+        groups.setdefault(group, {})[rest] = array
     return groups, facts
 
 
-def newest(root: str | Path) -> Path | None:
+def newest(storage: Storage, spec: str | None = None) -> str | None:
     """The newest step folder that verifies: LATEST's, else any before it; None where there is none."""
-    root = Path(root)
-    names = sorted((p.name for p in root.glob("step-*")), reverse=True)
-    pointer = root / "LATEST"
-    if pointer.exists() and (latest := pointer.read_text(errors="replace").strip()) in names:
+    names = _names(storage)[::-1]
+    try:
+        latest = storage.read(LATEST, 1000).decode(errors="replace").strip()
+    except (OSError, ValueError):
+        latest = ""
+    if latest in names:
         names = [latest, *(n for n in names if n != latest)]
     for name in names:
         try:
-            read(root / name)
+            read(storage, name, spec)
         except Corrupt:
             continue
-        return root / name
+        return name
     return None

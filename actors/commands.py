@@ -10,7 +10,7 @@ from pydantic import Field
 
 from raystill.actors import pipeline
 from raystill.platform import options, runs
-from raystill.platform.spec import AssessSpec, DistillSpec, Natural, Part, TrackingSpec
+from raystill.platform.spec import AssessSpec, DistillSpec, Part, TrackingSpec, Workers
 
 
 def distill(argv: list[str]) -> int:
@@ -38,19 +38,16 @@ def _run_argument(parser: argparse.ArgumentParser) -> None:
 class ResumeSpec(Part):
     """What may differ between the sessions of a run: nothing that changes its bits."""
 
-    workers: Natural | None = Field(None, description="evaluators; none takes the run's own setting")
+    workers: Workers | None = Field(None, description="evaluators; none takes the run's own setting")
 
 
 def resume(argv: list[str]) -> int:
     """Go on with a run; nothing that its last checkpoint holds is computed again."""
     text = "Go on with a run that was stopped or killed. The result has the same bits as an undisturbed run's."
     changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_run_argument)
-    spec = runs.load(args.folder)
-    if changes.workers is not None:
-        spec = spec.model_copy(update={"run": spec.run.model_copy(update={"workers": changes.workers})})
     began = time.monotonic()
-    pipeline.carry_out(pipeline.plan(spec), args.folder)
-    _close(args.folder, spec.tracking, time.monotonic() - began)
+    pipeline.resume(args.folder, workers=changes.workers)
+    _close(args.folder, runs.load(args.folder).tracking, time.monotonic() - began)
     return 0
 
 
@@ -58,7 +55,7 @@ class AssessCommand(Part):
     """Another look at a run's result."""
 
     assess: AssessSpec = AssessSpec()
-    workers: Natural | None = Field(None, description="evaluators; none takes the run's own setting")
+    workers: Workers | None = Field(None, description="evaluators; none takes the run's own setting")
 
 
 def assess(argv: list[str]) -> int:

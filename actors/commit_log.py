@@ -7,14 +7,18 @@ to its last whole batch. Checkpoints, curves, tracking and reports read this one
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from raystill.actors.messages import Outcome
+from raystill.actors.messages import Outcome, WorkItem
+from raystill.platform.seeds import Address
 
+ENTERED = pa.list_(
+    pa.struct([("step", pa.int64()), ("member", pa.int64()), ("version", pa.int64()), ("weight", pa.float64())])
+)
 SCHEMA = pa.schema(
     [
         ("kind", pa.string()),
@@ -31,6 +35,7 @@ SCHEMA = pa.schema(
         ("time_ms", pa.int64()),
         ("numbers", pa.map_(pa.string(), pa.float64())),
         ("error", pa.string()),
+        ("entered", ENTERED),  # what an applied step was made of
     ]
 )
 
@@ -51,17 +56,29 @@ class CommitLog:
         item = outcome.item
         self._add(kind=item.kind, **item.address._asdict(), version=item.version, evaluator=outcome.evaluator,
                   status=outcome.status, seconds=outcome.seconds, cpu_seconds=outcome.cpu_seconds,
-                  numbers=list(outcome.numbers.items()), error=outcome.error)  # fmt: skip
+                  numbers=list(outcome.numbers.items()), error=outcome.error, entered=None)  # fmt: skip
 
-    def step(self, seed: int, attempt: int, step: int, seconds: float, numbers: dict[str, float]) -> None:
-        """An outer step that was applied."""
-        self._add(kind="apply", seed=seed, attempt=attempt, step=step, member=0, stream="", version=step, evaluator=-1,
-                  status="ok", seconds=seconds, cpu_seconds=0.0, numbers=list(numbers.items()), error="")  # fmt: skip
+    def step(self, address: Address, seconds: float, numbers: dict[str, float], items: Sequence[WorkItem] = ()) -> int:
+        """An outer step that was applied, and the items that entered it with their weights; returns its time in ms."""
+        entered = [
+            {"step": i.address.step, "member": i.address.member, "version": i.version, "weight": 1.0} for i in items
+        ]
+        return self._add(kind="apply", **address._asdict(), version=address.step, evaluator=-1, status="ok",
+                         seconds=seconds, cpu_seconds=0.0, numbers=list(numbers.items()), error="",
+                         entered=entered)  # fmt: skip
 
-    def _add(self, **row: Any) -> None:
-        self._rows.append({**row, "time_ms": int(time.time() * 1000)})
+    def event(self, kind: str, address: Address, text: str, evaluator: int = -1, seconds: float = 0.0) -> None:
+        """Something that befell the run: an injected fault, a new server, a checkpoint."""
+        self._add(kind=kind, **address._asdict(), version=address.step, evaluator=evaluator, status="event",
+                  seconds=seconds, cpu_seconds=0.0, numbers=[], error=text, entered=None)  # fmt: skip
+        self.flush()
+
+    def _add(self, **row: Any) -> int:
+        now = int(time.time() * 1000)
+        self._rows.append({**row, "time_ms": now})
         if time.monotonic() - self._flushed > 2.0:
             self.flush()
+        return now
 
     def flush(self) -> None:
         """Write what waits as one batch."""

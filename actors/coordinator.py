@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,20 @@ import numpy as np
 
 from raystill.actors import checkpoints
 from raystill.actors.commit_log import CommitLog
-from raystill.actors.crew import Crew
-from raystill.actors.executors import Handle
+from raystill.actors.crew import Crew, Result
+from raystill.actors.executors import Handle, ServerLost
+from raystill.actors.faults import Schedule
 from raystill.actors.messages import WorkItem
 from raystill.platform.data import DataSet
 from raystill.platform.progress import progress
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
+from raystill.platform.storage import Storage
 from raystill.platform.synthesis import Synthesizer
 from raystill.platform.tracking import Tracker
+
+SERVERS = 20
+"""Parameter servers that a session may lose before it gives up."""
 
 
 @dataclass
@@ -36,13 +43,21 @@ class Loop:
     crew: Crew
     log: CommitLog
     tracker: Tracker
+    store: Storage  # of checkpoints
+    faults: Schedule = field(default_factory=Schedule)
     step: int = 0
     attempt: int = 0
+    asked: int = 0  # items of an asynchronous run that were handed out
     saved: int = -1
+    saved_at: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=time.monotonic)
     unscored: dict[int, list[WorkItem]] = field(default_factory=dict)
     accuracy: float = float("nan")
+    servers: int = 1
     settled: bool = False  # whether everything that the server has applied is on record here: a moment to save at
     on_step: Callable[[int], None] | None = None
+    on_save: Callable[[], None] | None = None
+    show: Callable[..., None] = lambda *_, **__: None
 
 
 def gradient_items(spec: DistillSpec, attempt: int, step: int) -> list[WorkItem]:
@@ -72,43 +87,113 @@ def validation_items(spec: DistillSpec, version: int) -> list[WorkItem]:
 def distil(loop: Loop) -> dict[str, Any]:
     """Run or go on with the outer loop until its last step; returns the chosen data's score.
 
-    Everything that a killed run needs is in its last checkpoint: the same bits come out, wherever it was cut.
+    Everything that a killed run needs is in its last checkpoint: the same bits come out, wherever it was cut. A lost
+    parameter server is replaced by a new one that goes on from there too, without the user.
+
+    Raises:
+        ServerLost: more than SERVERS times.
+        crew.WorkFailed: a work item fails wherever it is computed.
     """
+    with progress("distil", loop.spec.outer.steps, loop.step) as loop.show:
+        while True:
+            try:
+                _start(loop)
+                _in_order(loop) if loop.spec.outer.staleness is None else _as_they_come(loop)
+                return _finish(loop)
+            except ServerLost as lost:
+                loop.settled = False
+                if loop.servers >= SERVERS:
+                    raise
+                loop.servers += 1
+                loop.log.event("server", Address(loop.spec.run.seed, step=loop.step), f"{lost}; a new one takes over")
+                loop.crew.forget()
+                loop.crew.executor.restart_server()
+
+
+def _in_order(loop: Loop) -> None:
+    """Synchronous steps: each is made of the items that its address names, in their order."""
     spec, crew, server = loop.spec, loop.crew, loop.crew.executor
-    _start(loop)
     ahead = deque(_ask_for_gradients(loop, loop.step + k, _version(loop, k)) for k in range(spec.outer.delay + 1))
-    with progress("distil", spec.outer.steps, loop.step) as show:
-        began = time.monotonic()
-        while items := ahead.popleft():
-            loop.settled = True
-            results = crew.wait(items)
-            loop.settled = False
-            applied, meta = server.later(
-                "apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results]
-            )
-            # evaluators go on while the rest of this step is put on record
-            ahead.append(_ask_for_gradients(loop, loop.step + 1 + spec.outer.delay, meta))
-            loss = sum(r.outcome.numbers["loss"] for r in results) / spec.outer.members
-            began, seconds = time.monotonic(), time.monotonic() - began
-            figures = {"meta_loss": loss, "members_per_second": spec.outer.members / seconds, **applied()}
-            loop.log.step(spec.run.seed, loop.attempt, loop.step, seconds, figures)
-            loop.step += 1
-            loop.tracker.log(loop.step, figures, int(time.time() * 1000))
-            if loop.step % spec.validation.every == 0 or loop.step == spec.outer.steps:
-                _ask_for_scores(loop)
-            _take_scores(loop, wait=False)
-            if loop.step % spec.run.checkpoint_every == 0:
-                save(loop)
-            accuracy = "-" if math.isnan(loop.accuracy) else f"{loop.accuracy:.1f} %"
-            show(loop.step, meta_loss=f"{loss:.3f}", validation=accuracy,
-                 members_per_s=f"{figures['members_per_second']:.1f}")  # fmt: skip
-            if loop.on_step:
-                loop.on_step(loop.step)
-    if loop.step not in loop.unscored and loop.step % spec.validation.every:
+    while items := ahead.popleft():
+        loop.settled = True
+        results = crew.wait(items)
+        loop.settled = False
+        applied, meta = server.later("apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results])
+        # evaluators go on while the rest of this step is put on record
+        ahead.append(_ask_for_gradients(loop, loop.step + 1 + spec.outer.delay, meta))
+        _record(loop, results, applied(), {})
+
+
+def _as_they_come(loop: Loop) -> None:
+    """Asynchronous steps: each is made of the next results that are not too late; says in the log which they were."""
+    spec, crew, server = loop.spec, loop.crew, loop.crew.executor
+    staleness, need = spec.outer.staleness or 0, spec.outer.members // spec.outer.chunk
+    meta, batch, flying, dropped = _version(loop, 0), [], dict[WorkItem, None](), 0
+    while loop.step < spec.outer.steps and not _spent(loop):
+        while len(flying) < server.capacity:
+            address = Address(spec.run.seed, loop.attempt, loop.asked, stream="")
+            item = WorkItem("meta_gradient", address, loop.step, "meta", (("members", spec.outer.chunk),))
+            flying[crew.add(item, meta)] = None
+            loop.asked += 1
+        loop.settled = True
+        result = crew.first(flying)
+        loop.settled = False
+        del flying[result.outcome.item]
+        if loop.step - result.outcome.item.version > staleness:
+            dropped += 1
+            continue
+        batch.append(result)
+        if len(batch) < need:
+            continue
+        late = [loop.step - r.outcome.item.version for r in batch]
+        applied, meta = server.later("apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in batch])
+        _record(
+            loop, batch, applied(), {"accepted": float(need), "dropped": float(dropped), "staleness": sum(late) / need}
+        )
+        batch, dropped = [], 0
+
+
+def _record(loop: Loop, results: Sequence[Result], applied: dict[str, float], more: dict[str, float]) -> None:
+    """Put an applied step on record, and do what is due after it."""
+    spec = loop.spec
+    loss = sum(r.outcome.numbers["loss"] for r in results) / spec.outer.members
+    loop.began, seconds = time.monotonic(), time.monotonic() - loop.began
+    figures = {"meta_loss": loss, "members_per_second": spec.outer.members / seconds, **applied, **more}
+    address = Address(spec.run.seed, loop.attempt, loop.step)
+    stamp = loop.log.step(address, seconds, figures, [r.outcome.item for r in results])
+    loop.step += 1
+    loop.tracker.log(loop.step, figures, stamp)
+    _strike(loop)
+    if loop.step % spec.validation.every == 0 or loop.step == spec.outer.steps:
+        _ask_for_scores(loop)
+    _take_scores(loop, wait=False)
+    due = spec.run.checkpoint_seconds is not None and time.monotonic() - loop.saved_at > spec.run.checkpoint_seconds
+    if due or loop.step % spec.run.checkpoint_every == 0:
+        save(loop)
+    accuracy = "-" if math.isnan(loop.accuracy) else f"{loop.accuracy:.1f} %"
+    loop.show(loop.step, meta_loss=f"{loss:.3f}", validation=accuracy,
+              members_per_s=f"{figures['members_per_second']:.1f}")  # fmt: skip
+    if loop.on_step:
+        loop.on_step(loop.step)
+
+
+def _strike(loop: Loop) -> None:
+    """Injected faults of the driver's own and of what only it reaches."""
+    if loop.faults.take("driver", loop.step):
+        loop.log.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if loop.faults.take("server", loop.step):
+        loop.crew.executor.kill_server()
+    if loop.faults.take("tracking", loop.step):
+        loop.tracker.lose()
+
+
+def _finish(loop: Loop) -> dict[str, Any]:
+    if loop.step not in loop.unscored and loop.step % loop.spec.validation.every:
         _ask_for_scores(loop)
     _take_scores(loop, wait=True)
-    save(loop)
-    return dict(server.call("score_of_best"))
+    save(loop, wait=True)
+    return dict(loop.crew.executor.call("score_of_best"))
 
 
 def _ask_for_gradients(loop: Loop, step: int, meta: Handle) -> list[WorkItem]:
@@ -130,15 +215,18 @@ def _version(loop: Loop, ahead: int) -> Handle:
 
 def _start(loop: Loop) -> None:
     """The server's first state, or that of the newest good checkpoint with the scores that it still owes."""
-    server = loop.crew.executor
-    newest = checkpoints.newest(loop.folder / "checkpoints")
+    server, identity = loop.crew.executor, loop.spec.identity
+    newest = checkpoints.newest(loop.store, identity)
+    loop.unscored.clear()
     if newest is None:
+        loop.step = loop.asked = 0
         first = loop.synthesizer.start(loop.data, Address(loop.spec.run.seed, stream="start"))
         server.arrays("begin", first)
         return
-    facts = server.call("restore", str(newest.resolve()))
+    facts = server.call("restore", loop.store.root, newest, identity)
     loop.step, loop.attempt, loop.saved = facts["step"], facts["attempt"], facts["step"]
-    loop.crew.cpu_seconds = facts["cpu_seconds"]
+    loop.asked = facts["asked"]
+    loop.crew.cpu_seconds = max(loop.crew.cpu_seconds, facts["cpu_seconds"])
     for version in facts["unscored"]:
         _score(loop, version, server.arrays("kept", version)[1])
 
@@ -164,12 +252,33 @@ def _take_scores(loop: Loop, wait: bool) -> None:
         loop.tracker.log(version, {"validation_accuracy": loop.accuracy}, int(time.time() * 1000))
 
 
-def save(loop: Loop) -> None:
-    """A checkpoint of everything that the rest of the run depends on."""
-    if loop.saved == loop.step and not loop.unscored:
-        return
-    loop.log.flush()
-    loop.tracker.flush()
-    extra = {"cpu_seconds": loop.crew.cpu_seconds, "tracking": loop.tracker.run_id}
-    loop.crew.executor.call("save", str((loop.folder / "checkpoints").resolve()), extra)
-    loop.saved = loop.step
+def save(loop: Loop, wait: bool = False) -> None:
+    """A checkpoint of everything that the rest of the run depends on, written beside further steps.
+
+    Args:
+        wait: until it is written.
+
+    Raises:
+        OSError: the last checkpoint of a run can not be written.
+    """
+    server = loop.crew.executor
+    if loop.saved != loop.step or loop.unscored or wait:
+        loop.log.flush()
+        loop.tracker.flush()
+        extra = {
+            "cpu_seconds": loop.crew.cpu_seconds, "tracking": loop.tracker.run_id, "asked": loop.asked,
+            "logged": loop.step, "spec": loop.spec.identity,
+        }  # fmt: skip
+        harm = None if wait else loop.faults.take("checkpoint", loop.step)
+        server.call("save", loop.store.root, extra, loop.spec.run.keep, harm)
+        loop.saved, loop.saved_at = loop.step, time.monotonic()
+    for done in server.call("saved", wait):
+        address = Address(loop.spec.run.seed, step=done["step"])
+        if done["error"]:
+            loop.log.event("checkpoint", address, f"not written: {done['error']}", seconds=done["seconds"])
+            if wait:
+                raise OSError(f"the checkpoint of step {done['step']} can not be written: {done['error']}")
+        else:
+            loop.log.event("checkpoint", address, "", seconds=done["seconds"])
+    if loop.on_save:
+        loop.on_save()

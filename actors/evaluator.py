@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from raystill.actors import cluster, faults
 from raystill.actors.messages import Arrays, Outcome, WorkItem
 from raystill.platform import registry
 from raystill.platform.spec import DistillSpec
@@ -37,10 +38,12 @@ class Evaluator:
         self.number = number
         self.bench = Workbench(DistillSpec.model_validate(spec), plugins)
 
-    def ready(self) -> tuple[int, str]:
-        """(number, data fingerprint): the data is here, and the executor checks that it is what was planned with."""
-        return self.number, self.bench.data.fingerprint
+    def ready(self) -> dict[str, Any]:
+        """Who this is, where, and with which data: the executor checks it against what was planned with."""
+        device = self.bench.spec.run.device
+        return {"number": self.number, "data": self.bench.data.fingerprint, "device": device,
+                **cluster.introduction(device)}  # fmt: skip
 
-    def run(self, item: WorkItem, inputs: Arrays) -> tuple[Outcome, Arrays]:
+    def run(self, item: WorkItem, inputs: Arrays, fault: str | None = None) -> tuple[Outcome, Arrays]:
         """One work item; the outcome goes to the coordinator, the arrays stay in the object store."""
-        return compute(self.bench, self.number, item, inputs)
+        return faults.around(fault, lambda: compute(self.bench, self.number, item, inputs))

@@ -33,13 +33,21 @@ class WorkItem:
     def __str__(self) -> str:
         return f"{self.kind} [{self.address}]"
 
+    def reproducer(self, folder: str) -> str:
+        """The command that does this item alone, in one process."""
+        at = self.address
+        return (
+            f"raystill replay {folder} --kind {self.kind} --attempt {at.attempt} --step {at.step} --member {at.member}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one try at an item, small enough to travel by value; the arrays stay where they are.
 
     Attributes:
-        status: `ok`, `not finite`, `failed` (an exception of the work's own) or `lost` (its process is gone).
+        status: `ok`, `not finite`, `failed` (an exception of the work's own), `lost` (its process is gone) or
+            `returned` (it waited in that process behind another item).
         evaluator: who tried; -1 for this process.
         seconds, cpu_seconds: wall and processor time of the work alone.
     """

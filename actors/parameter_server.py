@@ -7,14 +7,19 @@ Its state is the outer state, the snapshots without a score, and the best, and a
 
 from __future__ import annotations
 
+import os
+import socket
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from raystill.actors import checkpoints
+from raystill.actors import checkpoints, faults
 from raystill.actors.messages import Arrays
 from raystill.platform import outer
 from raystill.platform.spec import OuterSpec
+from raystill.platform.storage import Storage
 
 Facts = dict[str, Any]
 
@@ -27,6 +32,18 @@ class Score(NamedTuple):
     spread: float
 
 
+def _write(storage: Storage, groups: dict[str, Arrays], facts: Facts, keep: int, harm: str | None) -> Facts:
+    """One checkpoint, and how it went: a disk that is full for a while must not cost the run."""
+    began = time.perf_counter()
+    try:
+        faults.before_checkpoint(harm)
+        name = checkpoints.write(storage, groups, facts, keep)
+        faults.after_checkpoint(harm, storage, name)
+    except OSError as error:
+        return {"step": facts["step"], "seconds": time.perf_counter() - began, "error": f"{error}"}
+    return {"step": facts["step"], "seconds": time.perf_counter() - began, "error": ""}
+
+
 class ParameterServer:
     """Applies reduced gradients in order; `apply` is idempotent, keyed by attempt and step."""
 
@@ -37,6 +54,8 @@ class ParameterServer:
         self.recent: dict[int, Arrays] = {}  # meta-parameters that work may still be asked for with
         self.snapshots: dict[int, Arrays] = {}
         self.best: tuple[Score, Arrays] | None = None
+        self._writer = ThreadPoolExecutor(1)
+        self._saves: list[Future[Facts]] = []
 
     def begin(self, meta: Arrays) -> tuple[Facts, Arrays]:
         """Start from first meta-parameters; returns them as evaluators will see them."""
@@ -95,8 +114,19 @@ class ParameterServer:
         """The best snapshot's score alone."""
         return self.chosen()[0]
 
-    def save(self, folder: str, extra: dict[str, Any]) -> None:
-        """Write everything owned here, and the coordinator's `extra`, as a checkpoint folder."""
+    def address(self) -> dict[str, Any]:
+        """Where this server runs: process and node."""
+        return {"pid": os.getpid(), "host": socket.gethostname()}
+
+    def save(self, root: str, extra: dict[str, Any], keep: int, harm: str | None = None) -> None:
+        """Begin to write everything owned here, and the coordinator's `extra`, as a checkpoint, beside further steps.
+
+        Args:
+            root: the run's `checkpoints`, a path or URI.
+            extra: the coordinator's facts; what can not be written is told by `saved`.
+            keep: checkpoints that stay.
+            harm: fault to inject; see `faults`.
+        """
         assert self.state is not None
         groups: dict[str, Arrays] = {
             "meta": self.state.meta, "first": self.state.first, "second": self.state.second,
@@ -112,15 +142,22 @@ class ParameterServer:
         }
         if self.best is not None:
             groups["best"], facts["best"] = self.best[1], self.best[0]._asdict()
-        checkpoints.write(folder, groups, facts)
+        # a state is replaced, never changed, so it can be written while the next ones are made
+        self._saves.append(self._writer.submit(_write, Storage(root), groups, facts, keep, harm))
 
-    def restore(self, folder: str) -> Facts:
-        """Take over a checkpoint; returns its facts.
+    def saved(self, wait: bool) -> list[Facts]:
+        """What became of the checkpoints begun since the last call: {step, seconds, error}; all of them if `wait`."""
+        done = [save for save in self._saves if wait or save.done()]
+        self._saves = [save for save in self._saves if save not in done]
+        return [save.result() for save in done]
+
+    def restore(self, root: str, name: str, spec: str | None = None) -> Facts:
+        """Take over the checkpoint of this name under a root; returns its facts.
 
         Raises:
             checkpoints.Corrupt: a file is torn, altered or foreign.
         """
-        groups, facts = checkpoints.read(folder)
+        groups, facts = checkpoints.read(Storage(root), name, spec)
         self.attempt = int(facts["attempt"])
         self.state = outer.OuterState(
             int(facts["step"]), groups["meta"], groups["first"], groups["second"], groups["average"], facts["norm"]

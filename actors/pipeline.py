@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import platform as machine
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,97 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from raystill.actors import assessment, checkpoints, cluster, coordinator, history
-from raystill.actors.commit_log import CommitLog
-from raystill.actors.crew import Crew
-from raystill.actors.executors import Executor, InProcess
-from raystill.platform import learners, registry, runs, synthesis
+from raystill.actors import assessment, checkpoints, coordinator, history
+from raystill.actors.executors import ServerLost
+from raystill.actors.plan import Plan, plan
+from raystill.actors.session import Session, session
+from raystill.actors.signals import Stopped
+from raystill.platform import hardware, learners, registry, runs
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
-from raystill.platform.data import DataSet, load
-from raystill.platform.objectives import OBJECTIVES
 from raystill.platform.report import write_report
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
-from raystill.platform.synthesis import Synthesizer
-from raystill.platform.tracking import Tracker, reachable
-from raystill.platform.tracking_store import found_again
-from raystill.platform.workbench import resolve_auto
+from raystill.platform.tracking import Tracker
+
+__all__ = ["Interrupted", "Plan", "assess_run", "carry_out", "distill", "plan", "resume"]
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(Stopped):
     """The run was stopped by the user, and can go on."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A spec that was checked against its data: nothing in it can be the user's mistake any more."""
-
-    spec: DistillSpec
-    data: DataSet
-    synthesizer: Synthesizer
-    plugins: registry.Plugins | None
-    workers: int
-
-
-def plan(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Plan:
-    """Check a spec whole, before any actor starts.
-
-    Raises:
-        ValueError: one clear line about the first thing that is wrong.
-    """
-    runs.writable(spec.run.out)
-    if spec.tracking.enabled:
-        reachable(spec.tracking)
-    registry.resolve("objectives", spec.inner.objective, OBJECTIVES, plugins, "inner.objective")
-    registry.resolve("objectives", spec.outer.objective, OBJECTIVES, plugins, "outer.objective")
-    for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):
-        for name in names:
-            registry.resolve("learners", name, learners.NETWORKS, plugins, field)
-    data = load(spec.data, plugins)
-    if not len(data.validation):
-        raise ValueError(
-            "data.validation: no validation images; give a share above 0, since the best data is chosen by them"
-        )
-    learners.build(spec.learner, data.shape, len(data.classes), plugins)
-    synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
-    synthesizer.check(data)
-    workers, device = _workers(spec)
-    spec = resolve_auto(spec, device).model_copy(update={"tracking": found_again(spec.tracking)})
-    return Plan(spec, data, synthesizer, plugins, workers)
-
-
-def _workers(spec: DistillSpec) -> tuple[int, str]:
-    """(evaluators, device); a cluster is asked only when it must be, since joining one takes seconds."""
-    run = spec.run
-    gpus = torch.cuda.device_count()
-    if run.device == "cuda" and not gpus and run.address is None:
-        raise ValueError("run.device: cuda, but this machine has no GPU that torch sees; valid here: cpu, auto")
-    if run.workers == 0:
-        return 0, "cuda" if run.device != "cpu" and gpus else "cpu"
-    cluster.connect(run.address, run.workers)
-    offered, device = cluster.default_workers()
-    if run.device == "cpu":
-        device, offered = "cpu", cluster.cpu_slots()
-    elif run.device == "cuda" != device:
-        raise ValueError(f"run.device: cuda, but the cluster offers no GPU, only {offered} CPU slots")
-    workers = run.workers or offered
-    if workers > offered:
-        raise ValueError(f"run.workers: {workers} evaluators, but the cluster offers {offered} {device} slots")
-    return workers, device
-
-
-@contextmanager
-def _executor(made: Plan) -> Iterator[Executor]:
-    groups = dict(made.synthesizer.groups)
-    executor: Executor = (
-        cluster.OnRay(made.spec, groups, made.plugins, made.workers, made.data.fingerprint)
-        if made.workers
-        else InProcess(made.spec, groups, made.plugins, made.data)
-    )
-    try:
-        yield executor
-    finally:
-        executor.close()
 
 
 def distill(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Distilled:
@@ -126,71 +49,92 @@ def distill(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Disti
     return carry_out(made, folder)
 
 
-def resume(folder: Path, plugins: registry.Plugins | None = None) -> Distilled:
+def resume(folder: Path, plugins: registry.Plugins | None = None, workers: int | str | None = None) -> Distilled:
     """Go on with a run that was stopped or killed; the result has the same bits as undisturbed.
+
+    Args:
+        workers: evaluators in place of the run's own setting.
 
     Raises:
         ValueError: not a run.
     """
     spec = runs.load(folder)
-    run = spec.run.model_copy(update={"out": folder.absolute().parent})  # wherever it was taken to, or is looked at from
-    return carry_out(plan(spec.model_copy(update={"run": run}), plugins), folder)
+    changes: dict[str, Any] = {"out": folder.absolute().parent}  # wherever it was taken to, or is looked at from
+    if workers is not None:
+        changes["workers"] = workers
+    spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
+    return carry_out(plan(spec, plugins), folder)
 
 
 def carry_out(made: Plan, folder: Path) -> Distilled:
     """Do what is still missing of a run: distil, keep, assess, report."""
     spec = made.spec
     print(f"run {folder}", flush=True)
-    tracker = Tracker.start(spec.tracking, folder.name, spec.dump(), {"raystill.run": folder.name}, _tracked(folder))
-    log = CommitLog(folder / "commits")
-    try:
-        with _executor(made) as executor:
-            crew = Crew(executor, log, spec.run.deadline)
+    with session(made, folder) as held:
+        tracker = Tracker.start(spec.tracking, folder.name, spec.dump(), {"raystill.run": folder.name}, _tracked(held))
+        try:
             if not (folder / "artefact").exists():
-                loop = coordinator.Loop(spec, made.data, made.synthesizer, folder, crew, log, tracker)
-                try:
-                    coordinator.distil(loop)
-                except KeyboardInterrupt:
-                    if loop.settled:  # else the last checkpoint serves: half a step is no place to go on from
-                        coordinator.save(loop)
-                    raise
-                _keep(made, folder, crew)
+                _distil(held, tracker)
             distilled = load_distilled(folder / "artefact")
-            log.flush()
+            held.log.flush()
             history.write(folder)
             if not (folder / "assessment.json").exists():
-                _assess(made, folder, crew, distilled, tracker)
-            if crew.retries:
-                print("computed again: " + ", ".join(f"{n} {status}" for status, n in sorted(crew.retries.items())))
-        report = write_report(folder)
-    except KeyboardInterrupt:
-        tracker.finish("KILLED")
-        raise Interrupted(f"stopped; go on with: raystill resume {folder}") from None
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    finally:
-        log.close()
-    tracker.artifact(folder / "spec.yaml")
-    tracker.artifact(report)
-    tracker.image(folder / "artefact" / "preview.png")
-    tracker.artifact_dir(folder / "artefact", "artefact")
-    tracker.finish()
+                _assess(held, distilled, tracker)
+            if held.crew.retries:
+                counts = sorted(held.crew.retries.items())
+                print("computed again: " + ", ".join(f"{n} {status}" for status, n in counts))
+            report = write_report(folder)
+        except KeyboardInterrupt as stop:
+            tracker.finish("KILLED")
+            signum = stop.signum if isinstance(stop, Stopped) else 2
+            raise Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
+        except BaseException:
+            tracker.finish("FAILED")
+            raise
+        tracker.artifact(folder / "spec.yaml")
+        tracker.artifact(report)
+        tracker.image(folder / "artefact" / "preview.png")
+        tracker.artifact_dir(folder / "artefact", "artefact")
+        tracker.finish()
     return distilled
 
 
-def _tracked(folder: Path) -> str | None:
+def _distil(held: Session, tracker: Tracker) -> None:
+    """The loop, and what it found as an artefact."""
+    made = held.made
+    loop = coordinator.Loop(
+        made.spec, made.data, made.synthesizer, held.folder, held.crew, held.log, tracker, held.store, held.faults
+    )
+
+    def after(step: int) -> None:
+        held.meters.observe("step_seconds", time.monotonic() - loop.began)
+        held.tell(step=step, servers=loop.servers, validation=None if loop.accuracy != loop.accuracy else loop.accuracy)
+
+    loop.on_step, loop.on_save = after, held.saved
+    try:
+        coordinator.distil(loop)
+    except KeyboardInterrupt:
+        if loop.settled:  # else the last checkpoint serves: half a step is no place to go on from
+            coordinator.save(loop, wait=True)
+        raise
+    _keep(held)
+
+
+def _tracked(held: Session) -> str | None:
     """MLflow's id of a run that was tracked before."""
-    newest = checkpoints.newest(folder / "checkpoints")
-    tracking: str | None = checkpoints.read(newest)[1]["tracking"] if newest else None
+    newest = checkpoints.newest(held.store)
+    tracking: str | None = checkpoints.read(held.store, newest)[1]["tracking"] if newest else None
     return tracking
 
 
-def _keep(made: Plan, folder: Path, crew: Crew) -> None:
-    """Write the chosen data as the artefact."""
+def _keep(held: Session) -> None:
+    """Write the chosen data, which the last checkpoint holds, as the artefact."""
+    made, folder = held.made, held.folder
     spec, data = made.spec, made.data
-    score, handle = crew.executor.arrays("chosen")
-    meta = {k: torch.from_numpy(np.array(v)) for k, v in crew.executor.fetch(handle).items()}
+    newest = checkpoints.newest(held.store, spec.identity)
+    assert newest is not None, "a loop ends with a checkpoint"
+    groups, facts = checkpoints.read(held.store, newest)
+    score, meta = facts["best"], {k: torch.from_numpy(v) for k, v in groups["best"].items()}
     steps = made.synthesizer.steps(meta, Address(spec.run.seed, stream="artefact"))
     order = made.synthesizer.order
     first = [int(np.flatnonzero(order == s)[0]) for s in range(order.max() + 1)]
@@ -212,33 +156,43 @@ def _keep(made: Plan, folder: Path, crew: Crew) -> None:
         "spec": spec.dump(),
         "versions": {name: version(name) for name in ("raystill", "torch", "numpy", "ray")}
         | {"python": machine.python_version()},
+        "hardware": hardware.fingerprint(spec.run.device),
     }
     rates = {k: v.detach().numpy() for k, v in steps.hyper.items()}
     images = np.ascontiguousarray(steps.x[first].detach().numpy())
     save_distilled(folder / "artefact", Distilled(images, np.array(labels), rates, order, theta0, manifest))
 
 
-def _assess(made: Plan, folder: Path, crew: Crew, distilled: Distilled, tracker: Tracker) -> None:
+def _assess(held: Session, distilled: Distilled, tracker: Tracker) -> None:
+    made = held.made
     print(f"assess on {len(made.data.test)} test images", flush=True)
-    found: dict[str, Any] = assessment.assess(
-        made.spec, made.data, crew, distilled, lambda text: print(f"  {text}", flush=True)
-    )
-    assessment.write(folder, found)
+    found = _assessment(held, made.spec, distilled)
+    assessment.write(held.folder, found)
     now = int(time.time() * 1000)
     tracker.log(made.spec.outer.steps, {f"test/{row['name']}": row["accuracy_mean"] for row in found["rows"]}, now)
 
 
+def _assessment(held: Session, spec: DistillSpec, distilled: Distilled) -> dict[str, Any]:
+    """The table; items are computed again where a node went with results that others build on."""
+    for last in (False, False, True):
+        try:
+            return assessment.assess(
+                spec, held.made.data, held.crew, distilled, lambda text: print(f"  {text}", flush=True)
+            )
+        except ServerLost:
+            if last:
+                raise
+            held.crew.forget()
+    raise AssertionError
+
+
 def assess_run(folder: Path, changes: dict[str, Any], plugins: registry.Plugins | None = None) -> dict[str, Any]:
     """Assess a run's artefact again, with another `assess` section; its table and report are replaced."""
-    spec = runs.load(folder)
+    spec = runs.load(folder).model_copy(update=changes)
     distilled = load_distilled(folder / "artefact")
-    spec = spec.model_copy(update=changes)
     made = plan(spec, plugins)
-    with _executor(made) as executor:
-        log = CommitLog(folder / "commits")
-        crew = Crew(executor, log, spec.run.deadline)
-        found = assessment.assess(made.spec, made.data, crew, distilled, lambda text: print(f"  {text}", flush=True))
-        log.close()
+    with session(made, folder) as held:
+        found = _assessment(held, made.spec, distilled)
     assessment.write(folder, found)
     write_report(folder)
     return found

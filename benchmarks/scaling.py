@@ -24,13 +24,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from raystill.actors import cluster, coordinator, pipeline
+from raystill.actors import coordinator, fleet, pipeline
 from raystill.actors.commit_log import CommitLog
 from raystill.actors.crew import Crew
 from raystill.actors.evaluator import compute
 from raystill.platform import options, runs
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
+from raystill.platform.storage import Storage
 from raystill.platform.tracking import Tracker
 from raystill.platform.workbench import Workbench
 
@@ -51,7 +52,7 @@ def distributed(spec: DistillSpec, workers: int, seconds: float, out: Path) -> d
     folder = runs.create(made.spec)
     log = CommitLog(folder / "commits")
     marks: dict[str, float] = {}
-    executor = cluster.OnRay(made.spec, dict(made.synthesizer.groups), None, workers, made.data.fingerprint)
+    executor = fleet.OnRay(made.spec, dict(made.synthesizer.groups), None, (workers, workers), made.data.fingerprint)
     executor.await_all()
     crew = Crew(executor, log, made.spec.run.deadline)
 
@@ -64,7 +65,8 @@ def distributed(spec: DistillSpec, workers: int, seconds: float, out: Path) -> d
             )
             raise Enough
 
-    loop = coordinator.Loop(made.spec, made.data, made.synthesizer, folder, crew, log, Tracker(), on_step=on_step)
+    store = Storage(folder / "checkpoints")
+    loop = coordinator.Loop(made.spec, made.data, made.synthesizer, folder, crew, log, Tracker(), store, on_step=on_step)
     with contextlib.suppress(Enough):
         coordinator.distil(loop)
     log.close()

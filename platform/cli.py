@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recipes": ("raystill.platform.commands:recipes", "list the named recipes, or print one"),
     "ui": ("raystill.platform.commands:ui", "open MLflow's pages on the runs"),
     "doctor": ("raystill.platform.commands:doctor", "say what this machine offers"),
+    "cluster": ("raystill.actors.clusterfile:cluster", "judge a cluster file before it costs anything"),
+    "submit": ("raystill.actors.submit:submit", "run a raystill command on a running cluster and follow its log"),
     "completion": ("raystill.platform.commands:completion", "print a shell completion script"),
 }
 
@@ -52,7 +54,7 @@ def _brief(error: Exception) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0, 1 (it failed), 2 (the user's mistake), 130 (stopped by Ctrl-C)."""
+    """Run a command; returns its exit code: 0, 1 (it failed), 2 (the user's mistake), 130 or 143 (stopped)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
@@ -84,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         return command(rest) or 0
     except KeyboardInterrupt as stop:
         print(f"\nraystill {name}: {str(stop) or 'stopped'}", file=sys.stderr)
-        return 130
+        return int(getattr(stop, "code", 130))  # 143 after SIGTERM
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stdout = None
         return 0

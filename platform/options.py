@@ -63,7 +63,7 @@ def parser_of(
     source: Any = CliSettingsSource(Settings, cli_parse_args=False, root_parser=parser, parse_args_method=_parse)
     for action in parser._actions:  # choices come as a metavar, which shell completion does not read
         metavar = str(action.metavar)
-        if metavar.startswith("{") and "none" not in metavar:
+        if metavar.startswith("{") and not {"none", "int", "str"} & set(metavar[1:-1].split(",")):
             action.choices, action.metavar = metavar[1:-1].split(","), None
         if action.dest == "recipe":
             action.choices = sorted(RECIPES)

@@ -6,6 +6,8 @@ makes the run again. Unknown keys are errors that name the nearest valid key.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +18,7 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Workers = Natural | Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")]
 
 
 def _plain(field: str, name: str | None) -> None:
@@ -102,6 +105,10 @@ class InnerSpec(Part):
 
     lr: Positive = Field(0.02, description="inner learning rate that each step starts from")
     learn_lr: bool = Field(True, description="learn one rate for each step, through a softplus")
+    jitter: Fraction = Field(
+        0.0,
+        description="span of a random factor around 1 on the rates of a work item while learning; flattens fixed starts",
+    )
     momentum: Fraction = Field(0.0, description="inner momentum at the start; 0 is plain gradient descent")
     learn_momentum: bool = Field(False, description="learn the momentum, through a sigmoid")
     objective: str = Field(
@@ -122,7 +129,13 @@ class OuterSpec(Part):
     members: Count = Field(4, description="initialisations averaged in each outer step")
     chunk: Count = Field(2, description="members of one work item; members/chunk items are shared by the evaluators")
     delay: Annotated[int, Field(ge=0, le=16)] = Field(
-        0, description="updates made between a gradient's meta-parameters and its use; 1 hides every wait for the update"
+        0,
+        description="updates made between a gradient's meta-parameters and its use; 1 hides every wait for the update",
+    )
+    staleness: Natural | None = Field(
+        None,
+        description="asynchronous: apply gradients as they come, if at most this many updates late; "
+        "none is synchronous, and only that gives the same bits again",
     )
     batch_size: Count = Field(512, description="real images that judge one member")
     batch: Literal["per_member", "shared"] = Field(
@@ -154,6 +167,8 @@ class OuterSpec(Part):
     def _chunks_divide_members(self) -> OuterSpec:
         if self.members % self.chunk:
             raise ValueError(f"outer.members ({self.members}) must be a multiple of outer.chunk ({self.chunk})")
+        if self.delay and self.staleness is not None:
+            raise ValueError("outer.delay is for synchronous runs and outer.staleness for asynchronous ones; give one")
         return self
 
 
@@ -200,21 +215,40 @@ class RunSpec(Part):
     seed: Natural = Field(0, description="run seed; every other seed is an address under it")
     name: str | None = Field(None, description="run folder's name; none makes one of the recipe and a number")
     out: Path = Field(Path("runs"), description="folder that run folders are made in")
-    workers: Natural | None = Field(
-        None, description="evaluators; 0 computes in this process, none takes one per GPU or core"
+    workers: Workers | None = Field(
+        None,
+        description="evaluators; 0 computes in this process, none takes one per GPU or core, 2:64 follows the work",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device of each evaluator")
+    storage: str | None = Field(
+        None, description="folder or URI (s3://, gs://) that holds the run's checkpoints and a copy of its results"
+    )
     checkpoint_every: Count = Field(50, description="outer steps between checkpoints")
+    checkpoint_seconds: Positive | None = Field(
+        None, description="seconds after which a checkpoint is written all the same; none counts steps alone"
+    )
+    keep: Count = Field(3, description="checkpoints that are kept")
     cpu_seconds: Positive | None = Field(
         None, description="stop after this many CPU seconds of evaluators; none runs all steps"
     )
     deadline: Positive = Field(600.0, description="longest wait for any one work item, in seconds")
+    faults: tuple[str, ...] = Field((), description="faults to inject, for tests: `evaluator 1 at step 3: kill`, ...")
     address: str | None = Field(None, description="Ray cluster to join; else $RAY_ADDRESS; none starts a local one")
 
     @model_validator(mode="after")
     def _name_is_a_plain_name(self) -> RunSpec:
         _plain("run.name", self.name)
+        if self.fleet and self.fleet[0] > self.fleet[1]:
+            raise ValueError(f"run.workers: {self.workers} has its least above its most")
         return self
+
+    @property
+    def fleet(self) -> tuple[int, int] | None:
+        """(least, most) evaluators; None where the machine decides."""
+        if self.workers is None or isinstance(self.workers, int):
+            return None if self.workers is None else (self.workers, self.workers)
+        least, _, most = self.workers.partition(":")
+        return int(least), int(most)
 
 
 class TrackingSpec(Part):
@@ -250,6 +284,12 @@ class DistillSpec(Part):
     def unroll(self) -> int:
         """Inner steps T of one unroll."""
         return self.synthesizer.steps * self.synthesizer.epochs
+
+    @property
+    def identity(self) -> str:
+        """sha256 of what the bits of a result depend on; where and by whom it is computed is not among it."""
+        told = self.model_dump(mode="json", exclude={"run", "tracking", "assess", "recipe"})
+        return hashlib.sha256(json.dumps({**told, "seed": self.run.seed}, sort_keys=True).encode()).hexdigest()
 
     def dump(self) -> dict[str, Any]:
         """Plain JSON-able mapping, the form in which specs are saved and sent."""

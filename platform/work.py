@@ -17,6 +17,7 @@ from torch import Tensor
 from raystill.platform import assess
 from raystill.platform.meta import Steps, Sweep, judge, stacked_judge, unroll
 from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.synthesis import LEARN
 from raystill.platform.workbench import Arrays, Numbers, Problem, Workbench
 
 Kind = Callable[[Workbench, Address, Mapping[str, Any], Mapping[str, np.ndarray]], tuple[Numbers, Arrays]]
@@ -74,7 +75,7 @@ def meta_gradient(
     """The meta-gradient summed over `options["members"]` members from the address on, in float64, in their order."""
     meta = {k: v.requires_grad_() for k, v in bench.tensors(inputs).items()}
     learned = [k for k in meta if k in bench.synthesizer.groups]
-    steps = bench.synthesizer.steps(meta, address)
+    steps = bench.synthesizer.steps(meta, address.at(stream=LEARN))
     members = [address.at(member=address.member + j) for j in range(options["members"])]
     sweeps = _sweep(bench, bench.problem(bench.spec.learner), steps.map(torch.Tensor.detach), members)
 

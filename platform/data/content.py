@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from raystill.platform.data.raw import File, Raw, Stored, portion
+from raystill.platform.storage import write_whole
 
 _PIECE = 1 << 20
 _SETTLED_NS = 2_000_000_000  # a file younger than its clock's tick may change and keep its time
@@ -45,32 +45,6 @@ def content_of(found: Raw | Stored, cache: Path) -> str:
             with suppress(OSError):  # a cache that cannot be written costs hashing again, no more
                 write_whole(note, lambda stream: stream.write(json.dumps(sums).encode()))
     return digest([dict(found.options), [file.name for file in found.files], sums])
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write a file that is seen whole or not at all, also after a power cut and beside other writers.
-
-    Raises:
-        OSError: the folder cannot be made or written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # tempfile would make it readable by its owner alone, and a cache is to be shared
-    name = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        with name.open("wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, path)
-    except BaseException:  # an interrupt too leaves no litter
-        with suppress(OSError):
-            name.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _noted(note: Path) -> list[str] | None:

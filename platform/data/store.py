@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from raystill.platform.data import Split
-from raystill.platform.data.content import content_of, digest, write_whole
+from raystill.platform.data.content import content_of, digest
 from raystill.platform.data.decode import Progress, decode, integer_labels
 from raystill.platform.data.raw import Raw, Stored, portion
 

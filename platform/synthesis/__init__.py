@@ -5,9 +5,9 @@ from __future__ import annotations
 from raystill.platform import registry
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis.images import images
-from raystill.platform.synthesis.synthesizer import Meta, Synthesizer
+from raystill.platform.synthesis.synthesizer import LEARN, Meta, Synthesizer
 
-__all__ = ["SYNTHESIZERS", "Meta", "Synthesizer", "build"]
+__all__ = ["LEARN", "SYNTHESIZERS", "Meta", "Synthesizer", "build"]
 
 SYNTHESIZERS = {"images": images}
 

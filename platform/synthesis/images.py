@@ -19,7 +19,7 @@ from raystill.platform import baselines, seeds
 from raystill.platform.data import DataSet
 from raystill.platform.meta import Steps
 from raystill.platform.spec import DistillSpec
-from raystill.platform.synthesis.synthesizer import Meta, Synthesizer
+from raystill.platform.synthesis.synthesizer import LEARN, Meta, Synthesizer
 
 
 def _labels(images: int, classes: int) -> np.ndarray:
@@ -100,6 +100,8 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
         x = _composed(meta, coarser)[order.to(device)]
         y = meta["labels"][order.to(device)] if "labels" in meta else hard.to(device).expand(spec.unroll, -1)
         hyper = {"lr": F.softplus(meta["lr"] if inner.learn_lr else meta["lr"].detach())}
+        if inner.jitter and address.stream == LEARN:
+            hyper["lr"] = hyper["lr"] * (1 + inner.jitter * (seeds.numpy_rng(address).random() - 0.5))
         if "momentum" in meta:
             hyper["momentum"] = torch.sigmoid(meta["momentum"] if inner.learn_momentum else meta["momentum"].detach())
         return Steps(x, y, hyper)

@@ -10,6 +10,7 @@ import pytest
 from raystill.actors import checkpoints
 from raystill.actors.parameter_server import ParameterServer
 from raystill.platform.spec import OuterSpec
+from raystill.platform.storage import Storage
 
 
 def groups(value: float) -> dict[str, dict[str, np.ndarray]]:
@@ -17,8 +18,8 @@ def groups(value: float) -> dict[str, dict[str, np.ndarray]]:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    folder = checkpoints.write(tmp_path, groups(1.5), {"step": 7, "tracking": None})
-    found, facts = checkpoints.read(folder)
+    folder = checkpoints.write(Storage(tmp_path), groups(1.5), {"step": 7, "tracking": None})
+    found, facts = checkpoints.read(Storage(tmp_path), folder)
     assert facts == {"step": 7, "tracking": None}
     assert {k: sorted(v) for k, v in found.items()} == {"meta": ["images"], "first": ["images"]}
     assert (found["meta"]["images"] == 1.5).all()
@@ -26,17 +27,17 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_the_last_few_are_kept_and_latest_points_at_the_newest(tmp_path: Path) -> None:
     for step in range(0, 60, 10):
-        checkpoints.write(tmp_path, groups(step), {"step": step})
-    assert sorted(p.name for p in tmp_path.glob("step-*")) == [f"step-{s:08d}" for s in (30, 40, 50)]
-    assert checkpoints.newest(tmp_path) == tmp_path / "step-00000050"
+        checkpoints.write(Storage(tmp_path), groups(step), {"step": step})
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == [f"step-{s:08d}.0" for s in (30, 40, 50)]
+    assert checkpoints.newest(Storage(tmp_path)) == "step-00000050.0"
 
 
 @pytest.mark.parametrize("name", ["arrays.safetensors", "facts.json", "manifest.json"])
 @pytest.mark.parametrize("harm", ["truncated", "flipped", "missing"])
 def test_a_harmed_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, name: str, harm: str) -> None:
-    checkpoints.write(tmp_path, groups(1), {"step": 1})
-    last = checkpoints.write(tmp_path, groups(2), {"step": 2})
-    path = last / name
+    checkpoints.write(Storage(tmp_path), groups(1), {"step": 1})
+    last = checkpoints.write(Storage(tmp_path), groups(2), {"step": 2})
+    path = tmp_path / last / name
     content = bytearray(path.read_bytes())
     if harm == "missing":
         path.unlink()
@@ -44,15 +45,15 @@ def test_a_harmed_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, n
         content = content[:-3] if harm == "truncated" else content[:9] + bytes([content[9] ^ 4]) + content[10:]
         path.write_bytes(bytes(content))
     with pytest.raises(checkpoints.Corrupt, match="step-00000002"):
-        checkpoints.read(last)
-    assert checkpoints.newest(tmp_path) == tmp_path / "step-00000001"
+        checkpoints.read(Storage(tmp_path), last)
+    assert checkpoints.newest(Storage(tmp_path)) == "step-00000001.0"
 
 
 def test_nothing_good_is_nothing(tmp_path: Path) -> None:
-    assert checkpoints.newest(tmp_path) is None
-    checkpoints.write(tmp_path, groups(1), {"step": 1})
-    (tmp_path / "step-00000001" / "facts.json").write_text("{}")
-    assert checkpoints.newest(tmp_path) is None
+    assert checkpoints.newest(Storage(tmp_path)) is None
+    checkpoints.write(Storage(tmp_path), groups(1), {"step": 1})
+    (tmp_path / "step-00000001.0" / "facts.json").write_text("{}")
+    assert checkpoints.newest(Storage(tmp_path)) is None
 
 
 def server() -> ParameterServer:
@@ -73,8 +74,9 @@ def test_a_restored_server_goes_on_with_the_same_bits(tmp_path: Path) -> None:
             one.snapshot()
             one.score(3, 80.0, 1.0)
             one.snapshot()
-            one.save(str(tmp_path), {"unscored": [3]})
-            facts = two.restore(str(tmp_path / "step-00000003"))
+            one.save(str(tmp_path), {"unscored": [3], "spec": "mine"}, 3)
+            assert [done["error"] for done in one.saved(wait=True)] == [""]
+            facts = two.restore(str(tmp_path), "step-00000003.0", "mine")
             assert facts["unscored"] == [3]
     for step in range(3, 6):
         two.apply(0, step, 1, chunk(step))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from raystill.actors import cluster, commit_log, pipeline
+from raystill.actors import commit_log, fleet, pipeline
 from raystill.actors.coordinator import gradient_items
 from raystill.platform import runs
 from raystill.platform.artifacts import load_distilled
@@ -65,7 +65,7 @@ def test_evaluators_change_no_byte(
 @pytest.fixture
 def all_present(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs this short can end before a second evaluator has started: wait for all of them first."""
-    monkeypatch.setattr(cluster.OnRay, "_await_first", cluster.OnRay.await_all)
+    monkeypatch.setattr(fleet.OnRay, "_await_first", fleet.OnRay.await_all)
 
 
 def test_both_evaluators_worked(tmp_path: Path, ray_cluster: None, all_present: None) -> None:
@@ -82,15 +82,15 @@ def test_a_killed_evaluator_changes_no_byte(
     import ray
 
     killed = []
-    dispatch = cluster.OnRay._dispatch
+    dispatch = fleet.OnRay._dispatch
 
-    def deadly(self: cluster.OnRay) -> None:
+    def deadly(self: fleet.OnRay) -> None:
         dispatch(self)
         if not killed and self._seats[0].flying and any(i.version >= 3 for i, *_ in self._seats[0].flying.values()):
             killed.append(True)
             ray.kill(self._seats[0].actor, no_restart=False)
 
-    monkeypatch.setattr(cluster.OnRay, "_dispatch", deadly)
+    monkeypatch.setattr(fleet.OnRay, "_dispatch", deadly)
     pipeline.distill(spec(tmp_path, 2, delay=delay))
     log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()
     assert killed

@@ -11,6 +11,7 @@ import pytest
 from raystill.actors import commit_log
 from raystill.actors.commit_log import CommitLog
 from raystill.actors.crew import Crew, WorkFailed
+from raystill.actors.executors import Late
 from raystill.actors.messages import Outcome, WorkItem
 from raystill.platform.seeds import Address
 
@@ -22,6 +23,8 @@ class Scripted:
         self.scripts = {k: deque(v) for k, v in scripts.items()}
         self.queue: list[tuple[WorkItem, int | None]] = []
         self.avoided: list[int | None] = []
+        self.lates: deque[list[Late]] = deque()
+        self.quarantined: list[int] = []
 
     def submit(self, item: WorkItem, inputs: Any, avoid: int | None = None) -> None:
         self.queue.append((item, avoid))
@@ -34,6 +37,12 @@ class Scripted:
         script = self.scripts.get(item.kind)
         status = script.popleft() if script else "ok"
         return Outcome(item, status, 1 if avoid == 0 else 0, 1.0, 0.5, {}, "why"), f"arrays of {item.kind}"
+
+    def late(self) -> list[Late]:
+        return self.lates.popleft() if self.lates else []
+
+    def quarantine(self, number: int) -> None:
+        self.quarantined.append(number)
 
 
 def item(kind: str, step: int = 0) -> WorkItem:
@@ -93,7 +102,7 @@ def test_every_try_is_in_the_log(tmp_path: Path) -> None:
     log = CommitLog(tmp_path)
     c = Crew(Scripted(a=["lost", "failed", "ok"]), log, 1.0)  # type: ignore[arg-type]
     c.wait([c.add(item("a", step=4), None)])
-    log.step(0, 0, 4, 1.5, {"meta_loss": 2.0})
+    log.step(Address(0, step=4), 1.5, {"meta_loss": 2.0})
     log.close()
     rows = commit_log.read(tmp_path).to_pylist()
     assert [(r["kind"], r["status"], r["step"]) for r in rows] == [
@@ -105,15 +114,79 @@ def test_every_try_is_in_the_log(tmp_path: Path) -> None:
 def test_a_torn_segment_is_read_up_to_its_last_whole_batch(tmp_path: Path) -> None:
     log = CommitLog(tmp_path)
     for step in range(3):
-        log.step(0, 0, step, 1.0, {})
+        log.step(Address(0, step=step), 1.0, {})
         log.flush()
     log.close()
     (path,) = tmp_path.glob("*.arrows")
     whole = path.read_bytes()
     seen = set()
-    for length in range(0, len(whole), 97):
+    for length in [*range(0, len(whole), 97), len(whole)]:
         path.write_bytes(whole[:length])
         steps = commit_log.read(tmp_path)["step"].to_pylist()
         assert steps == list(range(len(steps)))
         seen.add(len(steps))
     assert seen == {0, 1, 2, 3}
+
+
+def test_an_item_that_only_waited_behind_another_is_not_suspected(tmp_path: Path) -> None:
+    c = crew(tmp_path, Scripted(a=["returned"] * 5 + ["ok"]))
+    (result,) = c.wait([c.add(item("a"), None)])
+    assert result.outcome.status == "ok"
+    assert c.retries == {"returned": 5}
+
+
+@pytest.mark.parametrize("status", ["failed", "not finite"])
+def test_who_computed_what_others_did_not_is_quarantined(tmp_path: Path, status: str) -> None:
+    executor = Scripted(a=[status, "ok"], b=["ok"])
+    c = crew(tmp_path, executor)
+    c.wait([c.add(item("a"), None), c.add(item("b"), None)])
+    assert executor.quarantined == [0]
+
+
+def test_a_failure_names_the_command_that_shows_it(tmp_path: Path) -> None:
+    c = Crew(Scripted(a=["failed"] * 2), CommitLog(tmp_path), 1.0, "runs/mine")  # type: ignore[arg-type]
+    with pytest.raises(WorkFailed, match="raystill replay runs/mine --kind a --attempt 0 --step 4 --member 0"):
+        c.wait([c.add(item("a", step=4), None)])
+
+
+def test_a_late_item_is_copied_once_and_the_first_answer_wins(tmp_path: Path) -> None:
+    executor = Scripted()
+    c = crew(tmp_path, executor)
+    c.wait([c.add(item("slow", step), None) for step in range(3)])  # each took a second
+    late = item("slow", 9)
+    answers = deque([None, None, None])
+    real = executor.next
+
+    def next_(timeout: float) -> Any:
+        return answers.popleft() if answers else real(timeout)
+
+    executor.next = next_  # type: ignore[method-assign]
+    executor.lates.extend([[Late(late, 0, 2.9)], [Late(late, 0, 3.1)], [Late(late, 0, 9.0)]])
+    (result,) = c.wait([c.add(late, None)])
+    assert c.copies == 1
+    assert executor.avoided[-1] == 0
+    assert result.outcome.status == "ok"
+    assert c.outstanding == 0
+    rows = commit_log.read(tmp_path).to_pylist()
+    c.wait([c.add(item("other"), None)])  # the copy's answer comes in between and changes nothing
+    assert c.outstanding == 0
+    assert len(rows) <= 4
+
+
+def test_no_copy_before_the_usual_time_is_known(tmp_path: Path) -> None:
+    executor = Scripted()
+    executor.lates.append([Late(item("a"), 0, 1000.0)])
+    c = crew(tmp_path, executor)
+    c.wait([c.add(item("a"), None)])
+    assert c.copies == 0
+
+
+def test_what_is_forgotten_is_ignored_when_it_comes(tmp_path: Path) -> None:
+    executor = Scripted()
+    executor.forget = lambda: None  # type: ignore[attr-defined]
+    c = crew(tmp_path, executor)
+    c.add(item("a"), None)
+    c.forget()
+    assert c.outstanding == 0
+    c.wait([c.add(item("b"), None)])
+    assert c.ready([item("a")]) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raystill.platform.storage import write_whole
 from raystill.platform.data import Raw, Stored, content, load, store
 from raystill.platform.data.raw import local_file
 from raystill.platform.spec import DataSpec
@@ -130,7 +131,7 @@ def test_writers_without_a_lock_leave_a_whole_file(tmp_path):
     path = tmp_path / "one"
     values = [bytes([i]) * 100_000 for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda value: content.write_whole(path, lambda stream: stream.write(value)), values))
+        list(pool.map(lambda value: write_whole(path, lambda stream: stream.write(value)), values))
     assert path.read_bytes() in values
     assert list(tmp_path.iterdir()) == [path]
 
@@ -144,7 +145,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        content.write_whole(path, broken)
+        write_whole(path, broken)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,0 +1,136 @@
+"""Fault injection: faults that a run brings upon itself, so that its promises can be tested. Off unless asked.
+
+A fault is one line, `TARGET at step N: KIND`:
+
+    evaluator 1 at step 3: kill | exception | hang | slow | nan | full
+    server at step 9: kill      driver at step 5: kill
+    checkpoint at step 4: full | torn      tracking at step 2: gone
+
+The driver owns the schedule. Each fault strikes once in a run, also in one that is resumed: what has struck is noted
+in the run folder before it strikes. A fault strikes the evaluator's first item from its step on, but never one that was
+lost before, so that the three losses of one item are left to real trouble.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from raystill.actors.messages import Arrays, Outcome
+from raystill.platform.storage import Storage
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "evaluator": ("kill", "exception", "hang", "slow", "nan", "full"),
+    "server": ("kill",),
+    "driver": ("kill",),
+    "checkpoint": ("full", "torn"),
+    "tracking": ("gone",),
+}
+SLOWER = 10
+_LINE = re.compile(r"(evaluator) (\d+) at step (\d+): (\w+)|(server|driver|checkpoint|tracking) at step (\d+): (\w+)")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: what it strikes, from which step on, and how."""
+
+    target: str
+    step: int
+    kind: str
+    number: int = -1
+
+    def __str__(self) -> str:
+        who = f"{self.target} {self.number}" if self.target == "evaluator" else self.target
+        return f"{who} at step {self.step}: {self.kind}"
+
+
+def parse(line: str) -> Fault:
+    """A fault from its line.
+
+    Raises:
+        ValueError: it is not one; says what would be.
+    """
+    match = _LINE.fullmatch(line.strip())
+    if match is None:
+        raise ValueError(f"run.faults: {line!r} is no fault; write one as `evaluator 1 at step 3: kill`")
+    target = match[1] or match[5]
+    kind = match[4] or match[7]
+    if kind not in KINDS[target]:
+        raise ValueError(f"run.faults: {line!r}: a fault of {target} is one of {', '.join(KINDS[target])}")
+    return Fault(target, int(match[3] or match[6]), kind, int(match[2] or -1))
+
+
+class Schedule:
+    """The faults that have not struck yet."""
+
+    def __init__(self, lines: Iterable[str] = (), struck: Path | None = None) -> None:
+        """Take up a schedule.
+
+        Args:
+            lines: see the module.
+            struck: file in which struck faults are noted.
+
+        Raises:
+            ValueError: a line is not a fault.
+        """
+        self._noted = struck
+        gone = set(struck.read_text().splitlines()) if struck is not None and struck.exists() else set()
+        self._waiting = [fault for fault in map(parse, lines) if str(fault) not in gone]
+        self.on_strike: Callable[[Fault], None] = lambda fault: None
+
+    def take(self, target: str, step: int, number: int = -1) -> str | None:
+        """The kind of a fault that strikes now, or None; it does not strike again."""
+        for fault in self._waiting:
+            if fault.target == target and fault.number in (-1, number) and fault.step <= step:
+                self._waiting.remove(fault)
+                if self._noted is not None:
+                    with self._noted.open("a") as stream:
+                        stream.write(f"{fault}\n")
+                        stream.flush()
+                        os.fsync(stream.fileno())
+                self.on_strike(fault)
+                return fault.kind
+        return None
+
+
+def around(kind: str | None, work: Callable[[], tuple[Outcome, Arrays]]) -> tuple[Outcome, Arrays]:
+    """Do a work item at an evaluator that a fault strikes."""
+    if kind is None:
+        return work()
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "hang":
+        time.sleep(10**6)
+    began = time.perf_counter()
+    outcome, arrays = work()
+    if kind == "slow":
+        time.sleep((SLOWER - 1) * (time.perf_counter() - began))
+    if kind == "exception":
+        return replace(outcome, status="failed", numbers={}, error="an injected exception"), {}
+    if kind == "full":
+        return replace(outcome, status="failed", numbers={}, error="an injected full object store"), {}
+    if kind == "nan":
+        numbers = dict.fromkeys(outcome.numbers, float("nan"))
+        return replace(outcome, status="not finite", numbers=numbers), {k: a * np.nan for k, a in arrays.items()}
+    return outcome, arrays
+
+
+def before_checkpoint(kind: str | None) -> None:
+    """Raises OSError where the disk is to be full."""
+    if kind == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def after_checkpoint(kind: str | None, storage: Storage, name: str) -> None:
+    """Tears a checkpoint that was just written."""
+    if kind == "torn":
+        data = storage.read(f"{name}/arrays.safetensors")
+        storage.write(f"{name}/arrays.safetensors", data[: len(data) // 2])

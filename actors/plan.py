@@ -1,0 +1,88 @@
+"""A spec, checked whole against its data and the machines, before any actor starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from raystill.actors import cluster
+from raystill.actors.faults import parse
+from raystill.platform import learners, registry, runs, synthesis
+from raystill.platform.data import DataSet, load
+from raystill.platform.objectives import OBJECTIVES
+from raystill.platform.spec import DistillSpec
+from raystill.platform.storage import Storage
+from raystill.platform.synthesis import Synthesizer
+from raystill.platform.tracking import reachable
+from raystill.platform.tracking_store import found_again
+from raystill.platform.workbench import resolve_auto
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A spec that was checked against its data: nothing in it can be the user's mistake any more.
+
+    Attributes:
+        workers: (least, most) evaluators; (0, 0) computes in this process.
+    """
+
+    spec: DistillSpec
+    data: DataSet
+    synthesizer: Synthesizer
+    plugins: registry.Plugins | None
+    workers: tuple[int, int]
+
+
+def plan(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Plan:
+    """Check a spec whole, before any actor starts.
+
+    Raises:
+        ValueError: one clear line about the first thing that is wrong.
+    """
+    runs.writable(spec.run.out)
+    for line in spec.run.faults:
+        parse(line)
+    if spec.run.storage:
+        Storage(spec.run.storage)
+    if spec.tracking.enabled:
+        reachable(spec.tracking)
+    registry.resolve("objectives", spec.inner.objective, OBJECTIVES, plugins, "inner.objective")
+    registry.resolve("objectives", spec.outer.objective, OBJECTIVES, plugins, "outer.objective")
+    for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):
+        for name in names:
+            registry.resolve("learners", name, learners.NETWORKS, plugins, field)
+    data = load(spec.data, plugins)
+    if not len(data.validation):
+        raise ValueError(
+            "data.validation: no validation images; give a share above 0, since the best data is chosen by them"
+        )
+    learners.build(spec.learner, data.shape, len(data.classes), plugins)
+    synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
+    synthesizer.check(data)
+    workers, device = _workers(spec)
+    spec = resolve_auto(spec, device).model_copy(update={"tracking": found_again(spec.tracking)})
+    return Plan(spec, data, synthesizer, plugins, workers)
+
+
+def _workers(spec: DistillSpec) -> tuple[tuple[int, int], str]:
+    """((least, most) evaluators, device); a cluster is asked only when it must be, since joining one takes seconds."""
+    run = spec.run
+    gpus = torch.cuda.device_count()
+    if run.device == "cuda" and not gpus and run.address is None:
+        raise ValueError("run.device: cuda, but this machine has no GPU that torch sees; valid here: cpu, auto")
+    if run.fleet == (0, 0):
+        return (0, 0), "cuda" if run.device != "cpu" and gpus else "cpu"
+    cluster.connect(run.address, run.fleet[0] if run.fleet else None)
+    offered, device = cluster.default_workers()
+    if run.device == "cpu":
+        device, offered = "cpu", cluster.cpu_slots()
+    elif run.device == "cuda" != device:
+        if run.fleet is None or run.fleet[0] == run.fleet[1]:
+            raise ValueError(f"run.device: cuda, but the cluster offers no GPU, only {offered} CPU slots")
+        device = "cuda"  # an autoscaler is to bring the nodes
+    if run.fleet is None:
+        return (offered, offered), device
+    if run.fleet[0] == run.fleet[1] > offered:
+        raise ValueError(f"run.workers: {run.workers} evaluators, but the cluster offers {offered} {device} slots")
+    return run.fleet, device

@@ -1,0 +1,72 @@
+"""One evaluator as its executor sees it: what it has in flight, how it does, and whether it gets more."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from raystill.actors.executors import Handle
+from raystill.actors.messages import Outcome, WorkItem
+
+
+class Flight(NamedTuple):
+    """An item at an evaluator, with the handles of its input and of its arrays to come, and when it was sent."""
+
+    item: WorkItem
+    inputs: Handle
+    arrays: Handle
+    since: float
+
+
+@dataclass
+class Seat:
+    """One evaluator.
+
+    Attributes:
+        ready: reference to its first answer after a start; None once it has answered.
+        failures: starts that failed in a row.
+        losses: processes that it lost.
+        leaving: it gets no more work, and goes when it has nothing in flight.
+    """
+
+    number: int
+    actor: Any
+    ready: Any | None
+    facts: dict[str, Any] = field(default_factory=dict)
+    failures: int = 0
+    losses: int = 0
+    quarantined: int = 0
+    leaving: bool = False
+    idle_since: float = 0.0
+    flying: dict[Any, Flight] = field(default_factory=dict)
+    recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=20))
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it may be given an item."""
+        return self.ready is None and not self.leaving
+
+    def lose(self, now: float) -> None:
+        """Its process is gone."""
+        self.losses += 1
+        self.idle_since = now
+        self.recent.clear()
+
+    def count(self, outcome: Outcome) -> None:
+        """Remember what an item took, for the rate that `row` tells."""
+        members = dict(outcome.item.options).get("members", 1)
+        self.recent.append((float(members), outcome.seconds))
+
+    def row(self) -> dict[str, Any]:
+        """What `raystill attach` shows: number, node, device, state, items in flight, members per second, losses."""
+        state = "leaving" if self.leaving else "starting" if self.ready is not None else (
+            "computing" if self.flying else "idle"
+        )  # fmt: skip
+        seconds = sum(s for _, s in self.recent)
+        return {
+            "evaluator": self.number, "node": self.facts.get("host", "-"), "device": self.facts.get("device", "-"),
+            "pid": self.facts.get("pid"), "state": state, "in_flight": len(self.flying),
+            "members_per_second": sum(m for m, _ in self.recent) / seconds if seconds else 0.0,
+            "losses": self.losses, "quarantined": self.quarantined,
+        }  # fmt: skip

@@ -1,0 +1,49 @@
+"""Ctrl-C and SIGTERM: the first stops a run at a good place, the second ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was asked to stop.
+
+    Attributes:
+        code: exit status, 130 after Ctrl-C and 143 after SIGTERM.
+    """
+
+    def __init__(self, signum: int = signal.SIGINT, text: str = "stopped") -> None:
+        super().__init__(text)
+        self.signum, self.code = signum, 128 + signum
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into Stopped, the second into an end without further words.
+
+    To be entered after `ray.init`, which puts a SIGTERM handler of its own in place of an earlier one. Elsewhere than
+    in the main thread, which alone gets signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = False
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(128 + signum)
+        asked = True
+        raise Stopped(signum)
+
+    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
