@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from raystill.actors import pipeline
+from raystill.actors import mirror, pipeline
 from raystill.platform import options, runs
 from raystill.platform.spec import AssessSpec, DistillSpec, Part, TrackingSpec, Workers
+from raystill.platform.storage import Storage, is_remote, plain
 
 
 def distill(argv: list[str]) -> int:
@@ -35,6 +36,20 @@ def _run_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
 
 
+def _at_home(run: str) -> Path:
+    """The run's folder; one that lies in a storage is brought into `runs` first."""
+    if not is_remote(run):
+        return Path(run)
+    storage = Storage(run)
+    folder = Path("runs") / plain(storage.root.partition("?")[0].rstrip("/").rpartition("/")[2])
+    mirror.pull(storage, folder)
+    return folder
+
+
+def _resumed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="the run's folder, or its URI in a storage")
+
+
 class ResumeSpec(Part):
     """What may differ between the sessions of a run: nothing that changes its bits."""
 
@@ -44,10 +59,10 @@ class ResumeSpec(Part):
 def resume(argv: list[str]) -> int:
     """Go on with a run; nothing that its last checkpoint holds is computed again."""
     text = "Go on with a run that was stopped or killed. The result has the same bits as an undisturbed run's."
-    changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_run_argument)
-    began = time.monotonic()
-    pipeline.resume(args.folder, workers=changes.workers)
-    _close(args.folder, runs.load(args.folder).tracking, time.monotonic() - began)
+    changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_resumed)
+    began, folder = time.monotonic(), _at_home(args.folder)
+    pipeline.resume(folder, workers=changes.workers)
+    _close(folder, runs.load(folder).tracking, time.monotonic() - began)
     return 0
 
 

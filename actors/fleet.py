@@ -25,6 +25,9 @@ START_SECONDS = 180.0
 FAILED_STARTS = 3
 """Starts in a row that may fail before an evaluator's error is the run's."""
 
+PROBE_SECONDS = 0.5
+"""Between two questions to an evaluator that waits for a node, or is being restarted."""
+
 IDLE_SECONDS = 15.0
 """An evaluator beyond the least number that had nothing to do for so long is given back."""
 
@@ -73,15 +76,18 @@ class OnRay:
         return server.remote(self._spec.outer.model_dump(), self._groups)
 
     def _new_seat(self) -> Seat:
-        gpu = self._spec.run.device == "cuda"
         number, self._numbers = self._numbers, self._numbers + 1
-        actor = (
+        actor = self._new_actor(number)
+        return Seat(number, actor, actor.ready.remote())
+
+    def _new_actor(self, number: int) -> Any:
+        gpu = self._spec.run.device == "cuda"
+        return (
             self._ray.remote(Evaluator)
             .options(num_cpus=0 if gpu else 1, num_gpus=1 if gpu else 0, max_restarts=-1, max_task_retries=0,
                      runtime_env=cluster.worker_environment())
             .remote(number, self._spec.dump(), self._plugins)
         )  # fmt: skip
-        return Seat(number, actor, actor.ready.remote())
 
     def _await_first(self) -> None:
         """Wait until one evaluator has its data; the others join when they are ready."""
@@ -152,21 +158,32 @@ class OnRay:
         """Wait for the first outcome; a lost or late evaluator makes outcomes `lost` of what it had."""
         end = time.monotonic() + timeout
         while True:
+            self._probe()
             self._resize()
             self._dispatch()
             references = {ref: seat for seat in self._seats for ref in [*seat.flying, seat.ready] if ref}
             left = end - time.monotonic()
-            if not references or left <= 0:
+            if left <= 0:
                 return None
+            if not references:
+                if not any(seat.probe_at for seat in self._seats):
+                    return None
+                time.sleep(PROBE_SECONDS)
+                continue
             done, _ = self._ray.wait(list(references), num_returns=1, timeout=min(left, 1.0), fetch_local=True)
             result = self._finish(done[0], references[done[0]]) if done else self._expire()
             if result is not None:
                 return result
 
+    def _probe(self) -> None:
+        for seat in self._seats:
+            if seat.probe_at is not None and time.monotonic() > seat.probe_at:
+                seat.ready, seat.probe_at = seat.actor.ready.remote(), None
+
     def _resize(self) -> None:
         """Ask for an evaluator while items wait, give one back that is idle."""
         now, staying = time.monotonic(), [s for s in self._seats if not s.leaving]
-        starting = any(s.ready is not None for s in staying)
+        starting = any(s.ready is not None or s.probe_at is not None for s in staying)
         if len(staying) < self._most and len(self._queue) > 0 and not starting:
             self._seats.append(self._new_seat())
         if len(staying) > self._least and not self._queue:
@@ -185,11 +202,15 @@ class OnRay:
         if reference == seat.ready:
             try:
                 self._take_in(seat)
-            except errors.RayActorError as lost:  # died while it started
-                seat.failures += 1
+            except errors.RayActorError as lost:
+                # one that waits for a node is unavailable too; only what its own start raised is counted
+                seat.failures += isinstance(lost, errors.ActorDiedError) or lost.actor_init_failed
                 if seat.failures >= FAILED_STARTS:
                     raise RuntimeError(f"evaluator {seat.number} can not start: {lost}") from lost
-                seat.ready = seat.actor.ready.remote()
+                if isinstance(lost, errors.ActorDiedError):
+                    self._replace(seat)
+                else:
+                    seat.ready, seat.probe_at = None, time.monotonic() + PROBE_SECONDS
             return None
         first = next(iter(seat.flying)) == reference
         flight = seat.flying.pop(reference)
@@ -214,6 +235,11 @@ class OnRay:
         if outcome.status != "ok":
             self._hurt.add(flight.item)
         return outcome, flight.arrays
+
+    def _replace(self, seat: Seat) -> None:
+        """A new actor in a seat whose actor Ray will not restart."""
+        seat.actor = self._new_actor(seat.number)
+        seat.ready = seat.actor.ready.remote()
 
     def _expire(self) -> tuple[Outcome, Handle] | None:
         """Kill an evaluator whose oldest item is past its deadline; its items come back as lost."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform as machine
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from raystill.platform.spec import DistillSpec
 from raystill.platform.tracking import Tracker
 
 __all__ = ["Interrupted", "Plan", "assess_run", "carry_out", "distill", "plan", "resume"]
+
+
+TRACKING = "tracking.json"
 
 
 class Interrupted(Stopped):
@@ -71,7 +76,7 @@ def carry_out(made: Plan, folder: Path) -> Distilled:
     spec = made.spec
     print(f"run {folder}", flush=True)
     with session(made, folder) as held:
-        tracker = Tracker.start(spec.tracking, folder.name, spec.dump(), {"raystill.run": folder.name}, _tracked(held))
+        tracker = _tracker(held)
         try:
             if not (folder / "artefact").exists():
                 _distil(held, tracker)
@@ -120,11 +125,15 @@ def _distil(held: Session, tracker: Tracker) -> None:
     _keep(held)
 
 
-def _tracked(held: Session) -> str | None:
-    """MLflow's id of a run that was tracked before."""
-    newest = checkpoints.newest(held.store)
-    tracking: str | None = checkpoints.read(held.store, newest)[1]["tracking"] if newest else None
-    return tracking
+def _tracker(held: Session) -> Tracker:
+    """The run's MLflow run: a new one, which is noted at once, or the one that an earlier session noted."""
+    spec, noted = held.made.spec, None
+    with suppress(OSError, ValueError, KeyError):
+        noted = str(json.loads(held.home.read(TRACKING, 10_000))["run_id"])
+    tracker = Tracker.start(spec.tracking, held.folder.name, spec.dump(), {"raystill.run": held.folder.name}, noted)
+    if tracker.run_id and tracker.run_id != noted:
+        held.home.write(TRACKING, json.dumps({"run_id": tracker.run_id}).encode())
+    return tracker
 
 
 def _keep(held: Session) -> None:

@@ -25,6 +25,7 @@ class Seat:
 
     Attributes:
         ready: reference to its first answer after a start; None once it has answered.
+        probe_at: when to ask again whether it has started; None where it was asked.
         failures: starts that failed in a row.
         losses: processes that it lost.
         leaving: it gets no more work, and goes when it has nothing in flight.
@@ -34,6 +35,7 @@ class Seat:
     actor: Any
     ready: Any | None
     facts: dict[str, Any] = field(default_factory=dict)
+    probe_at: float | None = None
     failures: int = 0
     losses: int = 0
     quarantined: int = 0
@@ -45,7 +47,7 @@ class Seat:
     @property
     def takes_work(self) -> bool:
         """Whether it may be given an item."""
-        return self.ready is None and not self.leaving
+        return self.ready is None and self.probe_at is None and not self.leaving
 
     def lose(self, now: float) -> None:
         """Its process is gone."""
@@ -60,7 +62,7 @@ class Seat:
 
     def row(self) -> dict[str, Any]:
         """What `raystill attach` shows: number, node, device, state, items in flight, members per second, losses."""
-        state = "leaving" if self.leaving else "starting" if self.ready is not None else (
+        state = "leaving" if self.leaving else "starting" if self.ready is not None or self.probe_at is not None else (
             "computing" if self.flying else "idle"
         )  # fmt: skip
         seconds = sum(s for _, s in self.recent)

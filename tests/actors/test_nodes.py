@@ -1,0 +1,94 @@
+"""Nodes that come and go: three simulated ones, of which two vanish and another joins."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raystill.actors import commit_log, pipeline
+from raystill.platform import runs
+from tests.actors.test_cluster import digest, spec
+
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
+
+COMMAND = [sys.executable, "-m", "raystill.platform.cli"]
+QUICK = {"health_check_period_ms": 500, "health_check_failure_threshold": 4, "health_check_timeout_ms": 2000}
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Any]:
+    """A cluster of processes on this machine: a head without CPU slots, and what the test adds."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True, connect=False,
+        head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": QUICK},
+    )  # fmt: skip
+    yield cluster
+    cluster.shutdown()
+
+
+def add(nodes: Any, cache: Path) -> Any:
+    """A node with one CPU slot and a data cache of its own."""
+    return nodes.add_node(num_cpus=1, object_store_memory=100 * 2**20, env_vars={"RAYSTILL_NODE_CACHE": str(cache)})
+
+
+def status(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "status.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, what: Any, seconds: float = 120) -> dict[str, Any]:
+    end = time.monotonic() + seconds
+    while not what(found := status(folder)):
+        assert process.poll() is None, f"the run ended: {process.communicate()}"
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+    return found
+
+
+def computing(found: dict[str, Any]) -> int:
+    return sum(row["state"] in ("computing", "idle") for row in found.get("evaluators", ()))
+
+
+def test_two_of_three_nodes_vanish_and_one_joins(tmp_path: Path, nodes: Any) -> None:
+    made = spec(tmp_path / "whole", 0, steps=600, members=4, chunk=1, delay=1)
+    pipeline.distill(made)
+    three = [add(nodes, tmp_path / f"node-{n}") for n in range(3)]
+    nodes.wait_for_nodes()
+    run = made.run.model_copy(
+        update={"out": tmp_path / "cut", "workers": 3, "address": nodes.address, "checkpoint_every": 50}
+    )
+    config = tmp_path / "run.yaml"
+    config.write_text(runs.dump(made.model_copy(update={"run": run})))
+    process = subprocess.Popen(
+        [*COMMAND, "distill", "--config", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "RAY_ADDRESS": ""},
+    )  # fmt: skip
+    folder = tmp_path / "cut" / "run-1"
+    wait_for(process, folder, lambda s: computing(s) == 3 and s.get("step", 0) > 20)
+    for node in three[:2]:
+        nodes.remove_node(node, allow_graceful=False)
+    at = wait_for(process, folder, lambda s: computing(s) <= 1 and s.get("step", 0) > 0)["step"]
+    process.send_signal(signal.SIGSTOP)  # small work: without a pause the run would end before a node can join
+    add(nodes, tmp_path / "node-3")
+    time.sleep(8)
+    process.send_signal(signal.SIGCONT)
+    wait_for(process, folder, lambda s: computing(s) == 2 and s["step"] > at)
+    said, wrong = process.communicate(timeout=180)
+    assert process.returncode == 0, said + wrong
+    assert digest(folder / "artefact") == digest(tmp_path / "whole" / "run-1" / "artefact")
+    log = commit_log.read(folder / "commits").to_pylist()
+    assert {r["evaluator"] for r in log if r["kind"] == "meta_gradient" and r["status"] == "ok"} == {0, 1, 2}
+    assert any(r["status"] in ("lost", "returned") for r in log)
