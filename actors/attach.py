@@ -51,10 +51,8 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
     for row in status["evaluators"]:
         rate = f"{row['members_per_second']:.1f} members/s" if row.get("members_per_second") else ""
         lost = f"lost {row['losses']} times" if row.get("losses") else ""
-        yield "  ".join(
-            part for part in (f"  evaluator {row['evaluator']}", f"{row['node']} {row['device']}", row["state"], rate, lost)
-            if part
-        )  # fmt: skip
+        parts = [f"  evaluator {row['evaluator']}", f"{row['node']} {row['device']}", row["state"], rate, lost]
+        yield "  ".join(part for part in parts if part)
 
 
 def attach(argv: list[str]) -> int:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from raystill.platform import hardware
@@ -34,15 +35,40 @@ def introduction(device: str) -> dict[str, Any]:
             "hardware": hardware.fingerprint(device)}  # fmt: skip
 
 
+def token() -> str | None:
+    """The token of Ray's clusters from where Ray looks for it, in Ray's order; None where it is off or there is none.
+
+    Raises:
+        ValueError: a file of a token is named and can not be read.
+    """
+    # read here and not by Ray, whose client sends one only where RAY_AUTH_MODE was set before Ray was imported
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() == "disabled":
+        return None
+    if found := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return found
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
+    try:
+        return path.read_text().strip() or None
+    except OSError as error:
+        if named:
+            raise ValueError(f"RAY_AUTH_TOKEN_PATH: {path} can not be read: {error.strerror}") from None
+        return None
+
+
 def connect(address: str | None, workers: int | None) -> None:
     """Join a cluster, or start a local one that is large enough.
 
     Raises:
         ValueError: no cluster answers at `address`, or it does not take our token.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    given = address or os.environ.get("RAY_ADDRESS")
+    if given and given != "local" and token() is not None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported, so before it is
+
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if ray.is_initialized():
         return
     address = address or os.environ.get("RAY_ADDRESS")

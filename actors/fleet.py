@@ -181,11 +181,11 @@ class OnRay:
                 seat.ready, seat.probe_at = seat.actor.ready.remote(), None
 
     def _resize(self) -> None:
-        """Ask for an evaluator while items wait, give one back that is idle."""
+        """Ask for evaluators while items wait, give back those that are idle."""
         now, staying = time.monotonic(), [s for s in self._seats if not s.leaving]
-        starting = any(s.ready is not None or s.probe_at is not None for s in staying)
-        if len(staying) < self._most and len(self._queue) > 0 and not starting:
-            self._seats.append(self._new_seat())
+        starting = sum(s.ready is not None or s.probe_at is not None for s in staying)
+        wanted = min(self._most - len(staying), len(self._queue) - starting)
+        self._seats += [self._new_seat() for _ in range(wanted)]
         if len(staying) > self._least and not self._queue:
             idle = [s for s in staying if s.takes_work and not s.flying and now - s.idle_since > IDLE_SECONDS]
             for seat in idle[: len(staying) - self._least]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raystill.actors import commit_log
+from raystill.actors import commit_log, coordinator
+from raystill.platform.spec import DistillSpec
 
 SCHEMA = pa.schema(
     [("step", pa.int64())]
@@ -41,6 +44,33 @@ def rows(folder: Path) -> list[dict[str, Any]]:
             row["validation_accuracy"] = float(values.mean())
             row["validation_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     return [steps[k] for k in sorted(steps)]
+
+
+def record(folder: Path, spec: DistillSpec) -> Iterator[tuple[int, dict[str, float], int]]:
+    """(step, values, time_ms) of all that tracking shows of a run, with the times at which it was committed.
+
+    A snapshot is left out until its every network is scored.
+    """
+    steps: dict[int, tuple[dict[str, float], int]] = {}
+    scores: dict[int, dict[int, tuple[float, int]]] = {}
+    for row in commit_log.read(folder / "commits").to_pylist():
+        if row["status"] != "ok":
+            continue
+        if row["kind"] == "apply":
+            steps[row["step"] + 1] = dict(row["numbers"]), row["time_ms"]
+        elif row["kind"] == "validate":
+            scores.setdefault(row["version"], {})[row["member"]] = dict(row["numbers"])["accuracy"], row["time_ms"]
+    for step in sorted(steps):
+        yield step, *steps[step]
+    for version in sorted(scores):
+        if len(scores[version]) == len(coordinator.validation_items(spec, version)):
+            accuracies, times = zip(*(scores[version][member] for member in sorted(scores[version])))
+            yield version, {"validation_accuracy": float((100 * np.array(accuracies)).mean())}, max(times)
+    table = folder / "assessment.json"
+    if table.exists():
+        rows = json.loads(table.read_text())["rows"]
+        tested = {f"test/{row['name']}": row["accuracy_mean"] for row in rows}
+        yield spec.outer.steps, tested, int(table.stat().st_mtime * 1000)
 
 
 def write(folder: Path) -> Path:

@@ -73,7 +73,6 @@ def resume(folder: Path, plugins: registry.Plugins | None = None, workers: int |
 
 def carry_out(made: Plan, folder: Path) -> Distilled:
     """Do what is still missing of a run: distil, keep, assess, report."""
-    spec = made.spec
     print(f"run {folder}", flush=True)
     with session(made, folder) as held:
         tracker = _tracker(held)

@@ -177,7 +177,7 @@ class Chaos:
         self.cluster.remove_node(node, allow_graceful=False)
         self.cluster.add_node(num_cpus=1, object_store_memory=150 * 2**20)
         busy = lambda: (
-            sum(  # noqa: E731
+            sum(
                 row["state"] in ("computing", "idle") for row in status(self.run.folder).get("evaluators", ())
             )
             == 2

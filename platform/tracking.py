@@ -1,7 +1,8 @@
 """MLflow, through one writer with an explicit run id; a store that is lost never costs the run.
 
 Only the first contact may fail loudly. From then on a failure is counted, what was to be written is kept up to a
-bound and written at a later flush, after a look at what the store holds, so that nothing is written twice.
+bound and written at a later flush, after a look at what the store holds, so that nothing is written twice. What a
+session could not write at all, a later one takes from the run's own record: `catch_up`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,14 @@ class Tracker:
     Attributes:
         uri: the store, credentials taken out.
         failures: calls to the store that failed.
+        trouble: what the last of them said, on one line.
         dropped: metrics and files given up because too many were waiting; `finish` then says False.
     """
 
     def __init__(self, client: MlflowClient | None = None, run_id: str = "", uri: str = "") -> None:
         self._client, self._id, self.uri = client, run_id, uri
         self.failures = self.dropped = 0
+        self.trouble = ""
         self._waiting: list[Metric] = []
         self._files: list[tuple[Path, str | None]] = []
         self._seen: dict[str, set[int]] = {}  # steps of each key that the store holds or is about to
@@ -83,7 +86,12 @@ class Tracker:
         return tracker
 
     def log(self, step: int, values: Mapping[str, float], time_ms: int) -> None:
-        """Keeps metrics for the next flush; what the run has at this step already is left out."""
+        """Keeps metrics for the next flush; what the run has at this step already is left out.
+
+        Args:
+            time_ms: when the run's record has it. The same point is then the same row to MLflow's databases, which keep
+                it once even where the client repeats a call whose answer was lost.
+        """
         if self._client is None:
             return
         from mlflow.entities import Metric
@@ -94,6 +102,17 @@ class Tracker:
                 seen.add(step)
                 self._waiting.append(Metric(_clean(key), float(value), time_ms, step))
         self._bound()
+
+    def catch_up(self, record: Iterable[tuple[int, Mapping[str, float], int]]) -> None:
+        """Logs what the store lacks of a run's record.
+
+        Args:
+            record: (step, values, time_ms) of everything that the run has measured.
+        """
+        for point in record if self._client is not None else ():
+            self.log(*point)
+            if len(self._waiting) >= MOST_METRICS:
+                self.flush()
 
     def image(self, path: Path) -> None:
         """Keeps a picture for the next flush, under `images`."""
@@ -181,17 +200,16 @@ class Tracker:
 
     def _attempt(self, call: Callable[..., Any], *arguments: Any) -> bool:
         """Calls the store; a failure is counted and remembered, not raised."""
-        from mlflow.exceptions import MlflowException
-
         start = time.monotonic()
         try:
             with quiet():
                 call(*arguments)
             return True
-        except (MlflowException, OSError) as error:
+        except Exception as error:  # the client of an artifact store brings exceptions of its own, botocore's for one
             now = time.monotonic()
             self.failures, self._unsure, self._not_before = self.failures + 1, True, now + 10 * (now - start)
-            logging.getLogger(__name__).debug("tracking: %s", redacted(str(error)))
+            self.trouble = redacted(" ".join(str(error).split())[:160])
+            logging.getLogger(__name__).debug("tracking: %s", self.trouble)
             return False
 
     def _bound(self) -> None:

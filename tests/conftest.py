@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,10 @@ NEEDS = {
         "chromium and chromium-driver",
     ),
     "data": (lambda: "RAYSTILL_DATA" in os.environ, "RAYSTILL_DATA, a folder with mnist/"),
+    "postgres": (
+        lambda: any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) and find_spec("psycopg2") is not None,
+        "postgresql and psycopg2-binary",
+    ),
 }
 
 

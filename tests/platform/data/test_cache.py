@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raystill.platform.storage import write_whole
 from raystill.platform.data import Raw, Stored, content, load, store
 from raystill.platform.data.raw import local_file
 from raystill.platform.spec import DataSpec
+from raystill.platform.storage import write_whole
 
 
 @pytest.fixture
