@@ -63,10 +63,6 @@ def connect(address: str | None, workers: int | None) -> None:
         ValueError: no cluster answers at `address`, or it does not take our token.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    given = address or os.environ.get("RAY_ADDRESS")
-    if given and given != "local" and token() is not None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported, so before it is
-
     import ray
 
     if ray.is_initialized():
@@ -77,6 +73,9 @@ def connect(address: str | None, workers: int | None) -> None:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, OSError, RuntimeError, ray.exceptions.RayError) as error:
             line = " ".join(str(error).split())[:200]
+            if "token" in line.lower() and os.environ.get("RAY_AUTH_MODE") != "token":
+                # not set here: a driver with a token can not be reached by a cluster without one
+                line = "it asks for a token; set RAY_AUTH_MODE=token, with the token where docs/cluster.md says"
             raise ValueError(f"run.address: no Ray cluster answers at {address!r}: {line}") from None
         return
     slots = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

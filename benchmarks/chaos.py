@@ -1,4 +1,4 @@
-"""A distillation under a random schedule of faults, beside an undisturbed one: what it costs, and whether a bit changes.
+"""A distillation under a random schedule of faults, beside an undisturbed one: what it costs, and if a bit changes.
 
     python benchmarks/chaos.py --json [--minutes 5] [--seed 0]
 
@@ -21,7 +21,6 @@ import contextlib
 import hashlib
 import json
 import os
-import random
 import signal
 import statistics
 import subprocess
@@ -32,8 +31,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from raystill.actors import commit_log, pipeline
-from raystill.platform import runs
+from raystill.platform import runs, seeds
 from raystill.platform.spec import DistillSpec
 
 COMMAND = [sys.executable, "-m", "raystill.platform.cli"]
@@ -55,7 +56,7 @@ def spec(out: Path, steps: int, **run: Any) -> DistillSpec:
     source = "mnist" if "RAYSTILL_DATA" in os.environ else "digits"
     return DistillSpec.model_validate({
         "data": {"source": source},
-        "learner": {"name": "lenet" if source == "mnist" else "convnet", **({} if source == "mnist" else {"width": 16})},
+        "learner": {"name": "lenet"} if source == "mnist" else {"name": "convnet", "width": 16},
         "synthesizer": {"steps": 5, "epochs": 2, "start": "average"},
         "inner": {"lr": 0.02, "momentum": 0.5, "learn_momentum": True},
         "outer": {"steps": steps, "members": 2, "chunk": 1, "delay": 1, "batch_size": 256, "clip_relative": 3.0},
@@ -146,7 +147,7 @@ class Run:
 class Chaos:
     """The disturbed run, and what strikes it from outside."""
 
-    def __init__(self, run: Run, cluster: Any, tracking: Tracking, rng: random.Random) -> None:
+    def __init__(self, run: Run, cluster: Any, tracking: Tracking, rng: np.random.Generator) -> None:
         self.run, self.cluster, self.tracking, self.rng = run, cluster, tracking, rng
         self.struck: list[tuple[str, float, float]] = []  # kind, when, seconds to recover
 
@@ -167,22 +168,24 @@ class Chaos:
         self.run.process.wait()
         now, logged = time.time(), len(rows(self.run.folder))
         self.run.start()
-        applied = lambda: any(r["kind"] == "apply" for r in rows(self.run.folder)[logged:])  # noqa: E731
+
+        def applied() -> bool:
+            return any(r["kind"] == "apply" for r in rows(self.run.folder)[logged:])
+
         self.struck.append(("driver kill", now, self._until(applied)))
 
     def node(self) -> None:
         """A node vanishes with its evaluator; another takes its place."""
-        node = self.rng.choice(sorted(self.cluster.worker_nodes, key=lambda n: n.node_id))
+        node = sorted(self.cluster.worker_nodes, key=lambda n: str(n.node_id))[int(self.rng.integers(2))]
         now = time.time()
         self.cluster.remove_node(node, allow_graceful=False)
         self.cluster.add_node(num_cpus=1, object_store_memory=150 * 2**20)
-        busy = lambda: (
-            sum(
-                row["state"] in ("computing", "idle") for row in status(self.run.folder).get("evaluators", ())
-            )
-            == 2
-            and status(self.run.folder)["time"] > now + 3
-        )
+
+        def busy() -> bool:
+            found = status(self.run.folder)
+            states = [row["state"] for row in found.get("evaluators", ())]
+            return found.get("time", 0.0) > now + 3 and sum(s in ("computing", "idle") for s in states) == 2
+
         self.struck.append(("node kill", now, self._until(busy)))
 
     def tracker(self) -> None:
@@ -284,7 +287,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     from ray.cluster_utils import Cluster
 
-    rng = random.Random(args.seed)
+    rng = seeds.numpy_rng(seeds.Address(args.seed))
     with tempfile.TemporaryDirectory() as temporary, contextlib.redirect_stdout(sys.stderr):
         folder = Path(temporary)
         cluster = Cluster(
@@ -303,7 +306,7 @@ def main() -> None:
     print(json.dumps(result) if args.json else "\n".join(f"{k:20s} {v}" for k, v in result.items()))
 
 
-def measure(minutes: float, rng: random.Random, folder: Path, cluster: Any, tracking: Tracking) -> dict[str, Any]:
+def measure(minutes: float, rng: np.random.Generator, folder: Path, cluster: Any, tracking: Tracking) -> dict[str, Any]:
     """The three runs."""
     run_options = {"workers": 2, "address": cluster.address}
     trial = Run(spec(folder / "trial", 200, **run_options), folder / "trial" / "run")
@@ -319,17 +322,17 @@ def measure(minutes: float, rng: random.Random, folder: Path, cluster: Any, trac
     print(f"in one process: {steps} steps in {time.monotonic() - began:.0f} s", flush=True)
 
     count = max(20, int(4 * minutes))
-    lines = list(INJECTED) + [rng.choice(INJECTED) for _ in range(count - len(INJECTED))]
-    places = sorted(rng.sample(range(5, steps - 15), len(lines)))
-    rng.shuffle(lines)
-    faults = tuple(line.format(place) for line, place in zip(lines, places))
+    lines = [*INJECTED, *(str(line) for line in rng.choice(INJECTED, count - len(INJECTED)))]
+    places = sorted(5 + rng.choice(steps - 20, len(lines), replace=False))
+    lines = [lines[k] for k in rng.permutation(len(lines))]
+    faults = tuple(line.format(place) for line, place in zip(lines, places, strict=True))
     made = spec(folder / "cut", steps, faults=faults, **run_options)
     made = made.model_copy(update={"tracking": made.tracking.model_copy(update={"enabled": True, "uri": tracking.uri})})
     began = time.monotonic()
     run = Run(made, folder / "cut" / "run")
     chaos = Chaos(run, cluster, tracking, rng)
     outside = [chaos.driver, chaos.node, chaos.tracker, chaos.driver, chaos.node]
-    due = sorted(rng.sample(range(steps // 10, steps - steps // 5), len(outside)))
+    due = sorted(int(k) for k in steps // 10 + rng.choice(7 * steps // 10, len(outside), replace=False))
 
     def strike() -> None:
         if due and chaos._step() >= due[0]:

@@ -66,7 +66,9 @@ def distributed(spec: DistillSpec, workers: int, seconds: float, out: Path) -> d
             raise Enough
 
     store = Storage(folder / "checkpoints")
-    loop = coordinator.Loop(made.spec, made.data, made.synthesizer, folder, crew, log, Tracker(), store, on_step=on_step)
+    loop = coordinator.Loop(
+        made.spec, made.data, made.synthesizer, folder, crew, log, Tracker(), store, on_step=on_step
+    )
     with contextlib.suppress(Enough):
         coordinator.distil(loop)
     log.close()

@@ -107,7 +107,7 @@ class InnerSpec(Part):
     learn_lr: bool = Field(True, description="learn one rate for each step, through a softplus")
     jitter: Fraction = Field(
         0.0,
-        description="span of a random factor around 1 on the rates of a work item while learning; flattens fixed starts",
+        description="span of a random factor around 1 on the rates while learning; flattens fixed starts",
     )
     momentum: Fraction = Field(0.0, description="inner momentum at the start; 0 is plain gradient descent")
     learn_momentum: bool = Field(False, description="learn the momentum, through a sigmoid")

@@ -49,7 +49,7 @@ class Tracker:
         self._files: list[tuple[Path, str | None]] = []
         self._seen: dict[str, set[int]] = {}  # steps of each key that the store holds or is about to
         self._unsure = False  # a failed call may have been carried out
-        self._not_before = 0.0
+        self._not_before = self._gone_until = 0.0
 
     @property
     def run_id(self) -> str | None:
@@ -159,6 +159,10 @@ class Tracker:
         written = self.flush(force=True)
         return self._attempt(self._client.set_terminated, self._id, status) and written and not self.dropped
 
+    def lose(self, seconds: float = 5.0) -> None:
+        """An injected fault: every call fails for this long, as if the store was gone."""
+        self._gone_until = time.monotonic() + seconds
+
     def _describe(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Params and tags that the run lacks, and the steps that it has."""
         from mlflow.entities import Param, RunTag
@@ -202,6 +206,8 @@ class Tracker:
         """Calls the store; a failure is counted and remembered, not raised."""
         start = time.monotonic()
         try:
+            if start < self._gone_until:
+                raise ConnectionError("an injected fault: the store is gone")
             with quiet():
                 call(*arguments)
             return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from raystill.actors import commit_log, pipeline
-from raystill.platform import runs
+from raystill.platform import runs, seeds
 from tests.actors.test_cluster import digest, spec
 
 COMMAND = [sys.executable, "-m", "raystill.platform.cli"]
@@ -22,7 +21,7 @@ COMMAND = [sys.executable, "-m", "raystill.platform.cli"]
 def test_five_kills_change_no_byte_and_no_step_is_tracked_twice(tmp_path: Path) -> None:
     whole = spec(tmp_path / "whole", 0, steps=60, delay=1)
     pipeline.distill(whole)
-    steps = sorted(random.Random(7).sample(range(1, 60), 5))
+    steps = sorted(1 + seeds.numpy_rng(seeds.Address(7)).choice(59, 5, replace=False))
     faults = tuple(f"driver at step {step}: kill" for step in steps)
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     made = whole.model_copy(

@@ -74,7 +74,6 @@ def test_a_network_learns_with_the_objective_that_its_data_was_distilled_with(tm
     own = {"objectives": {"doubled": doubled}}
     pipeline.distill(spec(tmp_path, inner={"objective": "doubled", "lr": 0.1}), own)
     distilled = load_distilled(tmp_path / "run-1" / "artefact")
-    torch.manual_seed(0)
     one = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     two = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     two.load_state_dict(one.state_dict())

@@ -1,4 +1,4 @@
-"""A run tracked by `mlflow server` on PostgreSQL, both real: either dies under it and returns, and nothing is missing."""
+"""A run tracked by `mlflow server` on PostgreSQL, both real: either dies and returns, and nothing is missing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def until(met: Callable[[], Any], what: str) -> None:
     end = time.monotonic() + DEADLINE
     while not met():
         assert time.monotonic() < end, f"{what}: not within {DEADLINE:.0f} s"
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Service:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns once it answers; one that can not start yet, since children of the dead one linger, is tried again."""
+        """Returns once it answers; tries again where it can not start yet, since children of the dead one linger."""
 
         def up() -> bool:
             if self.process is None or self.process.poll() is not None:
@@ -100,8 +100,8 @@ def postgres() -> Iterator[tuple[Service, str]]:
             return True
         return False
 
-    listen = ["-c", "listen_addresses=127.0.0.1", "-p", str(port), "-k", str(folder)]
-    service = Service([str(PROGRAMS / "postgres"), "-D", str(folder / "data"), *listen], folder, answers, OWNER)
+    settings = ["-c", "listen_addresses=127.0.0.1", "-p", str(port), "-k", str(folder), "-c", "fsync=off"]
+    service = Service([str(PROGRAMS / "postgres"), "-D", str(folder / "data"), *settings], folder, answers, OWNER)
     service.start()
     yield service, f"postgresql+psycopg2://raystill@127.0.0.1:{port}/postgres"
     service.kill()
@@ -186,7 +186,9 @@ class Run:
         assert {k: sorted(v) for k, v in kept.items()} == {k: sorted(v) for k, v in recorded.items()}
         assert sorted(kept["meta_loss"]) == self.committed()
         assert [step for step, *_ in self.committed()] == list(range(1, self.steps + 1))
-        assert sorted(step for step, *_ in kept["validation_accuracy"]) == list(range(20, self.steps + 1, 20))
+        assert sorted(step for step, *_ in kept["validation_accuracy"]) == sorted(
+            {*range(20, self.steps, 20), self.steps}
+        )
         assert any(key.startswith("test/") for key in kept)
         files = {f.path for f in client.list_artifacts(found.info.run_id)}
         assert {"spec.yaml", "report.html", "artefact", "images"} <= files
@@ -197,13 +199,12 @@ def went_on(run: Run, died: int, back: int) -> int:
     times = [time_ms for *_, time_ms in run.committed()]
     assert min(times) < died, "the run began when the store was away already"
     assert max(times) > back, "the store returned after the run's last step"
-    print("MARGIN", [t - died for t in times][::10], back - died)
     return sum(died < time_ms < back for time_ms in times)
 
 
 def test_the_server_dies_and_returns(server: tuple[Service, str], tmp_path: Path) -> None:
     mlflow, uri = server
-    run = Run(uri, tmp_path, steps=140)
+    run = Run(uri, tmp_path, steps=110)
     run.reach(10)
     died = mlflow.kill()
     mlflow.start()  # takes seconds, in which the run goes on
@@ -216,14 +217,14 @@ def test_the_server_dies_and_returns(server: tuple[Service, str], tmp_path: Path
 def test_the_database_dies_and_returns(
     postgres: tuple[Service, str], server: tuple[Service, str], tmp_path: Path
 ) -> None:
-    database, run = postgres[0], Run(server[1], tmp_path, steps=60)
+    database, run = postgres[0], Run(server[1], tmp_path, steps=50)
     run.reach(10)
     died = database.kill()
-    run.reach(30)
+    run.reach(25)
     database.start()
     back = int(time.time() * 1000)
     assert "tracking:" not in run.finished()
-    assert went_on(run, died, back) >= 15
+    assert went_on(run, died, back) >= 10
     run.check()
 
 

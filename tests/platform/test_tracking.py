@@ -124,6 +124,36 @@ def test_a_store_that_vanishes_costs_nothing_but_time(spec: TrackingSpec, tmp_pa
     assert points(tracker, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
 
 
+def test_an_injected_loss_ends_by_itself(spec: TrackingSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = Tracker.start(spec, "run", {})
+    tracker.log(0, {"loss": 0.0}, 0)
+    tracker.lose(seconds=3600.0)
+    assert not tracker.flush(force=True)
+    assert "injected" in tracker.trouble
+    assert points(tracker, "loss") == []
+    tracker.lose(seconds=0.0)
+    assert tracker.finish()
+    assert points(tracker, "loss") == [(0, 0.0)]
+
+
+def test_a_later_session_logs_what_the_first_could_not(spec: TrackingSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "MOST_WAITING", 1500)  # fewer than are missing
+    record = [(step, {"loss": float(step), "rate": 1.0}, 1000 + step) for step in range(1, 1201)]
+    first = Tracker.start(spec, "run", {})
+    for point in record[:5]:
+        first.log(*point)
+    assert first.flush()
+    first.lose(seconds=3600.0)
+    assert not first.finish()
+    second = Tracker.start(spec, "run", {}, resume=first.run_id)
+    second.catch_up(record)
+    second.catch_up(record)
+    assert second.finish()
+    assert points(second, "loss") == [(step, float(step)) for step in range(1, 1201)]
+    assert second._client is not None
+    assert [m.timestamp for m in second._client.get_metric_history(second.run_id, "rate")] == list(range(1001, 2201))
+
+
 def test_a_call_that_failed_after_it_was_carried_out_is_not_repeated(
     spec: TrackingSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
