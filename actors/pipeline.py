@@ -68,7 +68,7 @@ def resume(folder: Path, plugins: registry.Plugins | None = None, workers: int |
     if workers is not None:
         changes["workers"] = workers
     spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
-    return carry_out(plan(spec, plugins), folder)
+    return carry_out(plan(spec, plugins, resumed=True), folder)
 
 
 def carry_out(made: Plan, folder: Path) -> Distilled:
@@ -198,7 +198,7 @@ def assess_run(folder: Path, changes: dict[str, Any], plugins: registry.Plugins 
     """Assess a run's artefact again, with another `assess` section; its table and report are replaced."""
     spec = runs.load(folder).model_copy(update=changes)
     distilled = load_distilled(folder / "artefact")
-    made = plan(spec, plugins)
+    made = plan(spec, plugins, resumed=True)
     with session(made, folder) as held:
         found = _assessment(held, made.spec, distilled)
     assessment.write(folder, found)

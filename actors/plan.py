@@ -34,8 +34,11 @@ class Plan:
     workers: tuple[int, int]
 
 
-def plan(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Plan:
+def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bool = False) -> Plan:
     """Check a spec whole, before any actor starts.
+
+    Args:
+        resumed: the run has begun, and goes on even where its tracking store is away.
 
     Raises:
         ValueError: one clear line about the first thing that is wrong.
@@ -45,7 +48,7 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Plan:
         parse(line)
     if spec.run.storage:
         Storage(spec.run.storage)
-    if spec.tracking.enabled:
+    if spec.tracking.enabled and not resumed:
         reachable(spec.tracking)
     registry.resolve("objectives", spec.inner.objective, OBJECTIVES, plugins, "inner.objective")
     registry.resolve("objectives", spec.outer.objective, OBJECTIVES, plugins, "outer.objective")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from raystill.platform.redaction import redacted
 from raystill.platform.spec import TrackingSpec
-from raystill.platform.tracking_store import new_run, opened, quiet, reachable
+from raystill.platform.tracking_store import address, later, new_run, opened, quiet, reachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,10 +75,27 @@ class Tracker:
             resume: id of the run to go on with; what it holds already is not logged again.
 
         Raises:
-            ValueError: the store can not be reached, or has no such run.
+            ValueError: the store can not be reached, or has no such run. A run that is taken up again goes on without
+                its store, and is reconciled with it when it is back.
         """
         if not spec.enabled:
             return cls()
+        if resume:
+            try:
+                return cls._opened(spec, run_name, params, tags, resume)
+            except ValueError as error:
+                if getattr(error.__cause__, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                tracker = cls(later(spec), resume, redacted(address(spec)))
+                tracker.failures, tracker._unsure, tracker.trouble = 1, True, str(error)
+                return tracker
+        return cls._opened(spec, run_name, params, tags, None)
+
+    @classmethod
+    def _opened(
+        cls, spec: TrackingSpec, run_name: str, params: Mapping[str, Any], tags: Mapping[str, str] | None,
+        resume: str | None,
+    ) -> Tracker:  # fmt: skip
         with opened(spec) as (client, uri):
             run_id = resume or new_run(client, spec.experiment, uri, run_name)
             tracker = cls(client, run_id, redacted(uri))

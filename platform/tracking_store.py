@@ -9,7 +9,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
 from raystill.platform.redaction import redacted
@@ -34,10 +34,10 @@ def reachable(spec: TrackingSpec) -> str:
     Raises:
         ValueError: the store can not be reached.
     """
-    file = _sqlite_file(_uri(spec))
+    file = _sqlite_file(address(spec))
     if file is not None and not file.exists():
-        _reach(_uri(spec))
-        return f"{redacted(_uri(spec))} (made by the first run)"
+        _reach(address(spec))
+        return f"{redacted(address(spec))} (made by the first run)"
     with opened(spec) as (client, uri):
         client.get_experiment_by_name(spec.experiment)
     return redacted(uri)
@@ -50,10 +50,31 @@ def found_again(spec: TrackingSpec) -> TrackingSpec:
     """
     if not spec.enabled or spec.uri or os.environ.get("MLFLOW_TRACKING_URI"):
         return spec
-    return spec.model_copy(update={"uri": _uri(spec)})
+    return spec.model_copy(update={"uri": address(spec)})
 
 
-def _uri(spec: TrackingSpec) -> str:
+class _Later:
+    """A client that is made when it is first used: making one for a database asks the database."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __getattr__(self, name: str) -> Any:
+        from mlflow import MlflowClient
+
+        _reach(self._uri)
+        client = MlflowClient(tracking_uri=self._uri)
+        self.__dict__.update({n: getattr(client, n) for n in dir(client) if not n.startswith("_")})
+        return getattr(client, name)
+
+
+def later(spec: TrackingSpec) -> MlflowClient:
+    """A client of a store that can not be reached now."""
+    return cast("MlflowClient", _Later(address(spec)))
+
+
+def address(spec: TrackingSpec) -> str:
+    """The store's URI: the spec's, else the environment's, else a database in the working folder."""
     return spec.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
@@ -62,7 +83,7 @@ def opened(spec: TrackingSpec) -> Iterator[tuple[MlflowClient, str]]:
     """The store of a spec at first contact; what goes wrong inside is a ValueError."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    uri = _uri(spec)
+    uri = address(spec)
     _reach(uri)
     from mlflow import MlflowClient  # 2.7 s, so only where it is needed
     from mlflow.exceptions import MlflowException

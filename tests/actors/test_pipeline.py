@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from raystill.actors import pipeline
+from raystill.actors import coordinator, pipeline
 from raystill.platform import runs
 from raystill.platform.artifacts import load_distilled
 from raystill.platform.spec import DistillSpec
@@ -87,3 +87,43 @@ def test_a_network_learns_with_the_objective_that_its_data_was_distilled_with(tm
     np.testing.assert_allclose(one[1].weight.detach(), two[1].weight.detach(), rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="doubled"):
         distilled.train(one)
+
+
+def test_a_run_goes_on_while_its_store_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    uri = f"sqlite:///{store / 'mlflow.db'}"
+    record = coordinator._record
+
+    def die(loop: coordinator.Loop, *rest: Any) -> None:
+        record(loop, *rest)
+        if loop.step == 3:
+            raise Stop
+
+    monkeypatch.setattr(coordinator, "_record", die)
+    with pytest.raises(Stop):
+        pipeline.distill(spec(tmp_path, tracking={"enabled": True, "uri": uri}))
+    monkeypatch.setattr(coordinator, "_record", record)
+    store.rename(tmp_path / "away")
+    keep = pipeline._keep
+
+    def back(*rest: Any) -> None:
+        (tmp_path / "away").rename(store)
+        keep(*rest)
+
+    monkeypatch.setattr(pipeline, "_keep", back)
+    pipeline.resume(tmp_path / "run-1")
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("raystill").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert sorted(m.step for m in client.get_metric_history(run.info.run_id, "meta_loss")) == [1, 2, 3, 4]
+
+
+def test_a_run_that_its_store_does_not_know_any_more_is_refused(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    pipeline.distill(spec(tmp_path, tracking={"enabled": True, "uri": uri}))
+    (tmp_path / "run-1" / "tracking.json").write_text('{"run_id": "0123456789abcdef0123456789abcdef"}')
+    with pytest.raises(ValueError, match="not found"):
+        pipeline.resume(tmp_path / "run-1")
