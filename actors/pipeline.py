@@ -99,7 +99,8 @@ def carry_out(made: Plan, folder: Path) -> Distilled:
         tracker.artifact(report)
         tracker.image(folder / "artefact" / "preview.png")
         tracker.artifact_dir(folder / "artefact", "artefact")
-        tracker.finish()
+        if not tracker.finish():
+            print(f"warning: MLflow lacks some of this run ({tracker.trouble}); `raystill resume {folder}` adds it")
     return distilled
 
 
@@ -132,6 +133,8 @@ def _tracker(held: Session) -> Tracker:
     tracker = Tracker.start(spec.tracking, held.folder.name, spec.dump(), {"raystill.run": held.folder.name}, noted)
     if tracker.run_id and tracker.run_id != noted:
         held.home.write(TRACKING, json.dumps({"run_id": tracker.run_id}).encode())
+    if noted:  # what an earlier session measured and could not write before it ended
+        tracker.catch_up(history.record(held.folder, spec))
     return tracker
 
 

@@ -208,18 +208,21 @@ def recoveries(log: list[dict[str, Any]]) -> tuple[list[tuple[str, float]], list
             continue
         kind = row["error"].replace(f" {row['evaluator']}", "").split(" at step")[0] + " " + row["error"].split(": ")[1]
         after = log[at + 1 :]
+        began = row["time_ms"]
         if row["error"].startswith("evaluator"):
-            # `hang` and `kill` take the process; what the others return first is the struck item itself
+            gone = [r for r in after if r["evaluator"] == row["evaluator"] and r["status"] == "lost"]
+            if kind.endswith(("kill", "hang")) and gone:
+                # the log has the moment of dispatch; a killed process dies when the item's turn comes, just before `lost`
+                began = gone[0]["time_ms"] if kind.endswith("kill") else began
+                after = after[after.index(gone[0]) + 1 :]
             back = [r for r in after if r["evaluator"] == row["evaluator"] and r["status"] == "ok"]
-            down = kind.endswith(("kill", "hang"))
-            back = [r for r in back if not down or r["time_ms"] - 1000 * r["seconds"] > row["time_ms"]]
         else:
             back = [r for r in after if r["kind"] == "apply"]
         if not back:
             continue
         end = back[0]["time_ms"]
-        found.append((kind, (end - row["time_ms"]) / 1000))
-        if kind == "evaluator kill" and end - row["time_ms"] > 1500:
+        found.append((kind, (end - began) / 1000))
+        if kind == "evaluator kill" and end - began > 1500:
             others = [r for r in after if r["evaluator"] not in (row["evaluator"], -1) and r["status"] == "ok"
                       and r["time_ms"] <= end and r["kind"] == "meta_gradient"]  # fmt: skip
             if len(others) > 2:

@@ -1,5 +1,7 @@
 """The measured inputs of benchmarks/simulate_scale.py: apply time, call latency, the driver's share, transfers.
 
+    python benchmarks/scale_inputs.py       # writes benchmarks/results/scale-inputs.json; 2 minutes, 10 GB of memory
+
 CPU time for what one process does, so that a busy machine does not spoil it; the least of a few tries for the rest.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -16,8 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from raystill.actors.commit_log import CommitLog
+from raystill.actors.crew import Crew
+from raystill.actors.fleet import OnRay
+from raystill.actors.messages import Outcome, WorkItem
 from raystill.platform import outer
-from raystill.platform.spec import OuterSpec
+from raystill.platform.seeds import Address
+from raystill.platform.spec import DistillSpec, OuterSpec
 
 SIZES = (0.3, 1.0, 4.0, 40.0, 400.0)
 SPEC = OuterSpec(clip_relative=1.0, ema=0.97)
@@ -41,12 +49,12 @@ def apply() -> list[dict[str, float]]:
     """Seconds of `outer.advance` by size: `fixed_s` of a step, `each_s` of a chunk."""
     rows = []
     for megabytes in SIZES:
-        state, chunks = outer.begin(_arrays(megabytes, 0)), [_arrays(megabytes, n) for n in (1, 2, 3)]
-        few, many = (1, 2) if megabytes > 100 else (1, 3)
+        few, many = 1, 3 if megabytes > 100 else 9
+        state, chunks = outer.begin(_arrays(megabytes, 0)), [_arrays(megabytes, n) for n in range(1, many + 1)]
         took = {
-            n: _least(lambda n=n: outer.advance(SPEC, GROUPS, state, chunks[:n], n), 3 if megabytes < 100 else 2,
-                      time.process_time) for n in (few, many)
-        }  # fmt: skip
+            n: _least(lambda n=n: outer.advance(SPEC, GROUPS, state, chunks[:n], n), 3, time.process_time)
+            for n in (few, many)
+        }
         each = (took[many] - took[few]) / (many - few)
         rows.append({"megabytes": megabytes, "fixed_s": max(0.0, took[few] - few * each), "each_s": each})
     return rows
@@ -91,19 +99,16 @@ def calls() -> dict[str, Any]:
     peer, busy = (ray.remote(_Peer).options(num_cpus=1).remote() for _ in range(2))
     ray.get([peer.answer.remote(), busy.answer.remote()])
     trips = [_least(lambda: ray.get(peer.answer.remote()), 1, time.perf_counter) for _ in range(200)]
-    begin = time.process_time()
+    begin = time.process_time()  # of all threads: what Ray does in the background of the driver is counted
     pairs = [peer.answer.options(num_returns=2).remote() for _ in range(500)]
     submit = (time.process_time() - begin) / 500
-    ray.wait([first for first, _ in pairs], num_returns=500)
-    begin = time.process_time()
     for first, _ in pairs:
-        ray.wait([first], num_returns=1, timeout=1.0)
         ray.get(first)
-    answer = (time.process_time() - begin) / 500
+    both = (time.process_time() - begin) / 500
     waits, hold = {}, busy.sleep.remote(60)
     pending = [busy.answer.remote() for _ in range(4096)]
     ready = ray.put(0)
-    for n in (16, 256, 4096):
+    for n in (16, 4096):
         references = [*pending[: n - 1], ready]
         waits[n] = _least(lambda r=references: ray.wait(r, num_returns=1, timeout=1.0), 10, time.process_time)
     puts = [{"megabytes": m, "put_s": ray.get(peer.put.remote(m))} for m in SIZES]
@@ -111,10 +116,65 @@ def calls() -> dict[str, Any]:
     del hold, pending
     ray.shutdown()
     return {
-        "latency_s": statistics.median(trips) / 2, "submit_s": submit, "answer_s": answer,
-        "wait_per_item_s": (waits[4096] - waits[16]) / 4080, "waits_s": {str(n): w for n, w in waits.items()},
-        "transfer": puts,
+        "latency_s": statistics.median(trips) / 2, "submit_s": submit, "answer_s": both - submit,
+        "wait_per_item_s": (waits[4096] - waits[16]) / 4080, "transfer": puts,
     }  # fmt: skip
+
+
+class _Instant:
+    """In place of Ray and of its actors: answers at once."""
+
+    exceptions = None
+
+    def __getattr__(self, _: str) -> _Instant:
+        return self
+
+    def options(self, **_: Any) -> _Instant:
+        return self
+
+    def remote(self, item: Any = None, *_: Any) -> Any:
+        return _Reference(item), None
+
+    def wait(self, references: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return references[:1], references[1:]
+
+    def get(self, reference: _Reference) -> Outcome:
+        return Outcome(reference.item, "ok", 0, 1.0, 1.0, {"loss": 1.0})
+
+
+class _Reference:
+    def __init__(self, item: WorkItem) -> None:
+        self.item = item
+
+
+class _Bookkeeping(OnRay):
+    """The product's executor with nothing behind it: what is left is the driver's own work."""
+
+    def _new_server(self) -> Any:
+        return None
+
+    def _new_actor(self, number: int) -> Any:
+        return _Instant()
+
+    def _await_first(self) -> None:
+        self._ray = _Instant()
+        for seat in self._seats:
+            seat.ready = None
+
+
+def driver() -> dict[str, Any]:
+    """Seconds that crew and executor take for an item, by the number of evaluators: `base_s` + n * `per_evaluator_s`."""
+    took = {}
+    for n in (16, 128, 1024):
+        with tempfile.TemporaryDirectory() as folder:
+            crew = Crew(_Bookkeeping(DistillSpec(), {}, None, (n, n), ""), CommitLog(Path(folder)), 60.0)
+            begin = time.process_time()
+            for step in range(max(1, 512 // n)):
+                items = [WorkItem("meta_gradient", Address(0, 0, step, m), step, "meta") for m in range(n)]
+                crew.wait([crew.add(item, None) for item in items])
+            took[n] = (time.process_time() - begin) / n / max(1, 512 // n)
+    slope = (took[1024] - took[16]) / 1008
+    return {"base_s": took[16] - 16 * slope, "per_evaluator_s": slope, "took_s": {str(n): t for n, t in took.items()}}
 
 
 def between_nodes() -> dict[str, float]:
@@ -148,7 +208,8 @@ def measure(path: Path) -> dict[str, Any]:
     found = {
         "machine": {"cpu": platform.processor() or platform.machine(), "python": platform.python_version(),
                     "numpy": np.__version__},
-        "apply": apply(), "apply_memory": memory(), **calls(), "between_nodes_s": between_nodes(),
+        "apply": apply(), "apply_memory": memory(), "driver": driver(), **calls(),
+        "between_nodes_s": between_nodes(),
     }  # fmt: skip
     path.write_text(json.dumps(found, indent=1) + "\n")
     return found
