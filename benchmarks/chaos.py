@@ -211,8 +211,10 @@ def recoveries(log: list[dict[str, Any]]) -> tuple[list[tuple[str, float]], list
         began = row["time_ms"]
         if row["error"].startswith("evaluator"):
             gone = [r for r in after if r["evaluator"] == row["evaluator"] and r["status"] == "lost"]
-            if kind.endswith(("kill", "hang")) and gone:
-                # the log has the moment of dispatch; a killed process dies when the item's turn comes, just before `lost`
+            if kind.endswith(("kill", "hang")):
+                if not gone:  # the driver was killed before it saw the loss
+                    continue
+                # the log has the dispatch; a killed process dies when the item's turn comes, just before `lost`
                 began = gone[0]["time_ms"] if kind.endswith("kill") else began
                 after = after[after.index(gone[0]) + 1 :]
             back = [r for r in after if r["evaluator"] == row["evaluator"] and r["status"] == "ok"]
