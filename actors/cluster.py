@@ -100,3 +100,13 @@ def cpu_slots() -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def draining() -> set[str]:
+    """Ids of nodes that have been told to go."""
+    from ray._private.state import state  # Ray has no public way to ask
+
+    try:
+        return set(state.get_draining_nodes())
+    except (AttributeError, RuntimeError):  # another Ray, or a head that does not answer now
+        return set()

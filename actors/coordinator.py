@@ -56,7 +56,10 @@ class Loop:
     servers: int = 1
     settled: bool = False  # whether everything that the server has applied is on record here: a moment to save at
     on_step: Callable[[int], None] | None = None
-    on_save: Callable[[], None] | None = None
+    on_save: Callable[[], None] = lambda: None  # before a checkpoint is written
+    on_saved: Callable[[float], None] = lambda _: None  # after, with the seconds that it took
+    figures: dict[str, float] = field(default_factory=dict)  # of the step applied last
+    seconds: float = 0.0  # wall time of the step applied last
     show: Callable[..., None] = lambda *_, **__: None
 
 
@@ -163,6 +166,7 @@ def _record(loop: Loop, results: Sequence[Result], applied: dict[str, float], mo
     stamp = loop.log.step(address, seconds, figures, [r.outcome.item for r in results])
     loop.step += 1
     loop.tracker.log(loop.step, figures, stamp)
+    loop.figures, loop.seconds = figures, seconds
     _strike(loop)
     if loop.step % spec.validation.every == 0 or loop.step == spec.outer.steps:
         _ask_for_scores(loop)
@@ -264,6 +268,7 @@ def save(loop: Loop, wait: bool = False) -> None:
     server = loop.crew.executor
     if loop.saved != loop.step or loop.unscored or wait:
         loop.log.flush()
+        loop.on_save()
         loop.tracker.flush()
         extra = {
             "cpu_seconds": loop.crew.cpu_seconds, "tracking": loop.tracker.run_id, "asked": loop.asked,
@@ -280,5 +285,4 @@ def save(loop: Loop, wait: bool = False) -> None:
                 raise OSError(f"the checkpoint of step {done['step']} can not be written: {done['error']}")
         else:
             loop.log.event("checkpoint", address, "", seconds=done["seconds"])
-    if loop.on_save:
-        loop.on_save()
+            loop.on_saved(done["seconds"])

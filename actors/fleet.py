@@ -28,6 +28,9 @@ FAILED_STARTS = 3
 PROBE_SECONDS = 0.5
 """Between two questions to an evaluator that waits for a node, or is being restarted."""
 
+DRAIN_SECONDS = 2.0
+"""Between two looks at the cluster's notices of nodes that will go; spot machines give 30 to 120 s."""
+
 IDLE_SECONDS = 15.0
 """An evaluator beyond the least number that had nothing to do for so long is given back."""
 
@@ -60,6 +63,7 @@ class OnRay:
         self._hurt: set[WorkItem] = set()  # items that were lost or failed before: no injected fault for them
         self._seats: list[Seat] = []
         self._numbers = 0
+        self._look_again = 0.0
         self._server = self._new_server()
         for _ in range(self._least):
             self._seats.append(self._new_seat())
@@ -159,6 +163,7 @@ class OnRay:
         end = time.monotonic() + timeout
         while True:
             self._probe()
+            self._heed_drains()
             self._resize()
             self._dispatch()
             references = {ref: seat for seat in self._seats for ref in [*seat.flying, seat.ready] if ref}
@@ -174,6 +179,15 @@ class OnRay:
             result = self._finish(done[0], references[done[0]]) if done else self._expire()
             if result is not None:
                 return result
+
+    def _heed_drains(self) -> None:
+        """No new work for evaluators on nodes that are about to go; Ray restarts them elsewhere when they are gone."""
+        if time.monotonic() < self._look_again:
+            return
+        self._look_again = time.monotonic() + DRAIN_SECONDS
+        going = cluster.draining()
+        for seat in self._seats:
+            seat.draining = seat.facts.get("node") in going
 
     def _probe(self) -> None:
         for seat in self._seats:

@@ -5,7 +5,10 @@ Few and with few labels; where no cluster runs, nothing is measured.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from raystill.platform.spec import OuterSpec
 
 _BOUNDS = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
 
@@ -15,6 +18,7 @@ class Meters:
 
     def __init__(self, on: bool) -> None:
         self._on = on
+        self._bytes = 0.0
         self._before: dict[tuple[str, str], float] = {}
         if not on:
             return
@@ -32,6 +36,16 @@ class Meters:
             "copies": Counter("raystill_copies", "copies of late items started"),
             "bytes_moved": Counter("raystill_bytes_moved", "bytes of meta-parameters and gradients sent"),
         }
+
+    def step(self, figures: Mapping[str, float], seconds: float, outer: OuterSpec) -> None:
+        """An outer step that was applied."""
+        self.observe("step_seconds", seconds)
+        self.observe("member_seconds", seconds / outer.members)
+        self.observe("staleness", figures.get("staleness", float(outer.delay)))
+        self.observe("meta_bytes", figures.get("bytes", 0.0))
+        # a version goes to every chunk, and a gradient of its size comes back
+        self._bytes += 2 * figures.get("bytes", 0.0) * outer.members / outer.chunk
+        self.total("bytes_moved", self._bytes)
 
     def observe(self, name: str, value: float) -> None:
         """One more value of a histogram, or a gauge's present value."""

@@ -81,7 +81,8 @@ class ParameterServer:
         self.state, applied = outer.advance(self.spec, self.groups, self.state, chunks, members)
         self.recent[self.state.step] = self.state.meta
         self.recent = {k: v for k, v in self.recent.items() if k >= self.state.step - self.spec.delay}
-        return applied._asdict(), self.state.meta
+        size = sum(a.nbytes for a in self.state.meta.values())
+        return {**applied._asdict(), "bytes": float(size)}, self.state.meta
 
     def version(self, version: int) -> tuple[Facts, Arrays]:
         """Meta-parameters of this outer step or of one of the `delay` steps before it."""

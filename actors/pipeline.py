@@ -112,10 +112,11 @@ def _distil(held: Session, tracker: Tracker) -> None:
     )
 
     def after(step: int) -> None:
-        held.meters.observe("step_seconds", time.monotonic() - loop.began)
+        held.meters.step(loop.figures, loop.seconds, made.spec.outer)
         held.tell(step=step, servers=loop.servers, validation=None if loop.accuracy != loop.accuracy else loop.accuracy)
 
-    loop.on_step, loop.on_save = after, held.saved
+    loop.on_step, loop.on_save = after, held.saving
+    loop.on_saved = lambda seconds: held.meters.observe("checkpoint_seconds", seconds)
     try:
         coordinator.distil(loop)
     except KeyboardInterrupt:

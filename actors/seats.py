@@ -29,6 +29,7 @@ class Seat:
         failures: starts that failed in a row.
         losses: processes that it lost.
         leaving: it gets no more work, and goes when it has nothing in flight.
+        draining: its node will go; it gets no more work there.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Seat:
     losses: int = 0
     quarantined: int = 0
     leaving: bool = False
+    draining: bool = False
     idle_since: float = 0.0
     flying: dict[Any, Flight] = field(default_factory=dict)
     recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=20))
@@ -47,7 +49,7 @@ class Seat:
     @property
     def takes_work(self) -> bool:
         """Whether it may be given an item."""
-        return self.ready is None and self.probe_at is None and not self.leaving
+        return self.ready is None and self.probe_at is None and not self.leaving and not self.draining
 
     def lose(self, now: float) -> None:
         """Its process is gone."""
@@ -62,9 +64,14 @@ class Seat:
 
     def row(self) -> dict[str, Any]:
         """What `raystill attach` shows: number, node, device, state, items in flight, members per second, losses."""
-        state = "leaving" if self.leaving else "starting" if self.ready is not None or self.probe_at is not None else (
-            "computing" if self.flying else "idle"
-        )  # fmt: skip
+        starting = self.ready is not None or self.probe_at is not None
+        names = {
+            "leaving": self.leaving,
+            "draining": self.draining,
+            "starting": starting,
+            "computing": bool(self.flying),
+        }
+        state = next((name for name, holds in names.items() if holds), "idle")
         seconds = sum(s for _, s in self.recent)
         return {
             "evaluator": self.number, "node": self.facts.get("host", "-"), "device": self.facts.get("device", "-"),

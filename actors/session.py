@@ -51,14 +51,13 @@ class Session:
         """Where checkpoints lie."""
         return self.home.under("checkpoints")
 
-    def saved(self) -> None:
-        """After a checkpoint: is this still our run, and what is new goes to the storage.
+    def saving(self) -> None:
+        """Before a checkpoint: is this still our run, and what is new goes to the storage.
 
         Raises:
             guard.Superseded: another driver has taken over.
         """
         self.epoch.check()
-        self.log.flush()
         if trouble := self.mirror.push():
             print(f"warning: {trouble}", flush=True)
 

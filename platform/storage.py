@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 import pyarrow.fs as pafs
 
+from raystill.platform.redaction import SECRET, redacted
+
 MOST_BYTES = 4 << 30
 """Largest file that is read back: what a stranger put there must not fill the memory."""
 
@@ -78,11 +80,17 @@ class Storage:
         """Open a root; nothing is made.
 
         Raises:
-            ValueError: a URI that pyarrow has no file system for.
+            ValueError: a URI that pyarrow has no file system for, or one with credentials: specs would hold them.
         """
         self.root = str(root)
         self._remote: Any = None
         if is_remote(root):
+            if redacted(self.root) != self.root or SECRET.search(self.root.partition("?")[2]):
+                scheme = self.root.partition("://")[0]
+                raise ValueError(
+                    f"storage: {scheme}://... has credentials in it; give them by the environment "
+                    "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say), since a run's URI is written down"
+                )
             try:
                 self._remote, self._base = pafs.FileSystem.from_uri(self.root)
             except (ValueError, OSError) as error:

@@ -39,7 +39,7 @@ def nodes(tmp_path: Path) -> Iterator[Any]:
 
 def add(nodes: Any, cache: Path) -> Any:
     """A node with one CPU slot and a data cache of its own."""
-    return nodes.add_node(num_cpus=1, object_store_memory=100 * 2**20, env_vars={"RAYSTILL_NODE_CACHE": str(cache)})
+    return nodes.add_node(num_cpus=1, object_store_memory=100 * 2**20, env_vars={"RAYSTILL_CACHE": str(cache)})
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_two_of_three_nodes_vanish_and_one_joins(tmp_path: Path, nodes: Any) -> 
     config.write_text(runs.dump(made.model_copy(update={"run": run})))
     process = subprocess.Popen(
         [*COMMAND, "distill", "--config", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "RAY_ADDRESS": ""},
+        env={k: v for k, v in os.environ.items() if k != "RAYSTILL_CACHE"},
     )  # fmt: skip
     folder = tmp_path / "cut" / "run-1"
     wait_for(process, folder, lambda s: computing(s) == 3 and s.get("step", 0) > 20)
@@ -92,3 +92,34 @@ def test_two_of_three_nodes_vanish_and_one_joins(tmp_path: Path, nodes: Any) -> 
     log = commit_log.read(folder / "commits").to_pylist()
     assert {r["evaluator"] for r in log if r["kind"] == "meta_gradient" and r["status"] == "ok"} == {0, 1, 2}
     assert any(r["status"] in ("lost", "returned") for r in log)
+    for n in range(4):
+        assert list((tmp_path / f"node-{n}").rglob("*.arrow*")), "each node has built a cache of its own"
+
+
+def test_a_node_that_is_told_to_go_gets_no_more_work(tmp_path: Path, nodes: Any) -> None:
+    made = spec(tmp_path / "whole", 0, steps=600, members=4, chunk=1, delay=1)
+    pipeline.distill(made)
+    two = [add(nodes, tmp_path / f"node-{n}") for n in range(2)]
+    nodes.wait_for_nodes()
+    run = made.run.model_copy(update={"out": tmp_path / "cut", "workers": 2, "address": nodes.address})
+    config = tmp_path / "run.yaml"
+    config.write_text(runs.dump(made.model_copy(update={"run": run})))
+    process = subprocess.Popen(
+        [*COMMAND, "distill", "--config", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={k: v for k, v in os.environ.items() if k != "RAYSTILL_CACHE"},
+    )  # fmt: skip
+    folder = tmp_path / "cut" / "run-1"
+    wait_for(process, folder, lambda s: computing(s) == 2 and s.get("step", 0) > 20)
+    notice = ["drain-node", "--address", nodes.address, "--node-id", two[0].node_id, "--reason",
+              "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",
+              "--deadline-remaining-seconds", "60"]  # fmt: skip
+    subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *notice], check=True, capture_output=True, timeout=60)
+    found = wait_for(process, folder, lambda s: any(r["state"] == "draining" for r in s.get("evaluators", ())))
+    (number,) = (r["evaluator"] for r in found["evaluators"] if r["state"] == "draining")
+    said, wrong = process.communicate(timeout=180)
+    assert process.returncode == 0, said + wrong
+    assert digest(folder / "artefact") == digest(tmp_path / "whole" / "run-1" / "artefact")
+    log = [r for r in commit_log.read(folder / "commits").to_pylist() if r["kind"] == "meta_gradient"]
+    assert {r["status"] for r in log} == {"ok"}, "nothing was lost"
+    assert log[-1]["evaluator"] != number
+    assert {r["evaluator"] for r in log} == {0, 1}

@@ -20,11 +20,15 @@ def s3() -> Iterator[str]:
     import boto3
 
     keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
+    patch = pytest.MonkeyPatch()
+    for name, value in keys.items():
+        patch.setenv(name.upper(), value)
     boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **keys).create_bucket(
         Bucket="runs"
     )
-    yield f"s3://k:s@runs/some/place?endpoint_override=http://{host}:{port}&region=us-east-1"
+    yield f"s3://runs/some/place?endpoint_override=http://{host}:{port}&region=us-east-1"
     server.stop()
+    patch.undo()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -77,5 +81,12 @@ def test_a_link_that_leads_out_is_not_followed(tmp_path: Path) -> None:
 
 def test_an_unknown_scheme_is_one_line_without_its_query() -> None:
     with pytest.raises(ValueError, match=r"storage: nowhere://place can not be opened") as caught:
-        Storage("nowhere://place?secret=hidden")
+        Storage("nowhere://place?region=hidden")
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["s3://key:hidden@runs/a", "s3://runs/a?access_key=k&secret_key=hidden"])
+def test_credentials_do_not_go_into_a_uri(uri: str) -> None:
+    with pytest.raises(ValueError, match="give them by the environment") as caught:
+        Storage(uri)
     assert "hidden" not in str(caught.value)
