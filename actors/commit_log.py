@@ -51,12 +51,12 @@ class CommitLog:
         self._rows: list[dict[str, Any]] = []
         self._flushed = time.monotonic()
 
-    def item(self, outcome: Outcome) -> None:
-        """A try at a work item."""
+    def item(self, outcome: Outcome) -> int:
+        """A try at a work item; returns its time in ms."""
         item = outcome.item
-        self._add(kind=item.kind, **item.address._asdict(), version=item.version, evaluator=outcome.evaluator,
-                  status=outcome.status, seconds=outcome.seconds, cpu_seconds=outcome.cpu_seconds,
-                  numbers=list(outcome.numbers.items()), error=outcome.error, entered=None)  # fmt: skip
+        return self._add(kind=item.kind, **item.address._asdict(), version=item.version, evaluator=outcome.evaluator,
+                         status=outcome.status, seconds=outcome.seconds, cpu_seconds=outcome.cpu_seconds,
+                         numbers=list(outcome.numbers.items()), error=outcome.error, entered=None)  # fmt: skip
 
     def step(self, address: Address, seconds: float, numbers: dict[str, float], items: Sequence[WorkItem] = ()) -> int:
         """An outer step that was applied, and the items that entered it with their weights; returns its time in ms."""

@@ -248,12 +248,13 @@ def _take_scores(loop: Loop, wait: bool) -> None:
     for version, items in list(loop.unscored.items()):
         if not wait and len(loop.crew.ready(items)) < len(items):
             continue
-        values = 100 * np.array([r.outcome.numbers["accuracy"] for r in loop.crew.wait(items)])
+        results = loop.crew.wait(items)
+        values = 100 * np.array([r.outcome.numbers["accuracy"] for r in results])
         loop.accuracy = float(values.mean())
         spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
         loop.crew.executor.call("score", version, loop.accuracy, spread)
         del loop.unscored[version]
-        loop.tracker.log(version, {"validation_accuracy": loop.accuracy}, int(time.time() * 1000))
+        loop.tracker.log(version, {"validation_accuracy": loop.accuracy}, max(r.time_ms for r in results))
 
 
 def save(loop: Loop, wait: bool = False) -> None:

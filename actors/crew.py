@@ -23,10 +23,11 @@ LEAST_PATIENCE = 1.0
 
 
 class Result(NamedTuple):
-    """A committed item: its outcome and the handle of its arrays."""
+    """A committed item: its outcome, the handle of its arrays, and the time at which it went on record."""
 
     outcome: Outcome
     arrays: Handle
+    time_ms: int
 
 
 class WorkFailed(ValueError):
@@ -114,7 +115,7 @@ class Crew:
 
     def _receive(self, outcome: Outcome, arrays: Handle) -> None:
         item = outcome.item
-        self._log.item(outcome)
+        time_ms = self._log.item(outcome)
         self.cpu_seconds += outcome.cpu_seconds
         self.seconds += outcome.seconds
         if item not in self._owned:  # a second copy's answer, after the first was taken
@@ -126,7 +127,7 @@ class Crew:
                 self.executor.quarantine(doubted.evaluator)
             del self._owned[item]
             self._copied.discard(item)
-            self._done[item] = Result(outcome, arrays)
+            self._done[item] = Result(outcome, arrays, time_ms)
             return
         self.retries[outcome.status] = self.retries.get(outcome.status, 0) + 1
         if outcome.status == "lost":

@@ -60,6 +60,7 @@ class OnRay:
         self._fingerprint, self._versions = fingerprint, cluster.versions()
         self._faults = faults or Schedule()
         self._queue: deque[tuple[WorkItem, Handle, int | None]] = deque()
+        self._answers: deque[tuple[Any, Seat]] = deque()  # in, and not handed on yet
         self._hurt: set[WorkItem] = set()  # items that were lost or failed before: no injected fault for them
         self._seats: list[Seat] = []
         self._numbers = 0
@@ -162,6 +163,12 @@ class OnRay:
         """Wait for the first outcome; a lost or late evaluator makes outcomes `lost` of what it had."""
         end = time.monotonic() + timeout
         while True:
+            while self._answers:
+                reference, seat = self._answers.popleft()
+                known = reference in seat.flying or reference == seat.ready  # a seat may have been renewed meanwhile
+                if known and (result := self._finish(reference, seat)) is not None:
+                    self._dispatch()
+                    return result
             self._probe()
             self._heed_drains()
             self._resize()
@@ -175,10 +182,13 @@ class OnRay:
                     return None
                 time.sleep(PROBE_SECONDS)
                 continue
-            done, _ = self._ray.wait(list(references), num_returns=1, timeout=min(left, 1.0), fetch_local=True)
-            result = self._finish(done[0], references[done[0]]) if done else self._expire()
-            if result is not None:
-                return result
+            every = list(references)
+            done, _ = self._ray.wait(every, num_returns=1, timeout=min(left, 1.0), fetch_local=True)
+            if done:  # all that are in: with hundreds of evaluators a look at each of them for each answer adds up
+                done, _ = self._ray.wait(every, num_returns=len(every), timeout=0, fetch_local=True)
+                self._answers.extend((reference, references[reference]) for reference in done)
+            elif (expired := self._expire()) is not None:
+                return expired
 
     def _heed_drains(self) -> None:
         """No new work for evaluators on nodes that are about to go; Ray restarts them elsewhere when they are gone."""

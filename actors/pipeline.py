@@ -83,7 +83,9 @@ def carry_out(made: Plan, folder: Path) -> Distilled:
             held.log.flush()
             history.write(folder)
             if not (folder / "assessment.json").exists():
-                _assess(held, distilled, tracker)
+                _assess(held, distilled)
+            held.log.flush()
+            tracker.catch_up(history.record(folder, made.spec))  # the test accuracies too, with their file's time
             if held.crew.retries:
                 counts = sorted(held.crew.retries.items())
                 print("computed again: " + ", ".join(f"{n} {status}" for status, n in counts))
@@ -175,13 +177,11 @@ def _keep(held: Session) -> None:
     save_distilled(folder / "artefact", Distilled(images, np.array(labels), rates, order, theta0, manifest))
 
 
-def _assess(held: Session, distilled: Distilled, tracker: Tracker) -> None:
+def _assess(held: Session, distilled: Distilled) -> None:
     made = held.made
     print(f"assess on {len(made.data.test)} test images", flush=True)
     found = _assessment(held, made.spec, distilled)
     assessment.write(held.folder, found)
-    now = int(time.time() * 1000)
-    tracker.log(made.spec.outer.steps, {f"test/{row['name']}": row["accuracy_mean"] for row in found["rows"]}, now)
 
 
 def _assessment(held: Session, spec: DistillSpec, distilled: Distilled) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
     registry.resolve("objectives", spec.outer.objective, OBJECTIVES, plugins, "outer.objective")
     for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):
         for name in names:
-            registry.resolve("learners", name, learners.NETWORKS, plugins, field)
+            learners.resolve(name, plugins, field)
     data = load(spec.data, plugins)
     if not len(data.validation):
         raise ValueError(

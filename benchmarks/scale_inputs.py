@@ -1,6 +1,6 @@
 """The measured inputs of benchmarks/simulate_scale.py: apply time, call latency, the driver's share, transfers.
 
-    python benchmarks/scale_inputs.py       # writes benchmarks/results/scale-inputs.json; 2 minutes, 10 GB of memory
+    python benchmarks/scale_inputs.py       # writes benchmarks/results/scale-inputs.json; 3 minutes, 12 GB of memory
 
 CPU time for what one process does, so that a busy machine does not spoil it; the least of a few tries for the rest.
 """
@@ -8,12 +8,14 @@ CPU time for what one process does, so that a busy machine does not spoil it; th
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +47,38 @@ def _least(action: Callable[[], Any], tries: int, clock: Callable[[], float]) ->
     return min(once() for _ in range(tries))
 
 
+BLOCK = 1 << 15
+
+
+def _add_blockwise(total: np.ndarray, chunk: np.ndarray, buffer: np.ndarray) -> None:
+    """What `tame` and `reduce` do with a chunk, in pieces that stay in a cache: not in the product, but measured."""
+    square = 0.0
+    for at in range(0, len(chunk), BLOCK):
+        wide = buffer[: len(chunk[at : at + BLOCK])]
+        np.copyto(wide, chunk[at : at + BLOCK])
+        square += float(np.square(wide, out=wide).sum())
+    factor = min(1.0, 1e9 / math.sqrt(square))
+    for at in range(0, len(chunk), BLOCK):
+        wide, into = buffer[: len(chunk[at : at + BLOCK])], total[at : at + BLOCK]
+        np.multiply(chunk[at : at + BLOCK], factor, out=wide, dtype=np.float64)
+        np.add(into, wide, out=into)
+
+
 def apply() -> list[dict[str, float]]:
-    """Seconds of `outer.advance` by size: `fixed_s` of a step, `each_s` of a chunk."""
+    """Seconds of `outer.advance` by size: `fixed_s` of a step, `each_s` of a chunk, `blockwise_s` in its place."""
     rows = []
     for megabytes in SIZES:
         few, many = 1, 3 if megabytes > 100 else 9
         state, chunks = outer.begin(_arrays(megabytes, 0)), [_arrays(megabytes, n) for n in range(1, many + 1)]
-        took = {
-            n: _least(lambda n=n: outer.advance(SPEC, GROUPS, state, chunks[:n], n), 3, time.process_time)
-            for n in (few, many)
-        }
+        took = {}
+        for n in (few, many):
+            advance = partial(outer.advance, SPEC, GROUPS, state, chunks[:n], n)
+            took[n] = _least(advance, 3, time.process_time)
         each = (took[many] - took[few]) / (many - few)
-        rows.append({"megabytes": megabytes, "fixed_s": max(0.0, took[few] - few * each), "each_s": each})
+        chunk, total, buffer = chunks[0]["images"], np.zeros(len(chunks[0]["images"])), np.empty(BLOCK)
+        blockwise = _least(partial(_add_blockwise, total, chunk, buffer), 5, time.process_time)
+        fixed = max(0.0, took[few] - few * each)
+        rows.append({"megabytes": megabytes, "fixed_s": fixed, "each_s": each, "blockwise_s": blockwise})
     return rows
 
 
@@ -85,7 +107,7 @@ class _Peer:
         import ray
 
         value = _arrays(megabytes, 1)
-        return _least(lambda: ray.put(value), 3, time.perf_counter)
+        return statistics.median(_least(lambda: ray.put(value), 1, time.perf_counter) for _ in range(3))
 
     def make(self, megabytes: float) -> dict[str, np.ndarray]:
         return _arrays(megabytes, 1)
@@ -163,7 +185,7 @@ class _Bookkeeping(OnRay):
 
 
 def driver() -> dict[str, Any]:
-    """Seconds that crew and executor take for an item, by the number of evaluators: `base_s` + n * `per_evaluator_s`."""
+    """Seconds that crew and executor take for an item: `base_s` + evaluators * `per_evaluator_s`."""
     took = {}
     for n in (16, 128, 1024):
         with tempfile.TemporaryDirectory() as folder:
@@ -191,7 +213,7 @@ def between_nodes() -> dict[str, float]:
         found = {}
         for megabytes in (m for m in SIZES if m <= 40):
             times = []
-            for _ in range(5):
+            for _ in range(10):
                 made = there.make.remote(megabytes)
                 ray.wait([made], fetch_local=False)
                 times.append(_least(lambda made=made: ray.get(here.answer.remote(made)), 1, time.perf_counter))

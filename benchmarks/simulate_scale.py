@@ -1,10 +1,10 @@
 """Where one parameter server saturates, and what more of them would buy: a discrete-event model of the outer loop.
 
-    python benchmarks/simulate_scale.py                 # the tables of docs/scaling.md, from the measured inputs
+    python benchmarks/simulate_scale.py                 # the tables of docs/scaling.md, in seconds
     python benchmarks/simulate_scale.py --json          # every case, one JSON line
-    python benchmarks/simulate_scale.py --measure       # measure the inputs again (minutes; 16 GB of memory)
+    python benchmarks/simulate_scale.py --measure       # measure the inputs anew first (3 minutes, 12 GB of memory)
 
-Inputs are measured on one machine (benchmarks/results/scale-inputs.json); the network is an assumption, `--network`.
+Inputs are measured by scale_inputs.py beside this file; the network's speed is an assumption, `--network`.
 The model follows actors/coordinator.py: a step's items go out one by one, the driver takes answers one by one, the
 apply is submitted when the last is in, the server pulls every chunk, applies them in order and hands out the next
 meta-parameters, for which the items of the step `delay` + 1 later wait. See docs/scaling.md for what is left out.
@@ -17,6 +17,8 @@ import heapq
 import itertools
 import json
 import math
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,7 +40,8 @@ class Costs:
     Attributes:
         latency: of a call, one way.
         submit, answer: of the driver, for an item that it hands out and for an answer that it takes.
-        wait: of the driver, for each item in flight, each time that it waits for an answer.
+        look: of the driver, for each evaluator that it looks at, once for each answer.
+        pull: of a pull from another node's object store, however small.
         put: of a process that lays arrays of this size into its object store.
         fixed, each: of an apply, for its optimiser step and for each chunk.
         wire: of arrays of this size through one network port.
@@ -47,7 +50,8 @@ class Costs:
     latency: float
     submit: float
     answer: float
-    wait: float
+    look: float
+    pull: float
     put: float
     fixed: float
     each: float
@@ -94,17 +98,20 @@ def update_seconds(system: System) -> tuple[float, float, float]:
     share = min(chunks, system.per_node)  # of the chunks lies on one node
     exchange = 2 * c.latency if k > 1 else 0.0  # shards tell each other the norms that clipping needs
     if not system.fan_in:
-        receive = max(chunks / k, share) * c.wire
-        hand_out = c.put / k + max(nodes / k, 1) * c.wire
+        receive = c.pull + max(chunks / k, share) * c.wire
+        hand_out = c.put / k + c.pull + max(nodes / k, 1) * c.wire
         return receive, c.fixed / k + chunks * c.each / k + exchange, hand_out
     f, left, receive, work = system.fan_in, math.ceil(chunks / share), 0.0, share * c.each
-    while left > 1:
+    while True:  # the last sum is the server's own
         wide = min(f, left)
-        receive += 2 * wide * c.wire / k + c.latency
+        receive += c.pull + max(wide / k, 1) * 2 * c.wire
         work += wide * c.each / k
         left = math.ceil(left / f)
-    depth = max(1, math.ceil(math.log(nodes, f))) if nodes > 1 else 1
-    return receive, work + c.fixed / k + exchange, c.put / k + depth * min(f, nodes) * c.wire / k
+        if left == 1:
+            break
+    depth = max(1, math.ceil(math.log(nodes, f)))
+    hand_out = c.put / k + depth * (c.pull + max(min(f, nodes) / k, 1) * c.wire)
+    return receive, work + c.fixed / k + exchange, hand_out
 
 
 def simulate(system: System, steps: int = 8, warm: int = 3) -> Simulated:
@@ -113,7 +120,7 @@ def simulate(system: System, steps: int = 8, warm: int = 3) -> Simulated:
     events: list[tuple[float, int, Callable[[float], None]]] = []
     order = itertools.count()
     queue: deque[int] = deque()  # steps of items that evaluators can take, oldest first
-    idle, in_flight, driver, driver_busy = system.evaluators, 0, 0.0, 0.0
+    idle, driver, driver_busy = system.evaluators, 0.0, 0.0
     answered = [0] * (warm + steps + system.delay + 2)
     at_hand = set(range(system.delay + 1))  # steps whose meta-parameters are at the evaluators
     ends: list[float] = []
@@ -133,8 +140,6 @@ def simulate(system: System, steps: int = 8, warm: int = 3) -> Simulated:
             at(drive(time, c.submit) + c.latency, lambda now: reach(now, step))
 
     def reach(now: float, step: int) -> None:
-        nonlocal in_flight
-        in_flight += 1
         queue.append(step)
         take(now)
 
@@ -146,10 +151,9 @@ def simulate(system: System, steps: int = 8, warm: int = 3) -> Simulated:
             at(now + system.member_seconds + c.put, lambda then, step=step: done(then, step))
 
     def done(now: float, step: int) -> None:
-        nonlocal idle, in_flight
+        nonlocal idle
         idle += 1
-        handled = drive(now + c.latency, c.answer + c.wait * in_flight)
-        in_flight -= 1
+        handled = drive(now + c.latency, c.answer + c.look * system.evaluators)
         answered[step] += 1
         if answered[step] == items and (step == 0 or len(ends) == step):
             update(handled, step)
@@ -181,33 +185,95 @@ def simulate(system: System, steps: int = 8, warm: int = 3) -> Simulated:
     return Simulated(seconds, busy, min(1.0, driver_busy / ends[-1]))
 
 
-def costs(inputs: dict[str, Any], megabytes: float, network: float, drained: bool = False) -> Costs:
+def costs(inputs: dict[str, Any], megabytes: float, network: float, mended: bool = False) -> Costs:
     """The costs at a size, between the sizes that were measured.
 
     Args:
         network: bytes a second through one port.
-        drained: whether the driver takes all answers that are there at once, rather than wait anew for each.
+        mended: with a driver whose work for an answer does not grow with the evaluators, and an apply that sums
+            chunk by chunk in pieces that stay in a cache.
     """
     sizes = [row["megabytes"] for row in inputs["apply"]]
 
     def at(part: str, key: str) -> float:
         return float(np.interp(megabytes, sizes, [row[key] for row in inputs[part]]))
 
-    wire = max(megabytes * 1e6 / network, at("transfer", "between_nodes_s") if megabytes <= 40 else 0.0)
+    look = inputs["driver"]["per_evaluator_s"] + inputs["wait_per_item_s"]
     return Costs(
-        inputs["latency_s"], inputs["submit_s"], inputs["answer_s"], 0.0 if drained else inputs["wait_per_item_s"],
-        at("transfer", "put_s"), at("apply", "fixed_s"), at("apply", "each_s"), wire,
+        inputs["latency_s"], inputs["submit_s"], inputs["answer_s"] + inputs["driver"]["base_s"],
+        0.0 if mended else look, min(inputs["between_nodes_s"].values()), at("transfer", "put_s"),
+        at("apply", "fixed_s"), at("apply", "blockwise_s" if mended else "each_s"), megabytes * 1e6 / network,
     )  # fmt: skip
 
 
-def half_speed(system: System) -> int:
-    """The number of evaluators, a power of two, from which on they wait for more than half of their time."""
-    for exponent in range(13):
-        if simulate(replace(system, evaluators=2**exponent), steps=3, warm=1).evaluators_busy < 0.5:
-            return 2**exponent
-    return 2**13
+def server_bytes(inputs: dict[str, Any], megabytes: float, chunks: int) -> float:
+    """Memory that an apply takes at one server as it is: the chunks as they came, and what is made of them."""
+    need = inputs["apply_memory"]
+    return megabytes * 1e6 * (chunks * (1 + need["each_sizes"]) + need["fixed_sizes"])
 
 
-DESIGNS: dict[str, dict[str, int]] = {
-    "one server": {}, "4 shards": {"servers": 4}, "16 shards": {"servers": 16}, "tree of 8": {"fan_in": 8},
-}  # fmt: skip
+DESIGNS: dict[str, tuple[dict[str, int], bool]] = {
+    "as it is": ({}, False),
+    "mended": ({}, True),
+    "4 shards": ({"servers": 4}, True),
+    "16 shards": ({"servers": 16}, True),
+    "tree of 8": ({"fan_in": 8}, True),
+    "tree of 8, 4 shards": ({"fan_in": 8, "servers": 4}, True),
+}
+"""What is simulated: changes of a System, and whether the driver and the sums are mended as `costs` says."""
+
+
+def cases(inputs: dict[str, Any], network: float, designs: list[str]) -> list[dict[str, Any]]:
+    """Every size, member time, number of evaluators, delay and design."""
+    rows = []
+    for size, seconds, delay, design in itertools.product(SIZES, MEMBER_SECONDS, (0, 1), designs):
+        changes, mended = DESIGNS[design]
+        parts = costs(inputs, size, network, mended)
+        for n in EVALUATORS:
+            found = simulate(replace(System(n, seconds, parts, delay), **changes), steps=4, warm=2)
+            rows.append({
+                "megabytes": size, "member_seconds": seconds, "delay": delay, "design": design, "evaluators": n,
+                **found._asdict(), "members_per_second": n / found.step_seconds,
+            })  # fmt: skip
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Share of their time that evaluators compute, in percent: a line for each case, a column for each number."""
+    head = ["design", "MB", "member s", "delay", *(str(n) for n in EVALUATORS)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for _, group in itertools.groupby(rows, lambda r: (r["design"], r["megabytes"], r["member_seconds"], r["delay"])):
+        of = list(group)
+        shares = [f"{100 * row['evaluators_busy']:.0f}" for row in of]
+        keys = [of[0]["design"], *(f"{of[0][k]:g}" for k in ("megabytes", "member_seconds", "delay"))]
+        lines.append("| " + " | ".join([*keys, *shares]) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the tables, or one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", type=float, default=1.25e9, help="bytes a second of one port; assumed, 10 Gbit/s")
+    parser.add_argument("--design", choices=DESIGNS, action="append", help="only these; may be given more than once")
+    parser.add_argument("--measure", action="store_true", help="measure the inputs anew, before anything else")
+    parser.add_argument("--json", action="store_true", help="one JSON line on standard output, nothing else")
+    args = parser.parse_args()
+    if args.measure:
+        # a process of its own: Ray's workers find what a script defines, not what a module beside one does
+        subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("scale_inputs.py"))], check=True, stdout=sys.stderr
+        )
+    inputs = json.loads(INPUTS.read_text())
+    rows = cases(inputs, args.network, args.design or list(DESIGNS))
+    if args.json:
+        memory = [{"megabytes": s, "evaluators": n, "bytes": server_bytes(inputs, s, n)}
+                  for s in SIZES for n in EVALUATORS]  # fmt: skip
+        print(json.dumps({"network": args.network, "inputs": inputs, "cases": rows, "memory": memory}))
+        return
+    print(table([row for row in rows if row["design"] == "as it is" or args.design]))
+    if not args.design:
+        print("\n" + table([row for row in rows if row["megabytes"] == 40 and row["member_seconds"] >= 1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -43,13 +43,24 @@ def begin(meta: Arrays) -> OuterState:
     return OuterState(0, meta, zeros, {k: v.copy() for k, v in zeros.items()}, {k: v.copy() for k, v in meta.items()})
 
 
-def reduce(chunks: Sequence[Mapping[str, np.ndarray]], members: int) -> Arrays:
-    """Mean over members of the chunks' sums, float64, in the order given."""
+def reduce(
+    chunks: Sequence[Mapping[str, np.ndarray]], members: int, factors: Sequence[float] | None = None
+) -> Arrays:
+    """Mean over members of the chunks' sums, float64, in the order given; one chunk at a time is in float64.
+
+    Args:
+        factors: of each chunk, from `tame`; None is 1.
+    """
     total: Arrays = {}
-    for chunk in chunks:
+    for chunk, factor in zip(chunks, factors or [1.0] * len(chunks)):
         for name, value in chunk.items():
             wide = value.astype(np.float64)
-            total[name] = total[name] + wide if name in total else wide
+            if factor != 1.0:
+                wide *= factor
+            if name in total:
+                total[name] += wide
+            else:
+                total[name] = wide
     return {name: value / members for name, value in total.items()}
 
 
@@ -72,8 +83,8 @@ def _phase(spec: OuterSpec, step: int) -> float:
 
 def tame(
     spec: OuterSpec, groups: Mapping[str, str], running: float, chunks: Sequence[Mapping[str, np.ndarray]]
-) -> tuple[list[Arrays], float]:
-    """Clip each chunk's gradient at `spec.clip_relative` times the usual norm of a chunk.
+) -> tuple[list[float], float]:
+    """Factors that clip each chunk's gradient at `spec.clip_relative` times the usual norm of a chunk.
 
     Unrolls spike by orders of magnitude where one member's inner loop turns unstable; a bound that follows the usual
     norm (RaT-BPTT, 2310.09982, clips so), on each chunk by itself, keeps such a member from drowning the others and
@@ -83,23 +94,22 @@ def tame(
         running: the usual norm; 0 before the first step, whose smallest chunk then is the usual.
 
     Returns:
-        The chunks, float64, and the new running norm.
+        A factor, at most 1, for each chunk, and the new running norm.
 
     Raises:
         FloatingPointError: a chunk is not finite.
     """
-    wide = [{name: chunk[name].astype(np.float64) for name in groups} for chunk in chunks]
     if spec.clip_relative is None:
-        return wide, running
-    norms = [math.sqrt(sum(float(np.square(g).sum()) for g in chunk.values())) for chunk in wide]
+        return [1.0] * len(chunks), running
+    norms = [
+        math.sqrt(sum(float(np.square(chunk[name].astype(np.float64)).sum()) for name in groups)) for chunk in chunks
+    ]
     if not all(map(math.isfinite, norms)):
         raise FloatingPointError("the meta-gradient of a chunk is not finite")
     usual = running or min((norm for norm in norms if norm > 0), default=0.0)  # a dead chunk is not the usual
     bound = spec.clip_relative * usual
-    shrink = [min(1.0, bound / (norm + 1e-12)) for norm in norms]
-    tamed = [{name: g * factor for name, g in chunk.items()} for chunk, factor in zip(wide, shrink)]
     seen = sum(min(norm, 1.5 * bound) for norm in norms) / len(norms)
-    return tamed, 0.98 * usual + 0.02 * seen
+    return [min(1.0, bound / (norm + 1e-12)) for norm in norms], 0.98 * usual + 0.02 * seen
 
 
 def apply(
@@ -146,6 +156,7 @@ def advance(
     Raises:
         FloatingPointError: a gradient is not finite; nothing was applied.
     """
-    tamed, running = tame(spec, groups, state.norm, chunks)
-    state, applied = apply(spec, groups, state, reduce(tamed, members))
+    factors, running = tame(spec, groups, state.norm, chunks)
+    learned = [{name: chunk[name] for name in groups} for chunk in chunks]
+    state, applied = apply(spec, groups, state, reduce(learned, members, factors))
     return replace(state, norm=running), applied

@@ -12,7 +12,9 @@ from raystill.platform.learners.initialise import initialise
 from raystill.platform.learners.networks import NETWORKS, Shape
 from raystill.platform.spec import LearnerSpec
 
-__all__ = ["NETWORKS", "Learner", "build", "wrap"]
+__all__ = ["NETWORKS", "Learner", "Network", "build", "resolve", "wrap"]
+
+Network = Callable[[Shape, int, int | None, int | None], nn.Module]  # (shape, classes, width, depth) -> module
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,32 @@ def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learne
     return Learner(apply, init, sum(sizes), module, load)
 
 
+def resolve(name: str, plugins: registry.Plugins | None = None, field: str = "learner.name") -> Network:
+    """The network of a name, or of a text `space:architecture`.
+
+    A space is a function text -> network: a plug-in of the kind `spaces`, or an entry point of `raystill.spaces`.
+
+    Raises:
+        ValueError: unknown name or space, or the architecture does not parse.
+    """
+    space, colon, _ = name.partition(":")
+    if not colon:
+        return registry.resolve("learners", name, NETWORKS, plugins, field)
+    read = registry.resolve("spaces", space, {}, plugins, field)
+    try:
+        network: Network = read(name)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from error
+    return network
+
+
 def build(spec: LearnerSpec, shape: Shape, classes: int, plugins: registry.Plugins | None = None) -> Learner:
     """The learner of a spec, for images of `shape` (C, H, W).
 
     Raises:
         ValueError: unknown name, images too small for the network, or a network with running statistics.
     """
-    make = registry.resolve("learners", spec.name, NETWORKS, plugins, "learner.name")
+    make = resolve(spec.name, plugins)
     with seeds.fixed_global():
         module = make(shape, classes, spec.width, spec.depth)
     return wrap(module, spec.init, spec.gain)

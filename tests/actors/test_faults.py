@@ -87,7 +87,7 @@ def test_a_fault_changes_no_byte(
     log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()
     assert [r["error"] for r in log if r["kind"] == "fault"] == [line]
     assert digest(tmp_path / "run-1" / "artefact") == undisturbed
-    statuses = {r["status"] for r in log if r["kind"] == "meta_gradient"}
+    statuses = {r["status"] for r in log if r["kind"] in ("meta_gradient", "validate")}
     expected = {
         "kill": "lost",
         "exception": "failed",

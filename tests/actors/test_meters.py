@@ -68,3 +68,4 @@ def test_without_ray_nothing_is_measured() -> None:
     off.step({}, 1.0, OuterSpec())
     off.observe("in_flight", 1.0)
     off.total("copies", 1.0)
+    assert not hasattr(off, "_of"), "no meter was made, so Ray was not asked for one"
