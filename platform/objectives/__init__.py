@@ -1,0 +1,88 @@
+"""Per-sample losses, shared by the inner loop, the outer loop and students.
+
+An objective is a function of a `Step` that returns one loss for each sample, shape (B,); means are taken once, in the
+loop. That makes weights, masks and vmap compose, and abolishes the mean/batchmean class of mistakes. One that needs
+settings is made by a function that checks them. What an objective needs, couples or carries it declares (`Facts`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from raystill.platform.objectives.combine import hinton, labelled, linear, ramp_up, weighted
+from raystill.platform.objectives.consistency import fixmatch, jensen_shannon, mean_teacher, uda
+from raystill.platform.objectives.contrastive import cpc, info_nce, nt_xent
+from raystill.platform.objectives.distillation import (
+    activation_boundary,
+    hint,
+    kd,
+    kl,
+    logit_matching,
+    regressor,
+    wasserstein,
+)  # fmt: skip
+from raystill.platform.objectives.labels import cross_entropy, soft, squared_error
+from raystill.platform.objectives.step import Facts, Objective, Out, Step, Term, need_uncoupled, term
+from raystill.platform.registry import Plugins, nearest, resolve
+
+__all__ = [
+    "FACTORIES", "OBJECTIVES", "Facts", "Objective", "Out", "Step", "Term", "kl", "labelled", "linear", "make",
+    "need_uncoupled", "ramp_up", "regressor", "soft", "term", "weighted",
+]  # fmt: skip
+
+FACTORIES: dict[str, Callable[..., Term]] = {
+    "cross_entropy": cross_entropy,
+    "squared_error": squared_error,
+    "kd": kd,
+    "hinton": hinton,
+    "logit_matching": logit_matching,
+    "hint": hint,
+    "activation_boundary": activation_boundary,
+    "wasserstein": wasserstein,
+    "jensen_shannon": jensen_shannon,
+    "fixmatch": fixmatch,
+    "uda": uda,
+    "mean_teacher": mean_teacher,
+    "nt_xent": nt_xent,
+    "info_nce": info_nce,
+    "cpc": cpc,
+    "weighted": weighted,
+    "labelled": labelled,
+}
+"""Every objective by name, as the function that makes it from its settings."""
+
+OBJECTIVES: dict[str, Objective] = {
+    "cross_entropy": cross_entropy(),
+    "squared_error": squared_error(),
+    "label_smoothing": cross_entropy(smoothing=0.1),
+}
+"""Those that need nothing but labels, ready: what a spec's `inner.objective` and `outer.objective` name."""
+
+
+def make(name: str, settings: Mapping[str, Any] | None = None, plugins: Plugins | None = None) -> Term:
+    """An objective by its name and settings.
+
+    Args:
+        name: one of `FACTORIES`, or an objective of the user's own, which takes no settings.
+        settings: keyword arguments of the factory.
+        plugins: what the caller brought.
+
+    Raises:
+        ValueError: an unknown name or setting (the nearest valid one is named), one that is missing or out of range.
+    """
+    settings = settings or {}
+    made = resolve("objectives", name, FACTORIES, plugins, "objective")
+    if made is not FACTORIES.get(name):
+        if settings:
+            raise ValueError(f"objective.{name}: is an objective of your own, which takes no settings")
+        return term(made)
+    wanted = inspect.signature(made).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in wanted.values()):
+        for key in settings:
+            if key not in wanted:
+                raise ValueError(f"objective.{name}: no setting {key!r}; {nearest(key, wanted)}")
+        if missing := [k for k, p in wanted.items() if p.default is p.empty and k not in settings]:
+            raise ValueError(f"objective.{name}: needs {', '.join(missing)}")
+    return term(made(**settings))

@@ -1,0 +1,225 @@
+"""What an objective looks at, and what it says of itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from raystill.platform.registry import nearest
+from raystill.platform.seeds import Address
+
+Tensors = Mapping[str, Tensor]
+Number = float | Tensor
+"""A setting: a number, which is checked, or a 0-d tensor, which is not: vmap over a grid forbids to look at it."""
+
+
+class Out(NamedTuple):
+    """What a network says: logits (B, K) or embeddings (B, D), and features by module path where asked for."""
+
+    logits: Tensor
+    features: Mapping[str, Tensor] = {}
+
+
+class Step(NamedTuple):
+    """Everything an objective may look at; a loop fills in what the objective's `Facts` ask for.
+
+    Attributes:
+        x: inputs (B, ...).
+        y: labels, ids (B,) or rows (B, K). An id of -1 is no label, see `labelled`.
+        student: the student's answers to x.
+        teacher: the teacher's answers to the same samples, perhaps to another view of them.
+        views: the student's answers to further views of the same samples.
+        parameters: weights of the objective's own module, by name; without them the module's own weights are taken.
+        state: what the objective carries from step to step, as its `start` and `advance` gave it.
+        progress: the part of the training that is done, 0 to 1, for weights that change.
+        outputs: (student, teacher) as a function of inputs, for objectives that differentiate with respect to x.
+    """
+
+    x: Tensor
+    y: Tensor
+    student: Out
+    teacher: Out | None = None
+    views: tuple[Out, ...] = ()
+    parameters: Mapping[str, Tensor] = {}
+    state: Mapping[str, Tensor] = {}
+    progress: float = 1.0
+    outputs: Callable[[Tensor], tuple[Out, Out | None]] | None = None
+
+
+Objective = Callable[[Step], Tensor]
+"""A step's losses, one for each sample (B,)."""
+
+
+class Facts(NamedTuple):
+    """What an objective declares, so that a loop gives what it needs and refuses what it can not do.
+
+    Attributes:
+        couples: why the loss of one sample depends on the others of its batch; empty where it does not. Such an
+            objective is not the same in chunks.
+        carries: what is carried from step to step; empty where nothing is. A loop threads it through `Step.state`.
+        teacher: reads `Step.teacher`.
+        views: how many further views it reads.
+        inputs: reads `Step.outputs`, and differentiates it; cached logits do not serve.
+        student_features, teacher_features: module paths whose outputs it reads.
+    """
+
+    couples: str = ""
+    carries: str = ""
+    teacher: bool = False
+    views: int = 0
+    inputs: bool = False
+    student_features: tuple[str, ...] = ()
+    teacher_features: tuple[str, ...] = ()
+
+
+NOTHING = Facts()
+
+
+def _no_start(address: Address) -> Tensors:
+    return {}
+
+
+def _no_change(step: Step) -> Tensors:
+    return step.state
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """An objective that declares facts of itself. Call it as any other.
+
+    Attributes:
+        loss: Step -> losses (B,).
+        facts: what it declares.
+        module: weights of its own, to be trained beside the student's: a regressor, a connector.
+        start: address -> the first `Step.state`, on the CPU.
+        advance: a step -> the next step's state; pure. A batch taken in chunks gives each chunk's loss the state from
+            before the batch, and threads `advance` through the chunks in order: the same as the whole batch.
+        split: Step -> (losses (B,), the losses (B,) of each term by name, unweighted), where there are terms.
+    """
+
+    loss: Objective
+    facts: Facts = NOTHING
+    module: nn.Module | None = None
+    start: Callable[[Address], Tensors] = _no_start
+    advance: Callable[[Step], Tensors] = _no_change
+    split: Callable[[Step], tuple[Tensor, dict[str, Tensor]]] | None = None
+
+    def __call__(self, step: Step) -> Tensor:
+        """One loss for each sample, (B,)."""
+        return self.loss(step)
+
+    def report(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses (B,), and those of each term by name, unweighted; no terms for an objective that is no sum."""
+        return self.split(step) if self.split else (self.loss(step), {})
+
+
+def term(objective: Objective) -> Term:
+    """Any objective as a `Term`; a plain function declares what its attribute `facts` says, else nothing."""
+    return objective if isinstance(objective, Term) else Term(objective, getattr(objective, "facts", NOTHING))
+
+
+def need_uncoupled(objective: Objective, where: str) -> None:
+    """Refuses an objective that couples the samples of a batch, for code that takes a batch apart.
+
+    Raises:
+        ValueError: it couples them; the message starts with `where` and says why.
+    """
+    if why := term(objective).facts.couples:
+        raise ValueError(f"{where}: this objective couples the samples of a batch, which can not be taken apart: {why}")
+
+
+def number(field: str, value: Number, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Number:
+    """A setting within [low, high], or within (low, high] if `above`; tensors pass unseen.
+
+    Raises:
+        ValueError: not a finite number, or outside; the message starts with `objective.` and the field.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"objective.{field}: {value!r} is not a number")
+    if not low <= value <= high or (above and value == low):
+        valid = f"between {low:g} and {high:g}" if high < math.inf else f"{'above' if above else 'at least'} {low:g}"
+        raise ValueError(f"objective.{field}: {value:g} is not {valid}")
+    return value
+
+
+def count(field: str, value: int) -> int:
+    """A setting that counts something, at least 1.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"objective.{field}: {value!r} is not a whole number of at least 1")
+    return value
+
+
+def need_teacher(step: Step, name: str) -> Out:
+    """The teacher's answers.
+
+    Raises:
+        ValueError: there is no teacher.
+    """
+    if step.teacher is None:
+        raise ValueError(f"objective.{name}: needs a teacher, and none was given")
+    return step.teacher
+
+
+def both_logits(step: Step, name: str) -> tuple[Tensor, Tensor]:
+    """Logits (B, K) of student and teacher.
+
+    Raises:
+        ValueError: there is no teacher, or it knows other classes or answers for other samples.
+    """
+    z, v = step.student.logits, need_teacher(step, name).logits
+    if z.shape[-1] != v.shape[-1]:
+        raise ValueError(f"objective.{name}: the teacher has {v.shape[-1]} classes and the student {z.shape[-1]}")
+    if z.shape != v.shape:
+        raise ValueError(f"objective.{name}: the teacher answers {tuple(v.shape)} and the student {tuple(z.shape)}")
+    return z, v
+
+
+def need_views(step: Step, views: int, name: str) -> list[Tensor]:
+    """Logits (B, K) of the student for further views of the same samples.
+
+    Raises:
+        ValueError: fewer views or more, or one of other samples.
+    """
+    if len(step.views) != views:
+        raise ValueError(f"objective.{name}: views of each sample beside it: needs {views}, given {len(step.views)}")
+    for out in step.views:
+        if out.logits.shape != step.student.logits.shape:
+            shapes = f"{tuple(out.logits.shape)} beside {tuple(step.student.logits.shape)}"
+            raise ValueError(f"objective.{name}: a view of other samples: {shapes}")
+    return [out.logits for out in step.views]
+
+
+def feature(out: Out, path: str, field: str) -> Tensor:
+    """A feature (B, ...) by its module path.
+
+    Raises:
+        ValueError: it was not recorded; the message names the nearest one that was.
+    """
+    if path not in out.features:
+        raise ValueError(f"objective.{field}: no feature {path!r}; {nearest(path, out.features)}")
+    return out.features[path]
+
+
+def through(module: nn.Module | None, step: Step, h: Tensor) -> Tensor:
+    """An objective's own module on features, with the step's weights where it has some."""
+    if module is None:
+        return h
+    mapped: Tensor = functional_call(module, dict(step.parameters), (h,)) if step.parameters else module(h)
+    return mapped
+
+
+def under(tensors: Tensors, name: str) -> Tensors:
+    """The entries below a name, without it: `{"a.b": t}` under `a` is `{"b": t}`."""
+    return {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
