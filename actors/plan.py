@@ -16,7 +16,7 @@ from raystill.platform.storage import Storage
 from raystill.platform.synthesis import Synthesizer
 from raystill.platform.tracking import reachable
 from raystill.platform.tracking_store import found_again
-from raystill.platform.workbench import resolve_auto
+from raystill.platform.workbench import check_memory, resolve_auto
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,11 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
         raise ValueError(
             "data.validation: no validation images; give a share above 0, since the best data is chosen by them"
         )
-    learners.build(spec.learner, data.shape, len(data.classes), plugins)
+    learner = learners.build(spec.learner, data.shape, len(data.classes), plugins)
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
     synthesizer.check(data)
     workers, device = _workers(spec)
+    check_memory(resolve_auto(spec, device), learner)
     spec = resolve_auto(spec, device).model_copy(update={"tracking": found_again(spec.tracking)})
     return Plan(spec, data, synthesizer, plugins, workers)
 

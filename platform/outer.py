@@ -43,9 +43,7 @@ def begin(meta: Arrays) -> OuterState:
     return OuterState(0, meta, zeros, {k: v.copy() for k, v in zeros.items()}, {k: v.copy() for k, v in meta.items()})
 
 
-def reduce(
-    chunks: Sequence[Mapping[str, np.ndarray]], members: int, factors: Sequence[float] | None = None
-) -> Arrays:
+def reduce(chunks: Sequence[Mapping[str, np.ndarray]], members: int, factors: Sequence[float] | None = None) -> Arrays:
     """Mean over members of the chunks' sums, float64, in the order given; one chunk at a time is in float64.
 
     Args:

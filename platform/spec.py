@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -56,7 +56,9 @@ class LearnerSpec(Part):
     """The network that learns from the synthesised data."""
 
     name: str = Field(
-        "lenet", description="linear, mlp, lenet, alexnet, convnet, resnet, or an entry point of raystill.learners"
+        "lenet",
+        description="linear, mlp, lenet, alexnet, convnet, resnet, an entry point of raystill.learners, "
+        "or an architecture (macro:d3-w16-x2-k3-max-group-relu-gap)",
     )
     init: Literal["xavier", "kaiming", "orthogonal", "normal", "default"] = Field(
         "xavier", description="distribution that initial weights are drawn from"
@@ -186,6 +188,13 @@ class MetaSpec(Part):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the outer pass's convolutions and products"
     )
+    memory: Annotated[ByteSize, Field(gt=0)] | None = Field(
+        None,
+        description="most that an unroll keeps of its way forward (256MB); the rest is computed again, bit for bit",
+    )
+    trajectory: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of what is kept; bfloat16 takes half and rounds the gradient (docs/long-memory.md)"
+    )
 
 
 class ValidationSpec(Part):
@@ -288,7 +297,9 @@ class DistillSpec(Part):
     @property
     def identity(self) -> str:
         """sha256 of what the bits of a result depend on; where and by whom it is computed is not among it."""
-        told = self.model_dump(mode="json", exclude={"run", "tracking", "assess", "recipe"})
+        # a memory budget changes what is computed twice, and no bit
+        told = self.model_dump(mode="json", exclude={"run": True, "tracking": True, "assess": True, "recipe": True,
+                                                     "meta": {"memory"}})  # fmt: skip
         return hashlib.sha256(json.dumps({**told, "seed": self.run.seed}, sort_keys=True).encode()).hexdigest()
 
     def dump(self) -> dict[str, Any]:

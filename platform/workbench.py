@@ -16,6 +16,7 @@ from raystill.platform.data.resident import Resident, resident
 from raystill.platform.learners import Learner
 from raystill.platform.meta import GRAPH_BYTES, Engine, make_engine
 from raystill.platform.meta.linearise import Loss
+from raystill.platform.meta.trajectory import slots
 from raystill.platform.objectives import OBJECTIVES, Objective, Out, Step
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, LearnerSpec
@@ -37,6 +38,17 @@ def resolve_auto(spec: DistillSpec, device: str) -> DistillSpec:
         "meta": spec.meta.model_copy(update=auto),
         "run": spec.run.model_copy(update={"device": device}),
     })  # fmt: skip
+
+
+def check_memory(spec: DistillSpec, learner: Learner) -> None:
+    """Whether `meta.memory` holds a state of the learner; a run's first item would be late to ask.
+
+    Raises:
+        ValueError: it does not; says what one takes.
+    """
+    members = spec.outer.chunk if spec.meta.stack == "vmap" else 1
+    theta = torch.empty(members, learner.size, device="meta")
+    slots(spec.meta.memory, (theta, theta) if spec.inner.momentum else (theta,), 1)
 
 
 def losses(learner: Learner, objective: Objective) -> tuple[Loss, Loss]:
@@ -68,6 +80,8 @@ class Workbench:
         self.data = data if data is not None else load(spec.data, plugins)
         self.synthesizer = synthesis.build(spec, self.data.shape, len(self.data.classes), plugins)
         self.problem = lru_cache(maxsize=8)(self._problem)
+        if spec.meta.memory is not None:
+            check_memory(spec, self.problem(spec.learner).learner)
 
     def _problem(self, learner: LearnerSpec) -> Problem:
         built = learners.build(learner, self.data.shape, len(self.data.classes), self.plugins)
@@ -77,7 +91,8 @@ class Workbench:
         mean, total = losses(built, inner)[0], losses(built, outer)[1]
         meta = self.spec.meta
         wrap = torch.compile if meta.compile == "always" else None
-        return Problem(built, make_engine(mean, meta.sweep, meta.stack, GRAPH_BYTES, wrap), total)
+        engine = make_engine(mean, meta.sweep, meta.stack, GRAPH_BYTES, wrap, meta.memory, meta.trajectory)
+        return Problem(built, engine, total)
 
     @cached_property
     def train(self) -> Resident:

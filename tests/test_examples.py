@@ -15,6 +15,7 @@ SAYS = {
     "use_artefact.py": "test accuracy of a network that never saw a real image",
     "own_learner.py": "images (2, 2, 1, 12, 12), labels [[0, 1], [0, 1]]",
     "meta_gradient.py": "central difference",
+    "linear_bound.py": "at M = D",
 }
 
 

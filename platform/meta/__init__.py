@@ -1,7 +1,8 @@
 """The meta-gradient engine: pure functions of flat parameters."""
 
+from raystill.platform.meta.engine import GRAPH_BYTES, Engine, make_engine
 from raystill.platform.meta.judge import judge, stacked_judge
-from raystill.platform.meta.unroll import GRAPH_BYTES, Engine, Steps, Sweep, make_engine, train, unroll, unrolled_loss
+from raystill.platform.meta.unroll import Steps, Sweep, train, unroll, unrolled_loss
 
 __all__ = [
     "GRAPH_BYTES",

@@ -3,6 +3,7 @@
 Forward runs the inner loop and keeps the trajectory of states. The reverse sweep takes one step at a time, rebuilds
 that step's graph and moves the cotangent of the state one step back (1502.03492 with exact recompute in place of
 reversed dynamics). The graphs of the last steps are kept instead of rebuilt as far as a fixed budget of bytes goes.
+Where states have a budget too, those that it does not hold are computed again: `trajectory`.
 
 Shapes: theta0 is [P], or [J, P] for a stack of J members; x[T, M, ...]; y[T, M] ids or [T, M, K] rows;
 hyper {name: [T]}.
@@ -11,23 +12,18 @@ hyper {name: [T]}.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import saved_tensors_hooks
 
 from raystill.platform.meta import linearise, optimisers
+from raystill.platform.meta.engine import Engine
+from raystill.platform.meta.trajectory import Tape, slots
 
 Judge = Callable[[Tensor], tuple[Tensor, Tensor]]
 """theta -> (loss, d loss / d theta); for a stack, (loss[J], [J, P])."""
-
-Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-GRAPH_BYTES = 64 << 20
-"""Step graphs that the product's looped sweep keeps rather than rebuilds; bounded, whatever the unroll's length."""
 
 
 class Steps(NamedTuple):
@@ -54,67 +50,6 @@ class Sweep(NamedTuple):
     steps: Steps
     theta0: Tensor
     final: Tensor
-
-
-@dataclass(frozen=True)
-class Engine:
-    """The inner problem's gradient and its linearisation; see `linearise`.
-
-    Attributes:
-        keep: bytes that the graphs of the last steps may take.
-    """
-
-    gradient: linearise.Gradient
-    linearise: linearise.Linearise
-    keep: int = 0
-    _bytes: dict[tuple[int, ...], int] = field(default_factory=dict, compare=False)
-
-    def kept(self, theta: Tensor, x: Tensor, y: Tensor, steps: int) -> int:
-        """How many of the last steps keep their graphs; depends on shapes and the budget alone."""
-        if not self.keep or theta.dim() > 1:
-            return 0
-        key = (*x.shape, x.element_size())
-        if key not in self._bytes:
-            self._bytes[key] = _graph_bytes(self.linearise, theta, x, y)
-        return min(steps, self.keep // max(self._bytes[key], 1))
-
-
-def _graph_bytes(linear: linearise.Linearise, theta: Tensor, x: Tensor, y: Tensor) -> int:
-    seen: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    held: list[Any] = []
-    with saved_tensors_hooks(note, lambda tensor: tensor):
-        held.append(linear(theta, x, y))
-    return sum(seen.values())
-
-
-def make_engine(
-    loss: linearise.Loss, sweep: str = "reverse", stack: str = "loop", keep: int = 0, wrap: Wrap | None = None
-) -> Engine:
-    """An engine for an inner loss (theta[P], x[M, ...], y) -> scalar.
-
-    Args:
-        sweep: `reverse` or `forward`; one result, different costs.
-        stack: `loop` (one member at a time) or `vmap` (theta0 is [J, P]).
-        keep: bytes of step graphs kept rather than rebuilt (reverse, loop).
-        wrap: changes the two pure one-step functions, as `torch.compile` does; no graphs are kept then.
-    """
-    if stack == "loop" and sweep == "reverse" and wrap is None:
-        return Engine(linearise.gradient(loss), linearise.reverse(loss), keep)
-    gradient, product = linearise.stepwise(loss, sweep)
-    if stack == "vmap":
-        gradient = torch.func.vmap(gradient, in_dims=(0, None, None))
-        product = torch.func.vmap(product, in_dims=(0, 0, None, None))
-    if wrap is not None:
-        gradient, product = wrap(gradient), wrap(product)
-    elif stack == "loop":
-        gradient = linearise.gradient(loss)  # the same without functorch's overhead
-    return Engine(gradient, linearise.rebuilt(gradient, product))
 
 
 def _step_hyper(steps: Steps, t: int, theta: Tensor) -> dict[str, Tensor]:
@@ -154,23 +89,36 @@ def unroll(
 
     Returns:
         Sweep; `steps.y` is zero where the labels are ids.
+
+    Raises:
+        ValueError: the engine's memory holds not even one state.
     """
     optimiser = optimisers.choose(steps.hyper)
     stop = max(at for at, _ in judges)
     assert 0 <= start < stop <= steps.length
-    keep_from = stop - engine.kept(theta0, steps.x[0], steps.y[0], stop - start)
+
+    # with its graph a gradient may have other last bits (group norm's has): a budget must not change where that begins
+    graphs_from = keep_from = stop - engine.kept(theta0, steps.x[0], steps.y[0], stop - start)
+
+    def advance(state: optimisers.State, t: int, g: Tensor | None = None) -> optimisers.State:
+        if g is None:
+            one_step = (state[0], steps.x[t], steps.y[t])
+            g = engine.gradient(*one_step) if t < graphs_from else engine.linearise(*one_step)[0]
+        return optimiser.update(state, g, _step_hyper(steps, t, theta0))
 
     state = optimiser.begin(theta0)
-    tape: list[tuple[optimisers.State, tuple[Tensor, linearise.Product] | None]] = []
+    room, used = slots(engine.memory, state, stop - start, engine.trajectory)
+    tape = Tape(start, stop, room, advance, engine.trajectory)
+    if engine.memory is not None:
+        keep_from = stop - engine.kept(theta0, steps.x[0], steps.y[0], stop - start, engine.memory - used)
+    graphs: list[tuple[Tensor, linearise.Product]] = []
     loss = theta0.new_zeros(theta0.shape[:-1])
     pushes: dict[int, Tensor] = {}
     for t in range(stop):
-        x, y = steps.x[t], steps.y[t]
-        kept = engine.linearise(state[0], x, y) if t >= max(start, keep_from) else None
-        g = kept[0] if kept else engine.gradient(state[0], x, y)
-        if t >= start:
-            tape.append((state, kept))
-        state = optimiser.update(state, g, _step_hyper(steps, t, theta0))
+        tape.put(t, state)
+        if t >= keep_from:
+            graphs.append(engine.linearise(state[0], steps.x[t], steps.y[t]))
+        state = advance(state, t, graphs[-1][0] if t >= keep_from else None)
         for at, judge in judges:
             if at == t + 1:
                 value, push = judge(state[0])
@@ -183,15 +131,14 @@ def unroll(
     d_y = torch.zeros((*lead, *steps.y.shape), device=steps.y.device, dtype=theta0.dtype)
     d_hyper = {k: v.new_zeros((*lead, *v.shape)) for k, v in steps.hyper.items()}
     cotangent = tuple(torch.zeros_like(z) for z in state)
-    kept = None
     for t in reversed(range(start, stop)):
         if t + 1 in pushes:
             cotangent = (cotangent[0] + pushes[t + 1], *cotangent[1:])
-        state, kept = tape.pop()
-        g, product = kept or engine.linearise(state[0], steps.x[t], steps.y[t])
+        state = tape.take(t)
+        g, product = graphs.pop() if graphs else engine.linearise(state[0], steps.x[t], steps.y[t])
         cotangent, c, rates = optimiser.pull(state, g, _step_hyper(steps, t, theta0), cotangent)
         h, gx, gy = product(c, t > start or (start == 0 and to_theta0))
-        del kept, product
+        del product
         if h is not None:
             cotangent = (cotangent[0] + h, *cotangent[1:])
         row = (slice(None),) * len(lead) + (t,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,8 +33,8 @@ class Live(TorchDispatchMode):
         return out
 
 
-def peak(case: Any, sweep: str, stack: str, keep: int = 0) -> int:
-    engine, (x, y) = make_engine(case.loss, sweep, stack, keep), case.real
+def peak(case: Any, sweep: str, stack: str, keep: int = 0, **kept: Any) -> int:
+    engine, (x, y) = make_engine(case.loss, sweep, stack, keep, **kept), case.real
     if stack == "loop":
         theta0, judges = case.theta0, [(case.steps.length, judge(case.total, x, y, 3))]
     else:
@@ -78,3 +79,24 @@ def test_kept_graphs_stay_within_their_budget_whatever_the_length(make_case: Any
     growth = (peak(many, "reverse", "loop", budget) - peak(some, "reverse", "loop", budget)) / 10
     assert growth <= per_step(some)
     assert peak(some, "reverse", "loop", 1 << 30) - peak(some, "reverse", "loop") > budget
+
+
+@pytest.mark.parametrize("stack", ["loop", "vmap"])
+@pytest.mark.parametrize("sweep", ["reverse", "forward"])
+def test_a_budget_bounds_states_whatever_the_length(make_case: Any, sweep: str, stack: str) -> None:
+    short, long = make_case(True, True, length=10), make_case(True, True, length=40)
+    state = 2 * long.theta0.numel() * 8
+    growth = peak(long, sweep, stack, memory=6 * state) - peak(short, sweep, stack, memory=6 * state)
+    results = 30 * (per_step(long) - state)  # the cotangents
+    assert growth <= results + 2 * state  # the one in flight, and the one that it becomes
+    # and what a budget saves is what it holds less
+    saved = peak(long, sweep, stack) - peak(long, sweep, stack, memory=6 * state)
+    assert (40 - 6 - 3) * state <= saved <= (40 - 6) * state
+
+
+def test_rounded_states_take_half(make_case: Any) -> None:
+    short, long = (make_case(True, True, length=length, dtype=torch.float32) for length in (20, 60))
+    growth = peak(long, "reverse", "loop", trajectory="bfloat16") - peak(
+        short, "reverse", "loop", trajectory="bfloat16"
+    )
+    assert growth / 40 == per_step(long) - 2 * long.theta0.numel() * 4 / 2

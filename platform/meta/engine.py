@@ -1,0 +1,93 @@
+"""The inner problem's one-step functions, and what an unroll with them may keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from raystill.platform.meta import linearise
+
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+GRAPH_BYTES = 64 << 20
+"""Step graphs that the product's looped sweep keeps rather than rebuilds; bounded, whatever the unroll's length."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The inner problem's gradient and its linearisation; see `linearise`.
+
+    Attributes:
+        keep: bytes that the graphs of the last steps may take.
+        memory: bytes that states and graphs may take together; None keeps every state.
+        trajectory: what states are rounded to while they wait for the way back; None keeps them as they are.
+    """
+
+    gradient: linearise.Gradient
+    linearise: linearise.Linearise
+    keep: int = 0
+    memory: int | None = None
+    trajectory: torch.dtype | None = None
+    _bytes: dict[tuple[int, ...], int] = field(default_factory=dict, compare=False)
+
+    def kept(self, theta: Tensor, x: Tensor, y: Tensor, steps: int, room: int | None = None) -> int:
+        """How many of the last steps keep their graphs, in at most `room` bytes; told by shapes and budgets alone."""
+        keep = self.keep if room is None else min(self.keep, room)
+        if not keep or theta.dim() > 1:
+            return 0
+        key = (*x.shape, x.element_size())
+        if key not in self._bytes:
+            self._bytes[key] = _graph_bytes(self.linearise, theta, x, y)
+        return min(steps, keep // max(self._bytes[key], 1))
+
+
+def _graph_bytes(linear: linearise.Linearise, theta: Tensor, x: Tensor, y: Tensor) -> int:
+    seen: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    held: list[Any] = []
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        held.append(linear(theta, x, y))
+    return sum(seen.values())
+
+
+def make_engine(
+    loss: linearise.Loss,
+    sweep: str = "reverse",
+    stack: str = "loop",
+    keep: int = 0,
+    wrap: Wrap | None = None,
+    memory: int | None = None,
+    trajectory: str = "float32",
+) -> Engine:
+    """An engine for an inner loss (theta[P], x[M, ...], y) -> scalar.
+
+    Args:
+        sweep: `reverse` or `forward`; one result, different costs.
+        stack: `loop` (one member at a time) or `vmap` (theta0 is [J, P]).
+        keep: bytes of step graphs kept rather than rebuilt (reverse, loop).
+        wrap: changes the two pure one-step functions, as `torch.compile` does; no graphs are kept then.
+        memory: bytes that an unroll may keep of its way forward, at the price of steps computed again.
+        trajectory: `float32` keeps states as they are; `bfloat16` rounds them, for the way back alone.
+    """
+    rounded = torch.bfloat16 if trajectory == "bfloat16" else None
+    if stack == "loop" and sweep == "reverse" and wrap is None:
+        return Engine(linearise.gradient(loss), linearise.reverse(loss), keep, memory, rounded)
+    gradient, product = linearise.stepwise(loss, sweep)
+    if stack == "vmap":
+        gradient = torch.func.vmap(gradient, in_dims=(0, None, None))
+        product = torch.func.vmap(product, in_dims=(0, 0, None, None))
+    if wrap is not None:
+        gradient, product = wrap(gradient), wrap(product)
+    elif stack == "loop":
+        gradient = linearise.gradient(loss)  # the same without functorch's overhead
+    return Engine(gradient, linearise.rebuilt(gradient, product), 0, memory, rounded)

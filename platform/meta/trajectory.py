@@ -1,0 +1,129 @@
+"""What an unroll remembers of its way forward: every state, or as many as a budget of bytes holds.
+
+Where the budget holds fewer states than there are steps, the others are computed again from the nearest one before
+them. Checkpoints lie where Griewank and Walther's binomial schedule ("revolve", 2000) puts them: no schedule in as many
+slots computes fewer steps. With s slots up to C(s + r, s) steps are computed at most r times each, the first included:
+T = 1000 takes 44 slots for r = 2, where the square-root schedule takes 2 sqrt(T) = 64.
+
+A step that is computed again is computed from the same numbers by the same function, so the bits do not change.
+Rounding states to bfloat16 does change them: what is kept then is each state's difference from the one kept before it,
+rounded so that they add up to within the rounding of the last. One step moves little, so that little is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import comb
+
+import torch
+
+from raystill.platform.meta.optimisers import State
+
+Advance = Callable[[State, int], State]
+"""(state before step t, t) -> state after it."""
+
+
+def state_bytes(state: State, dtype: torch.dtype | None = None) -> int:
+    """Bytes of one state, as it is or rounded to a type."""
+    return sum(z.numel() * (z.element_size() if dtype is None else dtype.itemsize) for z in state)
+
+
+def slots(memory: int | None, state: State, steps: int, dtype: torch.dtype | None = None) -> tuple[int, int]:
+    """(how many such states a budget of bytes holds, `steps` at most; the bytes that they take).
+
+    Raises:
+        ValueError: not even one.
+    """
+    whole, size = state_bytes(state), state_bytes(state, dtype)
+    if memory is not None and memory < whole:
+        raise ValueError(
+            f"meta.memory: {memory:,} bytes are too small for one step, which takes {whole:,}: the parameters, "
+            "twice with momentum, of each member that is computed at once"
+        )
+    room = steps if memory is None else min(steps, 1 + (memory - whole) // size)
+    return room, whole + (room - 1) * size
+
+
+def repetitions(steps: int, slots: int) -> int:
+    """The least r with C(slots + r, slots) >= steps: how often any step is computed at most."""
+    r = 0
+    while comb(slots + r, slots) < steps:
+        r += 1
+    return r
+
+
+def split(steps: int, slots: int) -> int:
+    """Steps from a segment's first checkpoint to its second, where `slots` hold its checkpoints, both counted.
+
+    The left part, which is swept last and in all the slots, must be within what r - 1 repetitions reach, and the right
+    one not below what they reach in a slot less; any such cut is optimal, and the longest is taken.
+    """
+    r = repetitions(steps, slots)
+    return max(1, min(comb(slots + r - 1, slots), steps - comb(slots + r - 2, slots - 1)))
+
+
+def checkpoints(first: int, last: int, slots: int) -> list[int]:
+    """Where states are kept on the way from `first`, which is one of them, to `last`."""
+    found = [first]
+    while slots > 1 and first < last:
+        steps = last - first + 1
+        first += 1 if steps <= slots else split(steps, slots)
+        slots -= 1
+        found.append(first)
+    return found
+
+
+class Tape:
+    """The states before steps start..stop-1: put on the way forward, taken in reverse, `slots` of them at a time."""
+
+    def __init__(self, start: int, stop: int, slots: int, advance: Advance, dtype: torch.dtype | None = None) -> None:
+        """Nothing kept yet.
+
+        Args:
+            slots: states held at most; fewer than stop - start are run again from.
+            advance: one step of the inner loop.
+            dtype: states are held as differences that are rounded to this; None holds them as they are.
+        """
+        self._advance, self._slots, self._dtype = advance, slots, dtype
+        self._marks = set(checkpoints(start, stop - 1, slots))
+        self._held: list[tuple[int, State]] = []
+        self._top: State = ()
+        self._rows: State = ()
+
+    def put(self, t: int, state: State) -> None:
+        """The state before step t, if the schedule has a checkpoint there."""
+        if t in self._marks:
+            self._hold(t, state)
+
+    def take(self, t: int) -> State:
+        """The state before step t, which nothing will ask for again; t falls by one from call to call."""
+        at, held = self._held[-1]
+        state = self._top if self._dtype else held
+        if at == t:
+            self._held.pop()
+            if self._dtype and self._held:
+                self._top = tuple(z - rows[len(self._held) - 1] for z, rows in zip(state, self._rows))
+            return state
+        marks = checkpoints(at, t, self._slots - len(self._held) + 1)
+        del held
+        for i in range(at, t):
+            state = self._advance(state, i)
+            if i + 1 in marks and i + 1 < t:
+                self._hold(i + 1, state)
+        return state
+
+    def _hold(self, t: int, state: State) -> None:
+        if self._dtype:
+            self._round(state)
+        self._held.append((t, () if self._dtype else state))
+
+    def _round(self, state: State) -> None:
+        if not self._held:
+            self._top = tuple(z.clone() for z in state)
+            # one block: pieces of half a state's size, freed one by one, would leave the heap full of holes
+            self._rows = tuple(z.new_empty((self._slots - 1, *z.shape), dtype=self._dtype) for z in state)
+            return
+        for z, top, rows in zip(state, self._top, self._rows):
+            row = rows[len(self._held) - 1]
+            row.copy_(z - top)  # against what the others add up to, so that what is lost does not add up
+            top.add_(row)
