@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raystill.actors import commit_log, coordinator, faults, fleet, pipeline
+from raystill.actors import commit_log, coordinator, crew, faults, fleet, pipeline
 from raystill.actors.faults import Fault, Schedule
 from raystill.platform import runs
 from raystill.platform.spec import DistillSpec
@@ -82,12 +82,14 @@ def test_a_fault_changes_no_byte(
     tmp_path: Path, ray_cluster: None, undisturbed: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleet.OnRay, "_await_first", fleet.OnRay.await_all)
+    if line.endswith(("kill", "exception", "nan")):
+        monkeypatch.setattr(crew, "LEAST_PATIENCE", 60.0)  # a copy can win before Ray tells of the loss
     made = spec(tmp_path, 2, delay=1, members=2, chunk=1, steps=16)
     pipeline.distill(with_faults(made, line, deadline=3.0 if "hang" in line else 60.0))
     log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()
     assert [r["error"] for r in log if r["kind"] == "fault"] == [line]
     assert digest(tmp_path / "run-1" / "artefact") == undisturbed
-    statuses = {r["status"] for r in log if r["kind"] in ("meta_gradient", "validate")}
+    statuses = {r["status"] for r in log}  # of whatever the evaluator had first from that step on
     expected = {
         "kill": "lost",
         "exception": "failed",

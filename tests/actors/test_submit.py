@@ -56,7 +56,7 @@ def test_a_command_runs_on_a_cluster_with_a_token(start_head: Callable[..., Any]
 
     # Ctrl-C leaves the job running, and whoever follows it again sees its end
     text = (
-        "distill --run.out runs --run.workers 1 --outer.steps 6 --outer.members 2 --synthesizer.epochs 1 "
+        "distill --run.out runs --run.workers 1 --outer.steps 200 --outer.members 2 --synthesizer.epochs 1 "
         "--learner.name mlp --assess.networks 2 --assess.baselines false --validation.networks 2 "
         "--tracking.enabled false"
     )
