@@ -23,6 +23,7 @@ from raystill.platform.baselines import Summary, best_share, summary
 from raystill.platform.data import DataSet
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, LearnerSpec
+from raystill.platform.storage import write_whole
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MOMENTA = (0.0, 0.9)
@@ -265,7 +266,5 @@ def write(folder: Path, found: dict[str, Any]) -> Path:
     """`assessment.json` of a run."""
     over_seeds(folder, found)
     path = folder / "assessment.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(found, indent=1))
-    temporary.replace(path)
+    write_whole(path, lambda stream: stream.write(json.dumps(found, indent=1).encode()))
     return path

@@ -134,7 +134,7 @@ def _as_they_come(loop: Loop) -> None:
     meta, batch, flying, dropped = _version(loop, 0), [], dict[WorkItem, None](), 0
     while loop.step < spec.outer.steps and not _spent(loop):
         while len(flying) < server.capacity:
-            address = Address(spec.run.seed, loop.attempt, loop.asked, stream="")
+            address = Address(spec.run.seed, loop.attempt, loop.asked)
             item = WorkItem("meta_gradient", address, loop.step, "meta", (("members", spec.outer.chunk),))
             flying[crew.add(item, meta)] = None
             loop.asked += 1
@@ -273,7 +273,7 @@ def save(loop: Loop, wait: bool = False) -> None:
         loop.tracker.flush()
         extra = {
             "cpu_seconds": loop.crew.cpu_seconds, "tracking": loop.tracker.run_id, "asked": loop.asked,
-            "logged": loop.step, "spec": loop.spec.identity,
+            "spec": loop.spec.identity,
         }  # fmt: skip
         harm = None if wait else loop.faults.take("checkpoint", loop.step)
         server.call("save", loop.store.root, extra, loop.spec.run.keep, harm)

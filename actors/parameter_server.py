@@ -7,8 +7,6 @@ Its state is the outer state, the snapshots without a score, and the best, and a
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -114,10 +112,6 @@ class ParameterServer:
     def score_of_best(self) -> Facts:
         """The best snapshot's score alone."""
         return self.chosen()[0]
-
-    def address(self) -> dict[str, Any]:
-        """Where this server runs: process and node."""
-        return {"pid": os.getpid(), "host": socket.gethostname()}
 
     def save(self, root: str, extra: dict[str, Any], keep: int, harm: str | None = None) -> None:
         """Begin to write everything owned here, and the coordinator's `extra`, as a checkpoint, beside further steps.

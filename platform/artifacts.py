@@ -28,6 +28,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from raystill.platform.distilled import Distilled
+from raystill.platform.storage import sync
 
 __all__ = ["Distilled", "load_distilled", "save_distilled"]
 
@@ -63,9 +64,9 @@ def save_distilled(path: str | Path, distilled: Distilled) -> Path:
         files = {file.name: _facts(file) for file in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_bytes(_manifest(distilled, files))
         for file in (*temporary.iterdir(), temporary):
-            _sync(file)
+            sync(file)
         temporary.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise ValueError(f"{path}: can not be written: {error.strerror or error}") from error
     finally:
@@ -187,14 +188,6 @@ def _facts(file: Path) -> dict[str, Any]:
         while block := stream.read(2**20):
             digest.update(block)
     return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _one_line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ import pytest
 
 from raystill.actors import commit_log, pipeline
 from raystill.platform import runs
+from raystill.platform.spec import DistillSpec
 from tests.actors.test_cluster import digest, spec
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
@@ -58,6 +59,18 @@ def wait_for(process: subprocess.Popen[str], folder: Path, what: Any, seconds: f
     return found
 
 
+def start(made: DistillSpec, tmp_path: Path, **run: Any) -> tuple[subprocess.Popen[str], Path]:
+    """The same spec as a process on the cluster, and its run folder."""
+    config = tmp_path / "run.yaml"
+    changed = made.run.model_copy(update={"out": tmp_path / "cut", **run})
+    config.write_text(runs.dump(made.model_copy(update={"run": changed})))
+    process = subprocess.Popen(
+        [*COMMAND, "distill", "--config", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={k: v for k, v in os.environ.items() if k != "RAYSTILL_CACHE"},
+    )  # fmt: skip
+    return process, tmp_path / "cut" / "run-1"
+
+
 def computing(found: dict[str, Any]) -> int:
     return sum(row["state"] in ("computing", "idle") for row in found.get("evaluators", ()))
 
@@ -67,16 +80,7 @@ def test_two_of_three_nodes_vanish_and_one_joins(tmp_path: Path, nodes: Any) -> 
     pipeline.distill(made)
     three = [add(nodes, tmp_path / f"node-{n}") for n in range(3)]
     nodes.wait_for_nodes()
-    run = made.run.model_copy(
-        update={"out": tmp_path / "cut", "workers": 3, "address": nodes.address, "checkpoint_every": 50}
-    )
-    config = tmp_path / "run.yaml"
-    config.write_text(runs.dump(made.model_copy(update={"run": run})))
-    process = subprocess.Popen(
-        [*COMMAND, "distill", "--config", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={k: v for k, v in os.environ.items() if k != "RAYSTILL_CACHE"},
-    )  # fmt: skip
-    folder = tmp_path / "cut" / "run-1"
+    process, folder = start(made, tmp_path, workers=3, address=nodes.address, checkpoint_every=50)
     wait_for(process, folder, lambda s: computing(s) == 3 and s.get("step", 0) > 20)
     for node in three[:2]:
         nodes.remove_node(node, allow_graceful=False)
@@ -101,14 +105,7 @@ def test_a_node_that_is_told_to_go_gets_no_more_work(tmp_path: Path, nodes: Any)
     pipeline.distill(made)
     two = [add(nodes, tmp_path / f"node-{n}") for n in range(2)]
     nodes.wait_for_nodes()
-    run = made.run.model_copy(update={"out": tmp_path / "cut", "workers": 2, "address": nodes.address})
-    config = tmp_path / "run.yaml"
-    config.write_text(runs.dump(made.model_copy(update={"run": run})))
-    process = subprocess.Popen(
-        [*COMMAND, "distill", "--config", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={k: v for k, v in os.environ.items() if k != "RAYSTILL_CACHE"},
-    )  # fmt: skip
-    folder = tmp_path / "cut" / "run-1"
+    process, folder = start(made, tmp_path, workers=2, address=nodes.address)
     wait_for(process, folder, lambda s: computing(s) == 2 and s.get("step", 0) > 20)
     notice = ["drain-node", "--address", nodes.address, "--node-id", two[0].node_id, "--reason",
               "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",
