@@ -20,6 +20,7 @@ from raystill.actors.crew import Crew, Result
 from raystill.actors.executors import Handle, ServerLost
 from raystill.actors.faults import Schedule
 from raystill.actors.messages import WorkItem
+from raystill.actors.signals import whole
 from raystill.platform.data import DataSet
 from raystill.platform.progress import progress
 from raystill.platform.seeds import Address
@@ -54,7 +55,7 @@ class Loop:
     unscored: dict[int, list[WorkItem]] = field(default_factory=dict)
     accuracy: float = float("nan")
     servers: int = 1
-    settled: bool = False  # whether everything that the server has applied is on record here: a moment to save at
+    settled: bool = False  # whether the server holds a state, and this loop knows all of it
     on_step: Callable[[int], None] | None = None
     on_save: Callable[[], None] = lambda: None  # before a checkpoint is written
     on_saved: Callable[[float], None] = lambda _: None  # after, with the seconds that it took
@@ -101,6 +102,7 @@ def distil(loop: Loop) -> dict[str, Any]:
         while True:
             try:
                 _start(loop)
+                loop.settled = True
                 _in_order(loop) if loop.spec.outer.staleness is None else _as_they_come(loop)
                 return _finish(loop)
             except ServerLost as lost:
@@ -118,13 +120,14 @@ def _in_order(loop: Loop) -> None:
     spec, crew, server = loop.spec, loop.crew, loop.crew.executor
     ahead = deque(_ask_for_gradients(loop, loop.step + k, _version(loop, k)) for k in range(spec.outer.delay + 1))
     while items := ahead.popleft():
-        loop.settled = True
         results = crew.wait(items)
-        loop.settled = False
-        applied, meta = server.later("apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results])
-        # evaluators go on while the rest of this step is put on record
-        ahead.append(_ask_for_gradients(loop, loop.step + 1 + spec.outer.delay, meta))
-        _record(loop, results, applied(), {})
+        with whole():
+            applied, meta = server.later(
+                "apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results]
+            )
+            # evaluators go on while the rest of this step is put on record
+            ahead.append(_ask_for_gradients(loop, loop.step + 1 + spec.outer.delay, meta))
+            _record(loop, results, applied(), {})
 
 
 def _as_they_come(loop: Loop) -> None:
@@ -138,9 +141,7 @@ def _as_they_come(loop: Loop) -> None:
             item = WorkItem("meta_gradient", address, loop.step, "meta", (("members", spec.outer.chunk),))
             flying[crew.add(item, meta)] = None
             loop.asked += 1
-        loop.settled = True
         result = crew.first(flying)
-        loop.settled = False
         del flying[result.outcome.item]
         if loop.step - result.outcome.item.version > staleness:
             dropped += 1
@@ -149,10 +150,12 @@ def _as_they_come(loop: Loop) -> None:
         if len(batch) < need:
             continue
         late = [loop.step - r.outcome.item.version for r in batch]
-        applied, meta = server.later("apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in batch])
-        _record(
-            loop, batch, applied(), {"accepted": float(need), "dropped": float(dropped), "staleness": sum(late) / need}
-        )
+        figures = {"accepted": float(need), "dropped": float(dropped), "staleness": sum(late) / need}
+        with whole():
+            applied, meta = server.later(
+                "apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in batch]
+            )
+            _record(loop, batch, applied(), figures)
         batch, dropped = [], 0
 
 

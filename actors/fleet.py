@@ -236,8 +236,7 @@ class OnRay:
                 else:
                     seat.ready, seat.probe_at = None, time.monotonic() + PROBE_SECONDS
             return None
-        first = next(iter(seat.flying)) == reference
-        flight = seat.flying.pop(reference)
+        flight = seat.flying[reference]
         seat.idle_since = time.monotonic()
         try:
             outcome: Outcome = self._ray.get(reference)
@@ -247,14 +246,16 @@ class OnRay:
             raise
         except errors.RayActorError as lost:
             self._hurt.add(flight.item)
-            if seat.ready is None:
+            if seat.ready is None:  # the first news of this death
                 seat.lose(time.monotonic())
                 seat.ready = seat.actor.ready.remote()  # probed before it is used again
-            # one that only waited behind another there is not suspected of anything
-            status = "lost" if first else "returned"
+            # those that only waited behind another there are not suspected of anything
+            status = "lost" if reference == seat.suspect else "returned"
             return Outcome(flight.item, status, seat.number, error=str(lost).splitlines()[0]), None
         except errors.RayError as error:
             raise ServerLost(f"{flight.item}: {type(error).__name__}") from None
+        finally:
+            del seat.flying[reference]
         seat.count(outcome)
         if outcome.status != "ok":
             self._hurt.add(flight.item)

@@ -122,7 +122,7 @@ def _distil(held: Session, tracker: Tracker) -> None:
     try:
         coordinator.distil(loop)
     except KeyboardInterrupt:
-        if loop.settled:  # else the last checkpoint serves: half a step is no place to go on from
+        if loop.settled:  # else the last checkpoint serves: the server is lost or not yet begun
             coordinator.save(loop, wait=True)
         raise
     _keep(held)

@@ -28,6 +28,7 @@ class Seat:
         probe_at: when to ask again whether it has started; None where it was asked.
         failures: starts that failed in a row.
         losses: processes that it lost.
+        suspect: what it was at when it lost the last one.
         leaving: it gets no more work, and goes when it has nothing in flight.
         draining: its node will go; it gets no more work there.
     """
@@ -39,6 +40,7 @@ class Seat:
     probe_at: float | None = None
     failures: int = 0
     losses: int = 0
+    suspect: Any | None = None
     quarantined: int = 0
     leaving: bool = False
     draining: bool = False
@@ -54,6 +56,7 @@ class Seat:
     def lose(self, now: float) -> None:
         """Its process is gone."""
         self.losses += 1
+        self.suspect = next(iter(self.flying), None)
         self.idle_since = now
         self.recent.clear()
 

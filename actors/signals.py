@@ -22,6 +22,13 @@ class Stopped(KeyboardInterrupt):
         self.signum, self.code = signum, 128 + signum
 
 
+class _Asked:
+    """What the process was asked for, and whether now is a time to do it; handlers of signals are the process's own."""
+
+    signum: int | None = None
+    depth = 0
+
+
 @contextmanager
 def stopping() -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into Stopped, the second into an end without further words.
@@ -32,14 +39,14 @@ def stopping() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
+    _Asked.signum = None
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        if _Asked.signum is not None:
             os._exit(128 + signum)
-        asked = True
-        raise Stopped(signum)
+        _Asked.signum = signum
+        if not _Asked.depth:
+            raise Stopped(signum)
 
     before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -47,3 +54,18 @@ def stopping() -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Work that a first signal must not cut in half: Stopped is raised once it is done.
+
+    Where the work fails, its own error goes on, and the stop waits for the next whole work.
+    """
+    _Asked.depth += 1
+    try:
+        yield
+    finally:
+        _Asked.depth -= 1
+    if _Asked.signum is not None and not _Asked.depth:
+        raise Stopped(_Asked.signum)
