@@ -14,33 +14,47 @@ def ask(sign: signal.Signals = signal.SIGTERM) -> None:
     os.kill(os.getpid(), sign)
 
 
+def stopped_by(sign: signal.Signals, done: list[str]) -> Stopped:
+    with pytest.raises(Stopped) as stop, stopping():
+        work(sign, done)
+    return stop.value
+
+
+def work(sign: signal.Signals, done: list[str]) -> None:
+    with whole():
+        with whole():
+            ask(sign)
+            done.append("inner")
+        done.append("outer")
+    done.append("more")
+
+
+def failing() -> None:
+    with whole():
+        ask()
+        raise ArithmeticError
+
+
 def test_a_signal_stops_at_once() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as stop, stopping():
         ask()
-        raise AssertionError("not stopped")
     assert stop.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_whole_work_is_done_before_a_stop() -> None:
-    done = []
-    with pytest.raises(Stopped) as stop, stopping():
-        with whole():
-            with whole():
-                ask(signal.SIGINT)
-                done.append(1)
-            done.append(2)
-        done.append("not stopped")
-    assert done == [1, 2]
-    assert stop.value.code == 130
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_whole_work_is_done_before_a_stop(sign: signal.Signals, code: int) -> None:
+    done: list[str] = []
+    assert stopped_by(sign, done).code == code
+    assert done == ["inner", "outer"]
 
 
 def test_work_that_fails_tells_its_own_error_and_the_stop_waits() -> None:
-    with pytest.raises(Stopped), stopping():
-        with pytest.raises(ArithmeticError), whole():
-            ask()
-            raise ArithmeticError
-        with whole():
-            pass
-        raise AssertionError("not stopped")
+    done: list[str] = []
+    with stopping():
+        with pytest.raises(ArithmeticError):
+            failing()
+        with pytest.raises(Stopped), whole():
+            done.append("the next whole work")
+    assert done
