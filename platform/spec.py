@@ -66,12 +66,13 @@ class LearnerSpec(Part):
     gain: Positive = Field(1.0, description="factor on the initialisation's standard deviation")
     width: Count | None = Field(None, description="channels or hidden units; none takes the network's own")
     depth: Count | None = Field(None, description="blocks or hidden layers; none takes the network's own")
+    weight_norm: bool = Field(False, description="learn each layer's weight as g V / ||V||, length and direction")
 
 
 class SynthesizerSpec(Part):
     """What is learned, and how it is cut into inner steps."""
 
-    kind: str = Field("images", description="images, or an entry point of raystill.synthesizers")
+    kind: str = Field("images", description="images, generator (GTN), or an entry point of raystill.synthesizers")
     per_class: Count = Field(1, description="images per class (IPC) of each step")
     images: Count | None = Field(
         None, description="images of each step, instead of per_class; may be fewer than classes"
@@ -86,6 +87,17 @@ class SynthesizerSpec(Part):
         1, description="resolutions that an image is the sum of, each half the one before; 1 learns pixels alone"
     )
     noise: Positive = Field(1.0, description="standard deviation of a noise start, in normalised units")
+    curriculum: Literal["full", "batch-shuffled", "all-shuffled", "none", "pixels"] = Field(
+        "full",
+        description="generator: learned latents in their order, their batches or all of them in a random order, fresh "
+        "noise in place of them, or learned pixels in place of the generator",
+    )
+    latent: Count = Field(64, description="generator: numbers that an image is made from, beside its class")
+    hidden: Count = Field(256, description="generator: units of the hidden layer")
+    channels: Count = Field(
+        32, description="generator: channels at a quarter of the image's side; half as many at half"
+    )
+    weight_norm: bool = Field(True, description="generator: learn each weight as g V / ||V||, length and direction")
 
     @model_validator(mode="after")
     def _few_images_need_soft_labels(self) -> SynthesizerSpec:
@@ -140,6 +152,11 @@ class OuterSpec(Part):
         "none is synchronous, and only that gives the same bits again",
     )
     batch_size: Count = Field(512, description="real images that judge one member")
+    between: Count | None = Field(
+        None, description="judge after each this many inner steps too, on real minibatches of their own; none does not"
+    )
+    between_weight: Positive = Field(0.3, description="weight of the mean of these judgements beside the last's 1")
+    between_size: Count = Field(128, description="real images of each of these judgements")
     batch: Literal["per_member", "shared"] = Field(
         "per_member", description="real minibatch of each member's own, or one for all (Algorithm 1)"
     )

@@ -113,6 +113,10 @@ class Workbench:
         """Arrays of a message as tensors in memory that torch owns (alignment is a part of the bits)."""
         return {k: torch.from_numpy(np.array(v)).clone().to(self.device) for k, v in arrays.items()}
 
+    def learner_of(self, address: Address) -> LearnerSpec:
+        """The learner of a member."""
+        return self.spec.learner
+
     def theta0(self, learner: Learner, address: Address) -> Tensor:
         """A member's initial parameters: the run's one network for fixed starts, else the address's own."""
         return learner.init(self.start_of(address)).to(self.device)

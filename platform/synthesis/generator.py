@@ -1,0 +1,137 @@
+"""A generative teaching network: a generator with a learned curriculum of latents writes the training data.
+
+Learned are the generator's weights, one latent for each image of each step (the curriculum), soft labels where they are
+asked for, and the rates of the steps. "Generative Teaching Networks" (Such et al. 2020, PMLR 119:9206).
+
+The latents' order is a part of what is learned. What it is worth is told by the other curricula: `batch-shuffled`
+draws the order of the batches, `all-shuffled` that of all images, from the address of each use; `none` draws noise in
+place of latents; `pixels` learns the images themselves, in the same bounds and without a generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raystill.platform import seeds
+from raystill.platform.data import DataSet
+from raystill.platform.meta import Steps
+from raystill.platform.spec import DistillSpec
+from raystill.platform.synthesis import decoder, rates
+from raystill.platform.synthesis.synthesizer import Meta, Synthesizer
+
+PAINTED = 512
+"""Images that the generator paints at a time: as many as stay in a cache."""
+
+
+def _refuse(spec: DistillSpec, count: int, classes: int) -> None:
+    part = spec.synthesizer
+    for field, value, default in (("start", part.start, "noise"), ("scales", part.scales, 1)):
+        if value != default:
+            raise ValueError(f"synthesizer.{field}: {value!r} is for kind images; a generator takes {default!r}")
+    if part.steps * count < classes:
+        raise ValueError(
+            f"synthesizer.images: {part.steps} steps of {count} images can not name {classes} classes; take more of them"
+        )
+
+
+def generator(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synthesizer:
+    """The synthesizer of a spec's `synthesizer` and `inner` sections.
+
+    Raises:
+        ValueError: fewer images than classes, or a field that only images have.
+    """
+    part, inner = spec.synthesizer, spec.inner
+    count, steps_made = part.images or part.per_class * classes, part.steps
+    _refuse(spec, count, classes)
+    order = torch.arange(spec.unroll) % steps_made
+    # classes go round and round, so that every class has its share whatever the size of a step
+    named = torch.arange(steps_made * count) % classes
+    painted, noisy = part.curriculum != "pixels", part.curriculum == "none"
+
+    def check(data: DataSet) -> None:
+        """A generator starts from noise, which any data can give."""
+
+    def start(data: DataSet, address: seeds.Address) -> Meta:
+        rng = seeds.numpy_rng(address)
+        meta: Meta = decoder.start(part, shape, classes, address) if painted else {}
+        if not noisy:
+            size = (part.latent,) if painted else shape
+            spread = np.float32(1.0 if painted else part.noise)
+            meta["latents"] = spread * rng.standard_normal((steps_made, count, *size), dtype=np.float32)
+        if part.labels == "soft":
+            meta["labels"] = F.one_hot(named, classes).float().view(steps_made, count, classes).numpy()
+        return {**meta, **rates.start(inner, spec.unroll)}
+
+    def paint(meta: Mapping[str, Tensor], z: Tensor, classes_of: Tensor) -> Tensor:
+        if not painted:
+            return decoder.REACH * torch.tanh(z / decoder.REACH)
+        rows = F.one_hot(classes_of, classes).to(z)
+        return torch.cat([
+            decoder.paint(part, shape, meta, *piece) for piece in zip(z.split(PAINTED), rows.split(PAINTED))
+        ])  # fmt: skip
+
+    def latents(meta: Mapping[str, Tensor], address: seeds.Address, images: int) -> Tensor:
+        """[images, ...], in the order of the curriculum; noise is drawn on the CPU."""
+        if not noisy:
+            return meta["latents"].flatten(0, 1)
+        rng = seeds.torch_rng(address.at(stream=f"{address.stream}/noise"))
+        return torch.randn(images, part.latent, generator=rng).to(meta["map/b"])
+
+    def shuffled(address: seeds.Address) -> Tensor:
+        """Which learned image each place of the steps holds, [S * M]."""
+        places = torch.arange(steps_made * count)
+        rng = seeds.torch_rng(address.at(stream=f"{address.stream}/order"))
+        if part.curriculum == "batch-shuffled":
+            return places.view(steps_made, count)[torch.randperm(steps_made, generator=rng)].flatten()
+        return places[torch.randperm(len(places), generator=rng)] if part.curriculum == "all-shuffled" else places
+
+    def steps(meta: Mapping[str, Tensor], address: seeds.Address) -> Steps:
+        device = meta["lr"].device
+        places = shuffled(address)
+        names = named[places].to(device)
+        places = places.to(device)
+        x = paint(meta, latents(meta, address, len(places))[places], names)
+        y = meta["labels"].flatten(0, 1)[places] if "labels" in meta else names
+        rows = order.to(device)
+        x, y = (part.unflatten(0, (steps_made, count))[rows] for part in (x, y))
+        return Steps(x, y, rates.rates(inner, meta, address))
+
+    def longer(meta: Mapping[str, Tensor], length: int, address: seeds.Address) -> Steps:
+        """The learned steps, then steps of new images at the mean rates of the last quarter of the learned ones.
+
+        A new image's latent lies between two learned ones of its class (as far from the origin as those are), which
+        the second half of the curriculum has, where it has each class; fresh noise where latents are not learned.
+        """
+        own = steps(meta, address)
+        more = length - own.length
+        if more <= 0:
+            return own.map(lambda z: z[:length])
+        names = torch.arange(more * count) % classes
+        z, y = _between(meta, names, address) if not noisy else (latents(meta, address.at(step=1), len(names)), None)
+        x = paint(meta, z, names.to(z.device)).unflatten(0, (more, count))
+        y = (names.to(own.y) if y is None else y).unflatten(0, (more, count))
+        last = {k: torch.cat([v, v[-max(1, len(v) // 4) :].mean().expand(more)]) for k, v in own.hyper.items()}
+        return Steps(torch.cat([own.x, x]), torch.cat([own.y, y]), last)
+
+    def _between(meta: Mapping[str, Tensor], names: Tensor, address: seeds.Address) -> tuple[Tensor, Tensor | None]:
+        late = len(named) // 2 if len(named) // 2 >= classes else 0
+        rng = seeds.numpy_rng(address.at(stream=f"{address.stream}/longer"))
+        known = [np.flatnonzero(named.numpy()[late:] == k) + late for k in range(classes)]
+        one, two = (torch.from_numpy(np.array([rng.choice(known[k]) for k in names])) for _ in range(2))
+        share = torch.from_numpy(rng.random((len(names), 1), dtype=np.float32)).to(meta["lr"])
+        z, y = meta["latents"].flatten(0, 1), meta["labels"].flatten(0, 1) if "labels" in meta else None
+        mixed = (share * z[one] + (1 - share) * z[two]) / (share.square() + (1 - share).square()).sqrt()
+        return mixed, None if y is None else share * y[one] + (1 - share) * y[two]
+
+    learned = {
+        **(dict.fromkeys(decoder.names(part, shape, classes), "lr") if painted else {}),
+        **({} if noisy else {"latents": "lr"}),
+        **({"labels": "label_lr"} if part.labels == "soft" else {}),
+        **rates.groups(inner),
+    }
+    return Synthesizer(check, start, steps, order.numpy(), learned, longer if painted else None)
