@@ -35,7 +35,7 @@ def _refuse(spec: DistillSpec, count: int, classes: int) -> None:
             raise ValueError(f"synthesizer.{field}: {value!r} is for kind images; a generator takes {default!r}")
     if part.steps * count < classes:
         raise ValueError(
-            f"synthesizer.images: {part.steps} steps of {count} images can not name {classes} classes; take more of them"
+            f"synthesizer.images: {part.steps} steps of {count} images can not name {classes} classes; take more"
         )
 
 
@@ -92,14 +92,11 @@ def generator(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> S
 
     def steps(meta: Mapping[str, Tensor], address: seeds.Address) -> Steps:
         device = meta["lr"].device
-        places = shuffled(address)
-        names = named[places].to(device)
-        places = places.to(device)
-        x = paint(meta, latents(meta, address, len(places))[places], names)
-        y = meta["labels"].flatten(0, 1)[places] if "labels" in meta else names
-        rows = order.to(device)
-        x, y = (part.unflatten(0, (steps_made, count))[rows] for part in (x, y))
-        return Steps(x, y, rates.rates(inner, meta, address))
+        x = paint(meta, latents(meta, address, len(named)), named.to(device))
+        y = meta["labels"].flatten(0, 1) if "labels" in meta else named.to(device)
+        # shuffled once painted: the same image has the same bits in any place
+        places = shuffled(address).view(steps_made, count)[order].to(device)
+        return Steps(x[places], y[places], rates.rates(inner, meta, address))
 
     def longer(meta: Mapping[str, Tensor], length: int, address: seeds.Address) -> Steps:
         """The learned steps, then steps of new images at the mean rates of the last quarter of the learned ones.
@@ -111,22 +108,29 @@ def generator(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> S
         more = length - own.length
         if more <= 0:
             return own.map(lambda z: z[:length])
+        address = address.at(stream=f"{address.stream}/longer")
         names = torch.arange(more * count) % classes
-        z, y = _between(meta, names, address) if not noisy else (latents(meta, address.at(step=1), len(names)), None)
-        x = paint(meta, z, names.to(z.device)).unflatten(0, (more, count))
-        y = (names.to(own.y) if y is None else y).unflatten(0, (more, count))
-        last = {k: torch.cat([v, v[-max(1, len(v) // 4) :].mean().expand(more)]) for k, v in own.hyper.items()}
-        return Steps(torch.cat([own.x, x]), torch.cat([own.y, y]), last)
+        one, two, share = _between(names, address)
+        a, b = share.to(meta["lr"]), 1 - share.to(meta["lr"])
+        if noisy:
+            z = latents(meta, address, len(names))
+        else:
+            z = meta["latents"].flatten(0, 1)
+            z = (a * z[one] + b * z[two]) / (a.square() + b.square()).sqrt()
+        rows = meta["labels"].flatten(0, 1) if "labels" in meta else None
+        y = names.to(own.y) if rows is None else a * rows[one] + b * rows[two]
+        x = paint(meta, z, names.to(z.device))
+        x, y = (part.unflatten(0, (more, count)) for part in (x, y))
+        hyper = {k: torch.cat([v, v[-max(1, len(v) // 4) :].mean().expand(more)]) for k, v in own.hyper.items()}
+        return Steps(torch.cat([own.x, x]), torch.cat([own.y, y]), hyper)
 
-    def _between(meta: Mapping[str, Tensor], names: Tensor, address: seeds.Address) -> tuple[Tensor, Tensor | None]:
+    def _between(names: Tensor, address: seeds.Address) -> tuple[Tensor, Tensor, Tensor]:
+        """Two places of each name's class in the curriculum's second half, drawn, and the first one's share [N, 1]."""
         late = len(named) // 2 if len(named) // 2 >= classes else 0
-        rng = seeds.numpy_rng(address.at(stream=f"{address.stream}/longer"))
+        rng = seeds.numpy_rng(address)
         known = [np.flatnonzero(named.numpy()[late:] == k) + late for k in range(classes)]
         one, two = (torch.from_numpy(np.array([rng.choice(known[k]) for k in names])) for _ in range(2))
-        share = torch.from_numpy(rng.random((len(names), 1), dtype=np.float32)).to(meta["lr"])
-        z, y = meta["latents"].flatten(0, 1), meta["labels"].flatten(0, 1) if "labels" in meta else None
-        mixed = (share * z[one] + (1 - share) * z[two]) / (share.square() + (1 - share).square()).sqrt()
-        return mixed, None if y is None else share * y[one] + (1 - share) * y[two]
+        return one, two, torch.from_numpy(rng.random((len(names), 1), dtype=np.float32))
 
     learned = {
         **(dict.fromkeys(decoder.names(part, shape, classes), "lr") if painted else {}),
