@@ -67,6 +67,25 @@ class LearnerSpec(Part):
     width: Count | None = Field(None, description="channels or hidden units; none takes the network's own")
     depth: Count | None = Field(None, description="blocks or hidden layers; none takes the network's own")
     weight_norm: bool = Field(False, description="learn each layer's weight as g V / ||V||, length and direction")
+    draw: str = Field(
+        "none",
+        description="what each member of meta-training learns with: none takes the learner above, widths draws its "
+        "width, and a space (macro, cell, enas) an architecture; validation and assessment keep the learner above",
+    )
+    widths: tuple[Count, Count] = Field((4, 32), description="least and most width (draw: widths)")
+    exclude: tuple[str, ...] = Field(
+        (), description="keys of architectures that are never drawn: those to be judged later"
+    )
+    trial: Natural = Field(
+        30,
+        description="steps on real data in which a drawn architecture must begin to learn; 0 takes any (draw: a space)",
+    )
+
+    @model_validator(mode="after")
+    def _widths_in_order(self) -> LearnerSpec:
+        if self.widths[0] > self.widths[1]:
+            raise ValueError(f"learner.widths: {self.widths[0]} is above {self.widths[1]}; the least comes first")
+        return self
 
 
 class SynthesizerSpec(Part):
