@@ -199,6 +199,15 @@ class OuterSpec(Part):
     clip_relative: Positive | None = Field(
         None, description="clip each chunk at this multiple of the usual norm of a chunk (unrolls spike); none does not"
     )
+    rollbacks: Annotated[int, Field(ge=0, le=9)] = Field(
+        0, description="times that a diverged run goes back, to learn on at half the rates from other draws; 0 stops it"
+    )
+    rollback_to: Count = Field(
+        100, description="steps between the states that are kept to go back to; the older of the last two is taken"
+    )
+    diverged: Positive | None = Field(
+        None, description="meta-loss above which a step has diverged; none calls only what is not finite so"
+    )
     ema: Fraction = Field(0.0, description="decay of the running average that is validated and kept; 0 keeps the last")
 
     @model_validator(mode="after")
