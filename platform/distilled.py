@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from raystill.platform import learners, registry, seeds
@@ -58,7 +58,8 @@ class Distilled:
             The model.
 
         Raises:
-            ValueError: no model for data that was not distilled for one fixed start.
+            ValueError: no model for data that was not distilled for one fixed start, or one that does not take its
+                images or has fewer outputs than it has classes.
         """
         model = self.learner(plugins) if model is None else model
         weights = [p for p in model.parameters() if p.requires_grad]
@@ -68,6 +69,7 @@ class Distilled:
         velocity = [torch.zeros_like(p) for p in weights]
         inner = self.manifest.get("spec", {}).get("inner", {}).get("objective", "cross_entropy")
         objective = registry.resolve("objectives", inner, OBJECTIVES, plugins, "manifest.spec.inner.objective")
+        self._try_on(model, x)
         for t, s in enumerate(self.order):
             loss = objective(Step(x[s], y[s], Out(model(x[s])))).mean()
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
@@ -79,6 +81,32 @@ class Distilled:
                             v.copy_(g)
                         p.sub_(rates["lr"][t].to(p.dtype) * g)
         return model
+
+    def _try_on(self, model: nn.Module, x: Tensor) -> None:
+        size = "x".join(map(str, x.shape[2:]))
+        try:
+            with torch.no_grad():
+                logits = model(x[:1, 0])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"the model does not take images of {size}: {' '.join(str(error).split())}") from error
+        wanted = self.labels.shape[2] if self.labels.ndim == 3 else int(self.labels.max()) + 1
+        exact = self.labels.ndim == 3
+        if logits.ndim != 2 or logits.shape[1] < wanted or (exact and logits.shape[1] != wanted):
+            raise ValueError(f"the model gives {tuple(logits.shape[1:])} outputs, this data has {wanted} classes")
+
+    def fits(self, shape: tuple[int, ...], classes: int) -> None:
+        """Whether networks for images of `shape` (C, H, W) and so many classes can learn from this data.
+
+        Raises:
+            ValueError: they can not.
+        """
+        own = tuple(self.images.shape[2:])
+        known = len(self.manifest["classes"]) if self.manifest.get("classes") is not None else classes
+        if own != tuple(shape) or known != classes:
+            mine, other = ("x".join(map(str, size)) for size in (own, shape))
+            raise ValueError(
+                f"this curriculum has images of {mine} and {known} classes, the data has {other} and {classes}"
+            )
 
     def learner(self, plugins: registry.Plugins | None = None) -> nn.Module:
         """The network that a fixed start was distilled for, with its starting weights.

@@ -334,6 +334,15 @@ class DistillSpec(Part):
         _plain("recipe", self.recipe)  # run folders are named after it
         return self
 
+    @model_validator(mode="after")
+    def _judged_within_the_unroll(self) -> DistillSpec:
+        if self.outer.between is not None and self.outer.between >= self.unroll:
+            raise ValueError(
+                f"outer.between ({self.outer.between}) must be below the {self.unroll} inner steps of "
+                "synthesizer.steps x synthesizer.epochs; or none"
+            )
+        return self
+
     @property
     def unroll(self) -> int:
         """Inner steps T of one unroll."""
