@@ -6,7 +6,7 @@ The level is 97 % of what the curriculum reaches at its end. Real data comes in 
 momentum and whether weights are normalised are chosen, on validation images, by the fewest steps to the level, within
 `horizon` times the curriculum's length. Then both are judged once on test images: the first step at which the mean
 accuracy of fresh networks, the same for both, is at the level. Real data's steps to 97 % of *its* own accuracy at the
-end of the horizon are told beside.
+end of the horizon are told beside, and what the curriculum reaches when it is made longer.
 """
 
 from __future__ import annotations
@@ -64,6 +64,14 @@ def real(bench: Workbench, size: int, steps: int, lr: float, momentum: float, ne
         yield *bench.train.batch(rng.choice(len(bench.train), size, replace=False)), hyper
 
 
+def longer(bench: Workbench, d: Distilled, factor: int, networks: int) -> list[float]:
+    """Mean and spread of test accuracy on the curriculum made `factor` times as long."""
+    more = d.longer(factor * len(d.order))
+    end = [len(more.order)]
+    values = mean_curve(bench, bench.spec.learner, lambda _: curriculum(more), "test", end, networks, 10_000)
+    return [float(values.mean()), float(values.std(ddof=1))]
+
+
 def first(steps: list[int], values: np.ndarray, level: float) -> int | None:
     """The first step at the level, None where there is none."""
     return next((step for step, value in zip(steps, values) if value >= level), None)
@@ -112,6 +120,7 @@ def measure(folder: Path, networks: int, horizon: int) -> dict[str, Any]:
         "real_at_equal_steps": float(data.mean(0)[np.searchsorted(fine, length)]),
         "real_final": float(data[:, -1].mean()),
         "real_steps_to_its_own": first(fine, data.mean(0), SHARE * float(data[:, -1].mean())),
+        "longer": {f"x{k}": longer(bench, d, k, networks) for k in (2, 4)} if d.generator else {},
         "gtn_curve": [round(v, 2) for v in gtn.mean(0)],
         "real_curve": [[s, round(v, 2)] for s, v in zip(fine, data.mean(0))],
     }  # fmt: skip
@@ -131,6 +140,8 @@ def main() -> None:
         return
     real_steps = found["real_steps"] or f"more than {found['horizon']}"
     print(f"level {found['level']:.2f} %: {found['gtn_steps']} steps of the curriculum, {real_steps} of real data")
+    for name, (mean, spread) in found["longer"].items():
+        print(f"made {name[1:]} times as long: {mean:.2f} +- {spread:.2f} %")
     print(f"after {found['inner_steps']} steps: {found['gtn_final']:.2f} +- {found['gtn_final_std']:.2f} % on the "
           f"curriculum, {found['real_at_equal_steps']:.2f} % on real data")  # fmt: skip
 

@@ -26,6 +26,8 @@ from raystill.platform.synthesis.synthesizer import Meta, Synthesizer
 
 PAINTED = 512
 """Images that the generator paints at a time: as many as stay in a cache."""
+BEYOND = 0.3
+"""Share of the learned rate at which steps behind the learned ones begin; at the whole of it they do harm."""
 
 
 def _refuse(spec: DistillSpec, count: int, classes: int) -> None:
@@ -99,10 +101,11 @@ def generator(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> S
         return Steps(x[places], y[places], rates.rates(inner, meta, address))
 
     def longer(meta: Mapping[str, Tensor], length: int, address: seeds.Address) -> Steps:
-        """The learned steps, then steps of new images at the mean rates of the last quarter of the learned ones.
+        """The learned steps, then steps of new images, whose rate falls to 0 from a share of the last learned ones'.
 
-        A new image's latent lies between two learned ones of its class (as far from the origin as those are), which
-        the second half of the curriculum has, where it has each class; fresh noise where latents are not learned.
+        "Last" is the mean of the last quarter; momentum keeps it. A new image's latent lies between two learned ones of
+        its class (as far from the origin as those are), which the second half of the curriculum has, where it has each
+        class; it is fresh noise where latents are not learned.
         """
         own = steps(meta, address)
         more = length - own.length
@@ -121,7 +124,9 @@ def generator(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> S
         y = names.to(own.y) if rows is None else a * rows[one] + b * rows[two]
         x = paint(meta, z, names.to(z.device))
         x, y = (part.unflatten(0, (more, count)) for part in (x, y))
-        hyper = {k: torch.cat([v, v[-max(1, len(v) // 4) :].mean().expand(more)]) for k, v in own.hyper.items()}
+        last = {k: v[-max(1, len(v) // 4) :].mean().expand(more) for k, v in own.hyper.items()}
+        last["lr"] = last["lr"] * (BEYOND * (1 - torch.arange(more) / more)).to(last["lr"])
+        hyper = {k: torch.cat([v, last[k]]) for k, v in own.hyper.items()}
         return Steps(torch.cat([own.x, x]), torch.cat([own.y, y]), hyper)
 
     def _between(names: Tensor, address: seeds.Address) -> tuple[Tensor, Tensor, Tensor]:

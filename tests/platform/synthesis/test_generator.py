@@ -205,7 +205,9 @@ def test_a_longer_curriculum_goes_on_where_the_learned_one_ends(curriculum: str,
     assert longer.y.shape[:2] == (8, 6)
     assert torch.equal(longer.x[:3], own.x)
     assert len(set(pairs(longer))) == 48  # new images, not the old ones again
-    torch.testing.assert_close(longer.hyper["lr"], torch.cat([own.hyper["lr"], own.hyper["lr"][-1:].expand(5)]))
+    falling = 0.3 * torch.tensor([1.0, 0.8, 0.6, 0.4, 0.2])
+    torch.testing.assert_close(longer.hyper["lr"], torch.cat([own.hyper["lr"], own.hyper["lr"][-1] * falling]))
+    torch.testing.assert_close(longer.hyper["momentum"], own.hyper["momentum"][[0, 1, 2] + [2] * 5])
     again = synthesizer.longer(meta, 8, ADDRESS)
     assert torch.equal(longer.x, again.x)
     assert torch.equal(synthesizer.longer(meta, 2, ADDRESS).x, own.x[:2])
