@@ -40,10 +40,10 @@ class Anchor(NamedTuple):
 
 def _read_anchor(groups: dict[str, Arrays], step: int, norm: float) -> Anchor:
     """An anchor of a checkpoint."""
-    parts = [groups[f"anchor-{step}-{name}"] for name in ("meta", "first", "second", "average")]
+    meta, first, second, average = (groups[f"anchor-{step}-{name}"] for name in ("meta", "first", "second", "average"))
     prefix = f"anchor-{step}-recent-"
     recent = {int(k.removeprefix(prefix)): v for k, v in groups.items() if k.startswith(prefix)}
-    return Anchor(outer.OuterState(step, *parts, norm), {**recent, step: parts[0]})
+    return Anchor(outer.OuterState(step, meta, first, second, average, norm), {**recent, step: meta})
 
 
 def _write(storage: Storage, groups: dict[str, Arrays], facts: Facts, keep: int, harm: str | None) -> Facts:
