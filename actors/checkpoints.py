@@ -36,7 +36,8 @@ def write(storage: Storage, groups: dict[str, Arrays], facts: dict[str, Any], ke
     Args:
         storage: the run's `checkpoints`.
         groups: named sets of named arrays.
-        facts: JSON-able; `step` names the folder, `spec` (a digest) says whose it is.
+        facts: JSON-able; `step` names the folder, and so does `attempt` after a rollback, so that what was rolled back
+            lies before it; `spec` (a digest) says whose it is.
         keep: folders that stay.
 
     Returns:
@@ -45,7 +46,8 @@ def write(storage: Storage, groups: dict[str, Arrays], facts: dict[str, Any], ke
     Raises:
         OSError: something can not be written; what was there stays good.
     """
-    stem = f"step-{facts['step']:08d}"
+    attempt = facts.get("attempt", 0)
+    stem = "step-" + (f"a{attempt}-" if attempt else "") + f"{facts['step']:08d}"
     taken = [int(n.rpartition(".")[2]) for n in _names(storage) if n.startswith(f"{stem}.")]
     name = f"{stem}.{max(taken, default=-1) + 1}"
     flat = {

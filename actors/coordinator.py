@@ -16,7 +16,7 @@ import numpy as np
 
 from raystill.actors import checkpoints
 from raystill.actors.commit_log import CommitLog
-from raystill.actors.crew import Crew, Result
+from raystill.actors.crew import Crew, Diverged, Result
 from raystill.actors.executors import Handle, ServerLost
 from raystill.actors.faults import Schedule
 from raystill.actors.messages import WorkItem
@@ -79,12 +79,11 @@ def gradient_items(spec: DistillSpec, attempt: int, step: int) -> list[WorkItem]
     ]
 
 
-def validation_items(spec: DistillSpec, version: int) -> list[WorkItem]:
+def validation_items(spec: DistillSpec, version: int, attempt: int = 0) -> list[WorkItem]:
     """One item per network; a fixed start has one network."""
     networks = 1 if spec.initialisation.kind == "fixed" else spec.validation.networks
     return [
-        WorkItem("validate", Address(spec.run.seed, step=version, member=n), version, "snapshot")
-        for n in range(networks)
+        WorkItem("validate", Address(spec.run.seed, attempt, version, n), version, "snapshot") for n in range(networks)
     ]
 
 
@@ -103,7 +102,11 @@ def distil(loop: Loop) -> dict[str, Any]:
             try:
                 _start(loop)
                 loop.settled = True
-                _in_order(loop) if loop.spec.outer.staleness is None else _as_they_come(loop)
+                try:
+                    _in_order(loop) if loop.spec.outer.staleness is None else _as_they_come(loop)
+                except (Diverged, FloatingPointError) as why:  # found by an evaluator, or by the server
+                    _roll_back(loop, why)
+                    continue
                 return _finish(loop)
             except ServerLost as lost:
                 loop.settled = False
@@ -121,6 +124,7 @@ def _in_order(loop: Loop) -> None:
     ahead = deque(_ask_for_gradients(loop, loop.step + k, _version(loop, k)) for k in range(spec.outer.delay + 1))
     while items := ahead.popleft():
         results = crew.wait(items)
+        _check_loss(loop, results)
         with whole():
             applied, meta = server.later(
                 "apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results]
@@ -150,6 +154,7 @@ def _as_they_come(loop: Loop) -> None:
         if len(batch) < need:
             continue
         late = [loop.step - r.outcome.item.version for r in batch]
+        _check_loss(loop, batch)
         figures = {"accepted": float(need), "dropped": float(dropped), "staleness": sum(late) / need}
         with whole():
             applied, meta = server.later(
@@ -157,6 +162,38 @@ def _as_they_come(loop: Loop) -> None:
             )
             _record(loop, batch, applied(), figures)
         batch, dropped = [], 0
+
+
+def _roll_back(loop: Loop, why: Exception) -> None:
+    """Go back to a state before a run diverged, from which it learns on at half the rates and from other draws.
+
+    What is abandoned is scored first, whoever was how fast, so that the choice of the best does not depend on it.
+
+    Raises:
+        Diverged: the spec allows no rollback, or no more of them.
+    """
+    outer = loop.spec.outer
+    if loop.attempt >= outer.rollbacks:
+        hint = "" if outer.rollbacks else "; outer.rollbacks lets a run go back and learn on at half the rates"
+        raise Diverged(f"{why}{hint}") from why
+    address = Address(loop.spec.run.seed, loop.attempt, loop.step)
+    loop.crew.forget()
+    for version in sorted(loop.unscored):
+        _score(loop, version, loop.crew.executor.arrays("kept", version)[1])
+    _take_scores(loop, wait=True)
+    loop.attempt += 1
+    loop.step = loop.crew.executor.call("roll_back", loop.attempt)["step"]
+    loop.log.event("rollback", address, f"{why}; attempt {loop.attempt} goes on from step {loop.step}")
+    print(f"diverged at step {address.step}; goes on from step {loop.step} at half the rates", flush=True)
+    save(loop, wait=True)
+
+
+def _check_loss(loop: Loop, results: Sequence[Result]) -> None:
+    """Raises Diverged where a step's meta-loss has left the spec's bound; nothing was applied."""
+    bound = loop.spec.outer.diverged
+    loss = sum(r.outcome.numbers["loss"] for r in results) / loop.spec.outer.members
+    if bound is not None and loss > bound:
+        raise Diverged(f"the meta-loss of outer step {loop.step} is {loss:.3g}, above outer.diverged ({bound:g})")
 
 
 def _record(loop: Loop, results: Sequence[Result], applied: dict[str, float], more: dict[str, float]) -> None:
@@ -243,7 +280,9 @@ def _ask_for_scores(loop: Loop) -> None:
 
 
 def _score(loop: Loop, version: int, snapshot: Handle) -> None:
-    loop.unscored[version] = [loop.crew.add(item, snapshot) for item in validation_items(loop.spec, version)]
+    loop.unscored[version] = [
+        loop.crew.add(item, snapshot) for item in validation_items(loop.spec, version, loop.attempt)
+    ]
 
 
 def _take_scores(loop: Loop, wait: bool) -> None:

@@ -34,6 +34,10 @@ class WorkFailed(ValueError):
     """An item that fails wherever it is computed; the message is a reproducer."""
 
 
+class Diverged(WorkFailed):
+    """What was computed is not finite, or has left all bounds: a rollback may help."""
+
+
 class Crew:
     """Items in, committed results out, in whatever order they arrive."""
 
@@ -65,7 +69,8 @@ class Crew:
         """The results of these items, in their order.
 
         Raises:
-            WorkFailed: an item failed twice, on two evaluators where there are two, or took three of them down.
+            WorkFailed: an item failed twice, on two evaluators where there are two, or took three of them down;
+                Diverged where it was not finite.
             TimeoutError: nothing came for longer than the deadline; says what was waited for.
         """
         items = list(items)
@@ -139,7 +144,8 @@ class Crew:
         elif outcome.status != "returned":
             if item in self._doubted:
                 why = outcome.error.partition("\n")[0]
-                raise WorkFailed(f"{item} is {outcome.status} on two tries. {why}; {self._reproducer(item)}".strip())
+                kind = Diverged if outcome.status == "not finite" else WorkFailed
+                raise kind(f"{item} is {outcome.status} on two tries. {why}; {self._reproducer(item)}".strip())
             self._doubted[item] = outcome
         avoid = outcome.evaluator if outcome.status not in ("lost", "returned") else None
         self.executor.submit(item, self._owned[item], avoid)

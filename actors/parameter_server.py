@@ -28,6 +28,22 @@ class Score(NamedTuple):
     step: int
     accuracy: float
     spread: float
+    attempt: int = 0
+
+
+class Anchor(NamedTuple):
+    """A state to go back to, and the versions that the steps behind it work on."""
+
+    state: outer.OuterState
+    recent: dict[int, Arrays]
+
+
+def _read_anchor(groups: dict[str, Arrays], step: int, norm: float) -> Anchor:
+    """An anchor of a checkpoint."""
+    meta, first, second, average = (groups[f"anchor-{step}-{name}"] for name in ("meta", "first", "second", "average"))
+    prefix = f"anchor-{step}-recent-"
+    recent = {int(k.removeprefix(prefix)): v for k, v in groups.items() if k.startswith(prefix)}
+    return Anchor(outer.OuterState(step, meta, first, second, average, norm), {**recent, step: meta})
 
 
 def _write(storage: Storage, groups: dict[str, Arrays], facts: Facts, keep: int, harm: str | None) -> Facts:
@@ -51,6 +67,7 @@ class ParameterServer:
         self.state: outer.OuterState | None = None
         self.recent: dict[int, Arrays] = {}  # meta-parameters that work may still be asked for with
         self.snapshots: dict[int, Arrays] = {}
+        self.anchors: dict[int, Anchor] = {}  # what a rollback goes back to
         self.best: tuple[Score, Arrays] | None = None
         self._writer = ThreadPoolExecutor(1)
         self._saves: list[Future[Facts]] = []
@@ -59,7 +76,22 @@ class ParameterServer:
         """Start from first meta-parameters; returns them as evaluators will see them."""
         self.state = outer.begin({k: np.array(v, np.float32) for k, v in meta.items()})
         self.recent = {0: self.state.meta}
+        self._anchor()
         return {}, self.state.meta
+
+    def _anchor(self) -> None:
+        """Keep this state, and that of the anchor before it, to go back to."""
+        if self.spec.rollbacks and self.state is not None and self.state.step % self.spec.rollback_to == 0:
+            last = {k: v for k, v in self.anchors.items() if k == max(self.anchors)}
+            self.anchors = {**last, self.state.step: Anchor(self.state, self.recent)}
+
+    def roll_back(self, attempt: int) -> Facts:
+        """Go back to the older anchor, as this attempt; returns its step. Every snapshot must be scored."""
+        assert not self.snapshots
+        step = min(self.anchors)
+        anchor = self.anchors[step]
+        self.attempt, self.state, self.recent, self.anchors = attempt, anchor.state, anchor.recent, {step: anchor}
+        return {"step": step}
 
     def apply(self, attempt: int, step: int, members: int, *chunks: Arrays) -> tuple[Facts, Arrays]:
         """One outer step from the chunks' summed gradients, in the order given.
@@ -76,9 +108,11 @@ class ParameterServer:
         assert step <= self.state.step, f"step {step} ahead of {self.state.step}"
         if step < self.state.step:
             return {}, self.state.meta
-        self.state, applied = outer.advance(self.spec, self.groups, self.state, chunks, members)
+        spec = outer.slowed(self.spec, self.attempt)
+        self.state, applied = outer.advance(spec, self.groups, self.state, chunks, members)
         self.recent[self.state.step] = self.state.meta
         self.recent = {k: v for k, v in self.recent.items() if k >= self.state.step - self.spec.delay}
+        self._anchor()
         size = sum(a.nbytes for a in self.state.meta.values())
         return {**applied._asdict(), "bytes": float(size)}, self.state.meta
 
@@ -100,7 +134,7 @@ class ParameterServer:
     def score(self, step: int, accuracy: float, spread: float) -> None:
         """Best accuracy wins, the earliest step on ties, in whatever order scores arrive."""
         data = self.snapshots.pop(step)
-        score = Score(step, accuracy, spread)
+        score = Score(step, accuracy, spread, self.attempt)
         if self.best is None or (accuracy, -step) > (self.best[0].accuracy, -self.best[0].step):
             self.best = score, data
 
@@ -128,11 +162,16 @@ class ParameterServer:
             "average": self.state.average, **{f"snapshot-{k}": v for k, v in self.snapshots.items()},
             **{f"recent-{k}": v for k, v in self.recent.items() if k != self.state.step},
         }  # fmt: skip
+        for step, (state, recent) in self.anchors.items():
+            kept = {"meta": state.meta, "first": state.first, "second": state.second, "average": state.average}
+            groups |= {f"anchor-{step}-{name}": arrays for name, arrays in kept.items()}
+            groups |= {f"anchor-{step}-recent-{k}": v for k, v in recent.items() if k != step}
         facts: dict[str, Any] = {
             "step": self.state.step,
             "attempt": self.attempt,
             "norm": self.state.norm,
             "unscored": sorted(self.snapshots),
+            "anchors": {str(k): v.state.norm for k, v in self.anchors.items()},
             **extra,
         }
         if self.best is not None:
@@ -160,5 +199,6 @@ class ParameterServer:
         self.snapshots = {int(k.split("-")[1]): v for k, v in groups.items() if k.startswith("snapshot-")}
         self.recent = {int(k.split("-")[1]): v for k, v in groups.items() if k.startswith("recent-")}
         self.recent[self.state.step] = self.state.meta
+        self.anchors = {int(k): _read_anchor(groups, int(k), norm) for k, norm in facts.get("anchors", {}).items()}
         self.best = (Score(**facts["best"]), groups["best"]) if "best" in facts else None
         return facts

@@ -174,7 +174,8 @@ def _keep(held: Session) -> None:
     }
     rates = {k: v.detach().numpy() for k, v in steps.hyper.items()}
     images = np.ascontiguousarray(steps.x[first].detach().numpy())
-    save_distilled(folder / "artefact", Distilled(images, np.array(labels), rates, order, theta0, manifest))
+    more = groups["best"] if made.synthesizer.longer else None
+    save_distilled(folder / "artefact", Distilled(images, np.array(labels), rates, order, theta0, manifest, more))
 
 
 def _assess(held: Session, distilled: Distilled) -> None:

@@ -10,6 +10,7 @@ from raystill.actors import cluster
 from raystill.actors.faults import parse
 from raystill.platform import learners, registry, runs, synthesis
 from raystill.platform.data import DataSet, load
+from raystill.platform.learners import pool
 from raystill.platform.objectives import OBJECTIVES
 from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import Storage
@@ -63,6 +64,9 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
     learner = learners.build(spec.learner, data.shape, len(data.classes), plugins)
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
     synthesizer.check(data)
+    pool.drawing(spec.learner, data.shape, lambda _: True, plugins)
+    if spec.learner.draw != "none" and spec.meta.stack == "vmap":
+        raise ValueError("meta.stack: vmap, but learner.draw gives each member a network of its own; take loop")
     workers, device = _workers(spec)
     check_memory(resolve_auto(spec, device), learner)
     spec = resolve_auto(spec, device).model_copy(update={"tracking": found_again(spec.tracking)})

@@ -44,9 +44,13 @@ class Replayed:
     deviation: dict[str, float]
 
 
-def _steps(folder: Path, last: int) -> list[dict[str, Any]]:
-    """The rows of the steps that count: of each the last, which is what a resume or a new server went on with."""
-    rows = {r["step"]: r for r in commit_log.read(folder / "commits").to_pylist() if r["kind"] == "apply"}
+def _steps(folder: Path, last: int, attempt: int) -> list[dict[str, Any]]:
+    """The rows of the steps that count: of each the last, which is what a resume or a new server went on with.
+
+    Those of later attempts than this do not count: they came after a rollback.
+    """
+    log = commit_log.read(folder / "commits").to_pylist()
+    rows = {r["step"]: r for r in log if r["kind"] == "apply" and r["attempt"] <= attempt}
     missing = [step for step in range(last) if step not in rows]
     if missing:
         raise ValueError(
@@ -80,13 +84,13 @@ class Replay:
         options = (("members", self.spec.outer.chunk),) if kind == "meta_gradient" else ()
         return WorkItem(kind, address, version, "snapshot" if kind == "validate" else "meta", options)
 
-    def to(self, last: int) -> None:
-        """Apply the run's steps up to this one, exclusive.
+    def to(self, last: int, attempt: int = 0) -> None:
+        """Apply the run's steps up to this one, exclusive, on the way to an attempt.
 
         Raises:
             ValueError: the log lacks a step, or an item fails or is not finite here.
         """
-        rows = _steps(self.folder, last)
+        rows = _steps(self.folder, last, attempt)
         uses = Counter(e["version"] for row in rows for e in row["entered"])
         with progress("replay", last) as show:
             for row in rows:
@@ -99,6 +103,7 @@ class Replay:
                         raise ValueError(f"{item} is {outcome.status} here. {outcome.error}")
                     chunks.append(arrays)
                     uses[entered["version"]] -= 1
+                self.server.attempt = row["attempt"]  # a rollback's rates; the state is that of the step before
                 _, meta = self.server.apply(row["attempt"], row["step"], self.spec.outer.members, *chunks)
                 self.versions[row["step"] + 1] = meta
                 self.versions = {k: v for k, v in self.versions.items() if uses[k] > 0 or k == row["step"] + 1}
@@ -118,7 +123,7 @@ class Replay:
         if not known:
             raise ValueError(f"the commit log of {self.folder} has no {kind} [{address}]")
         version = known[-1]["version"]
-        self.to(version)
+        self.to(version, address.attempt)
         data = self.server.snapshot()[1] if kind == "validate" else self.versions[version]
         return compute(self.bench, -1, self.item(kind, address, version), data)
 
@@ -132,7 +137,7 @@ def replay(folder: Path, plugins: registry.Plugins | None = None) -> Replayed:
     artefact = load_distilled(folder / "artefact")
     step = int(artefact.manifest["selection"]["step"])
     again = Replay(folder, plugins)
-    again.to(step)
+    again.to(step, int(artefact.manifest["selection"].get("attempt", 0)))
     _, chosen = again.server.snapshot()
     meta = {k: torch.from_numpy(np.array(v)) for k, v in chosen.items()}
     made = again.made.synthesizer.steps(meta, Address(again.spec.run.seed, stream="artefact"))

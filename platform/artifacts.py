@@ -1,9 +1,10 @@
 """Distilled data on disk: a folder that is the result.
 
-    data.parquet        one row per distilled image; opens with plain pyarrow, pandas or polars
-    manifest.json       learned rates, order, where it came from, and size and sha256 of each other file
-    theta0.safetensors  the starting weights, for fixed starts only: no torch version promises them from a seed
-    preview.png         the images, to look at
+    data.parquet           one row per distilled image; opens with plain pyarrow, pandas or polars
+    manifest.json          learned rates, order, where it came from, and size and sha256 of each other file
+    theta0.safetensors     the starting weights, for fixed starts only: no torch version promises them from a seed
+    generator.safetensors  what made the images, where it can make more of them
+    preview.png            the images, to look at
 
 A folder is written beside its place, synced and renamed, so what stands under its name is whole. Nothing here is
 pickled, and nothing is read before its size is known to fit.
@@ -34,6 +35,7 @@ __all__ = ["Distilled", "load_distilled", "save_distilled"]
 
 FORMAT = "raystill.distilled/1"
 DATA, MANIFEST, THETA0, PREVIEW = "data.parquet", "manifest.json", "theta0.safetensors", "preview.png"
+GENERATOR = "generator.safetensors"
 RESERVED = ("format", "shape", "rates", "order", "files")
 MAX_MANIFEST = 16 * 2**20  # bytes; a million inner steps do not fit, and no unroll has them
 MAX_FILE = 16 * 2**30  # bytes, of one file on disk and of the images in memory
@@ -60,6 +62,9 @@ def save_distilled(path: str | Path, distilled: Distilled) -> Path:
         pq.write_table(_table(distilled), temporary / DATA, compression="zstd", use_dictionary=False)
         if distilled.theta0 is not None:
             (temporary / THETA0).write_bytes(safetensors.numpy.save({"theta0": np.ascontiguousarray(distilled.theta0)}))
+        if distilled.generator is not None:
+            parts = {name: np.ascontiguousarray(value) for name, value in distilled.generator.items()}
+            (temporary / GENERATOR).write_bytes(safetensors.numpy.save(parts))
         preview(distilled).save(temporary / PREVIEW, optimize=True)
         files = {file.name: _facts(file) for file in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_bytes(_manifest(distilled, files))
@@ -97,9 +102,10 @@ def load_distilled(path: str | Path, verify: bool = True) -> Distilled:
     try:
         images, labels = _read_data(path / DATA, kept["shape"])
         theta0 = safetensors.numpy.load_file(path / THETA0)["theta0"] if THETA0 in kept["files"] else None
+        generator = safetensors.numpy.load_file(path / GENERATOR) if GENERATOR in kept["files"] else None
         rates = {name: np.asarray(values, np.float32) for name, values in kept["rates"].items()}
         about = {key: value for key, value in kept.items() if key not in RESERVED}
-        return Distilled(images, labels, rates, np.asarray(kept["order"], np.int64), theta0, about)
+        return Distilled(images, labels, rates, np.asarray(kept["order"], np.int64), theta0, about, generator)
     except (pa.ArrowException, SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: malformed artefact: {_one_line(error)}") from error
 
@@ -167,8 +173,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if form != FORMAT:
         raise ValueError(f"{file}: format is {str(form)[:60]!r}, this version of raystill reads {FORMAT!r}")
     files, shape = kept.get("files"), kept.get("shape")
-    if not isinstance(files, dict) or not {DATA, PREVIEW} <= set(files) <= {DATA, PREVIEW, THETA0}:
-        raise ValueError(f"{file}: malformed: files must be {DATA}, {PREVIEW} and for fixed starts {THETA0}")
+    if not isinstance(files, dict) or not {DATA, PREVIEW} <= set(files) <= {DATA, PREVIEW, THETA0, GENERATOR}:
+        raise ValueError(
+            f"{file}: malformed: files must be {DATA}, {PREVIEW}, for fixed starts {THETA0} and {GENERATOR} of a GTN"
+        )
     if not all(
         isinstance(f, dict) and isinstance(f.get("bytes"), int) and f["bytes"] <= MAX_FILE for f in files.values()
     ):

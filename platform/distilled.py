@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from raystill.platform import learners, registry, seeds
@@ -26,6 +26,7 @@ class Distilled:
         order: int64 [T], which of the S steps' images each inner step uses.
         theta0: float32 [P] for a fixed start, else None.
         manifest: learner, initialisation, seeds, spec, normalisation (mean, std), classes, fingerprint, versions.
+        generator: float32 arrays by name that can make more steps than those above (`longer`); else None.
 
     Raises:
         ValueError: shapes or types that do not fit together, or numbers that are not finite.
@@ -37,6 +38,7 @@ class Distilled:
     order: np.ndarray
     theta0: np.ndarray | None
     manifest: dict[str, Any]
+    generator: dict[str, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -56,7 +58,8 @@ class Distilled:
             The model.
 
         Raises:
-            ValueError: no model for data that was not distilled for one fixed start.
+            ValueError: no model for data that was not distilled for one fixed start, or one that does not take its
+                images or has fewer outputs than it has classes.
         """
         model = self.learner(plugins) if model is None else model
         weights = [p for p in model.parameters() if p.requires_grad]
@@ -66,6 +69,7 @@ class Distilled:
         velocity = [torch.zeros_like(p) for p in weights]
         inner = self.manifest.get("spec", {}).get("inner", {}).get("objective", "cross_entropy")
         objective = registry.resolve("objectives", inner, OBJECTIVES, plugins, "manifest.spec.inner.objective")
+        self._try_on(model, x)
         for t, s in enumerate(self.order):
             loss = objective(Step(x[s], y[s], Out(model(x[s])))).mean()
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
@@ -77,6 +81,32 @@ class Distilled:
                             v.copy_(g)
                         p.sub_(rates["lr"][t].to(p.dtype) * g)
         return model
+
+    def _try_on(self, model: nn.Module, x: Tensor) -> None:
+        size = "x".join(map(str, x.shape[2:]))
+        try:
+            with torch.no_grad():
+                logits = model(x[:1, 0])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"the model does not take images of {size}: {' '.join(str(error).split())}") from error
+        wanted = self.labels.shape[2] if self.labels.ndim == 3 else int(self.labels.max()) + 1
+        exact = self.labels.ndim == 3
+        if logits.ndim != 2 or logits.shape[1] < wanted or (exact and logits.shape[1] != wanted):
+            raise ValueError(f"the model gives {tuple(logits.shape[1:])} outputs, this data has {wanted} classes")
+
+    def fits(self, shape: tuple[int, ...], classes: int) -> None:
+        """Whether networks for images of `shape` (C, H, W) and so many classes can learn from this data.
+
+        Raises:
+            ValueError: they can not.
+        """
+        own = tuple(self.images.shape[2:])
+        known = len(self.manifest["classes"]) if self.manifest.get("classes") is not None else classes
+        if own != tuple(shape) or known != classes:
+            mine, other = ("x".join(map(str, size)) for size in (own, shape))
+            raise ValueError(
+                f"this curriculum has images of {mine} and {known} classes, the data has {other} and {classes}"
+            )
 
     def learner(self, plugins: registry.Plugins | None = None) -> nn.Module:
         """The network that a fixed start was distilled for, with its starting weights.
@@ -91,6 +121,45 @@ class Distilled:
         if learner.size != len(self.theta0):
             raise ValueError(f"theta0: {len(self.theta0)} weights do not fit {spec.name}, which has {learner.size}")
         return learner.load(torch.tensor(self.theta0))
+
+    def longer(self, steps: int, seed: int = 0, plugins: registry.Plugins | None = None) -> Distilled:
+        """The same data cut or continued to `steps` inner steps, by the generator that made it.
+
+        Its own steps come first, unchanged; those behind them hold new images, at the learned rates' last values.
+
+        Args:
+            seed: of what is drawn for the new steps.
+            plugins: parts of your own that the data was distilled with.
+
+        Raises:
+            ValueError: no generator made this data, or it does not fit the manifest's spec.
+        """
+        from raystill.platform import synthesis  # most artefacts need none
+        from raystill.platform.spec import DistillSpec
+
+        if self.generator is None:
+            raise ValueError("this data has no generator that could make it longer; distil with kind generator")
+        if steps < 1:
+            raise ValueError(f"steps is {steps}; a curriculum has at least 1")
+        spec = DistillSpec.model_validate(self.manifest["spec"])
+        made = synthesis.build(spec, self.images.shape[2:], len(self.manifest["classes"]), plugins)
+        if made.longer is None:
+            raise ValueError(f"synthesizer.curriculum: {spec.synthesizer.curriculum} has no generator to go on with")
+        address = seeds.Address(self.manifest["seeds"]["run"], member=seed, stream="artefact")
+        try:
+            found = made.longer({k: torch.tensor(v) for k, v in self.generator.items()}, steps, address)
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"the generator does not fit the manifest's spec: {error}") from error
+        own = min(
+            steps, len(self.order)
+        )  # its own to the bit: what noise or an order was drawn, and where it was painted
+        x, y = found.x.detach().numpy(), found.y.detach().numpy()
+        rates = {k: np.concatenate([v[:own], found.hyper[k].detach().numpy()[own:]]) for k, v in self.rates.items()}
+        images, labels = (
+            np.concatenate([kept[self.order[:own]], new[own:]]) for kept, new in ((self.images, x), (self.labels, y))
+        )
+        order = np.arange(steps, dtype=np.int64)
+        return replace(self, images=images, labels=labels, rates=rates, order=order, generator=None)
 
     def dataset(self) -> TensorDataset:
         """All S * M images with their labels, step by step."""
@@ -139,6 +208,9 @@ def _check(d: Distilled) -> None:
     if classes is not None:
         top, count = (d.labels.shape[2], len(classes)) if rows else (int(d.labels.max()) + 1, len(classes))
         need((rows or d.labels.min() >= 0) and top <= count, f"labels do not fit the {count} classes")
+    for name, array in (d.generator or {}).items():
+        need(array.dtype == np.float32, f"generator.{name} is {array.dtype}, not float32")
+        arrays[f"generator.{name}"] = array
     if d.theta0 is not None:
         need(d.theta0.ndim == 1 and d.theta0.dtype == np.float32, "theta0 is not float32 [P]")
         arrays["theta0"] = d.theta0

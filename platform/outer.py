@@ -79,6 +79,12 @@ def _phase(spec: OuterSpec, step: int) -> float:
     return (step - first * (2**cycle - 1)) / (first * 2**cycle)
 
 
+def slowed(spec: OuterSpec, attempt: int) -> OuterSpec:
+    """The spec of a run that was rolled back `attempt` times: each time its rates are halved."""
+    rates = {name: getattr(spec, name) * 0.5**attempt for name in ("lr", "label_lr", "rate_lr")}
+    return spec.model_copy(update=rates) if attempt else spec
+
+
 def tame(
     spec: OuterSpec, groups: Mapping[str, str], running: float, chunks: Sequence[Mapping[str, np.ndarray]]
 ) -> tuple[list[float], float]:

@@ -1,7 +1,8 @@
 """Names to parts: built-ins, what a caller registered, and entry points of installed packages.
 
-The kinds are `sources`, `learners`, `spaces`, `objectives`, `synthesizers`. A user's own part needs no fork: a callable
-handed to `raystill.actors.distill(spec, plugins=...)`, or an entry point of the group `raystill.<kind>` named in YAML.
+The kinds are `sources`, `learners`, `spaces`, `pools`, `objectives`, `synthesizers`. A user's own part needs no fork:
+a callable handed to `raystill.actors.distill(spec, plugins=...)`, or an entry point of the group `raystill.<kind>`
+named in YAML.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def resolve(
     """The part of a kind by its name.
 
     Args:
-        kind: `sources`, `learners`, `objectives` or `synthesizers`.
+        kind: `sources`, `learners`, `spaces`, `pools`, `objectives` or `synthesizers`.
         name: what the spec says.
         builtin: the registry of the part's own folder.
         plugins: what the caller brought, `{kind: {name: callable}}`.

@@ -66,12 +66,32 @@ class LearnerSpec(Part):
     gain: Positive = Field(1.0, description="factor on the initialisation's standard deviation")
     width: Count | None = Field(None, description="channels or hidden units; none takes the network's own")
     depth: Count | None = Field(None, description="blocks or hidden layers; none takes the network's own")
+    weight_norm: bool = Field(False, description="learn each layer's weight as g V / ||V||, length and direction")
+    draw: str = Field(
+        "none",
+        description="what each member of meta-training learns with: none takes the learner above, widths draws its "
+        "width, and a space (macro, cell, enas) an architecture; validation and assessment keep the learner above",
+    )
+    widths: tuple[Count, Count] = Field((4, 32), description="least and most width (draw: widths)")
+    exclude: tuple[str, ...] = Field(
+        (), description="keys of architectures that are never drawn: those to be judged later"
+    )
+    trial: Natural = Field(
+        30,
+        description="steps on real data in which a drawn architecture must begin to learn; 0 takes any (draw: a space)",
+    )
+
+    @model_validator(mode="after")
+    def _widths_in_order(self) -> LearnerSpec:
+        if self.widths[0] > self.widths[1]:
+            raise ValueError(f"learner.widths: {self.widths[0]} is above {self.widths[1]}; the least comes first")
+        return self
 
 
 class SynthesizerSpec(Part):
     """What is learned, and how it is cut into inner steps."""
 
-    kind: str = Field("images", description="images, or an entry point of raystill.synthesizers")
+    kind: str = Field("images", description="images, generator (GTN), or an entry point of raystill.synthesizers")
     per_class: Count = Field(1, description="images per class (IPC) of each step")
     images: Count | None = Field(
         None, description="images of each step, instead of per_class; may be fewer than classes"
@@ -86,6 +106,17 @@ class SynthesizerSpec(Part):
         1, description="resolutions that an image is the sum of, each half the one before; 1 learns pixels alone"
     )
     noise: Positive = Field(1.0, description="standard deviation of a noise start, in normalised units")
+    curriculum: Literal["full", "batch-shuffled", "all-shuffled", "none", "pixels"] = Field(
+        "full",
+        description="generator: learned latents in their order, their batches or all of them in a random order, fresh "
+        "noise in place of them, or learned pixels in place of the generator",
+    )
+    latent: Count = Field(64, description="generator: numbers that an image is made from, beside its class")
+    hidden: Count = Field(256, description="generator: units of the hidden layer")
+    channels: Count = Field(
+        32, description="generator: channels at a quarter of the image's side; half as many at half"
+    )
+    weight_norm: bool = Field(True, description="generator: learn each weight as g V / ||V||, length and direction")
 
     @model_validator(mode="after")
     def _few_images_need_soft_labels(self) -> SynthesizerSpec:
@@ -140,6 +171,11 @@ class OuterSpec(Part):
         "none is synchronous, and only that gives the same bits again",
     )
     batch_size: Count = Field(512, description="real images that judge one member")
+    between: Count | None = Field(
+        None, description="judge after each this many inner steps too, on real minibatches of their own; none does not"
+    )
+    between_weight: Positive = Field(0.3, description="weight of the mean of these judgements beside the last's 1")
+    between_size: Count = Field(128, description="real images of each of these judgements")
     batch: Literal["per_member", "shared"] = Field(
         "per_member", description="real minibatch of each member's own, or one for all (Algorithm 1)"
     )
@@ -162,6 +198,15 @@ class OuterSpec(Part):
     clip: Positive | None = Field(1.0, description="largest norm of the meta-gradient; none does not clip")
     clip_relative: Positive | None = Field(
         None, description="clip each chunk at this multiple of the usual norm of a chunk (unrolls spike); none does not"
+    )
+    rollbacks: Annotated[int, Field(ge=0, le=9)] = Field(
+        0, description="times that a diverged run goes back, to learn on at half the rates from other draws; 0 stops it"
+    )
+    rollback_to: Count = Field(
+        100, description="steps between the states that are kept to go back to; the older of the last two is taken"
+    )
+    diverged: Positive | None = Field(
+        None, description="meta-loss above which a step has diverged; none calls only what is not finite so"
     )
     ema: Fraction = Field(0.0, description="decay of the running average that is validated and kept; 0 keeps the last")
 
@@ -287,6 +332,15 @@ class DistillSpec(Part):
     @model_validator(mode="after")
     def _recipe_is_a_plain_name(self) -> DistillSpec:
         _plain("recipe", self.recipe)  # run folders are named after it
+        return self
+
+    @model_validator(mode="after")
+    def _judged_within_the_unroll(self) -> DistillSpec:
+        if self.outer.between is not None and self.outer.between >= self.unroll:
+            raise ValueError(
+                f"outer.between ({self.outer.between}) must be below the {self.unroll} inner steps of "
+                "synthesizer.steps x synthesizer.epochs; or none"
+            )
         return self
 
     @property

@@ -16,20 +16,39 @@ from torch import Tensor
 
 from raystill.platform import assess
 from raystill.platform.meta import Steps, Sweep, judge, stacked_judge, unroll
+from raystill.platform.meta.unroll import Judge
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.synthesis import LEARN
-from raystill.platform.workbench import Arrays, Numbers, Problem, Workbench
+from raystill.platform.workbench import Arrays, Numbers, Workbench
 
 Kind = Callable[[Workbench, Address, Mapping[str, Any], Mapping[str, np.ndarray]], tuple[Numbers, Arrays]]
 
 
-def _real(bench: Workbench, address: Address) -> tuple[Tensor, Tensor]:
-    """The real minibatch of a member, or of all members (Algorithm 1)."""
-    outer = bench.spec.outer
-    address = address.at(stream="real", **({"member": 0} if outer.batch == "shared" else {}))
+def _real(bench: Workbench, address: Address, size: int, stream: str = "real") -> tuple[Tensor, Tensor]:
+    """A real minibatch of a member, or of all members (Algorithm 1)."""
+    address = address.at(stream=stream, **({"member": 0} if bench.spec.outer.batch == "shared" else {}))
     count = len(bench.train)
-    index = numpy_rng(address).choice(count, min(outer.batch_size, count), replace=False, shuffle=False)
+    index = numpy_rng(address).choice(count, min(size, count), replace=False, shuffle=False)
     return bench.train.batch(index)
+
+
+def _judgements(bench: Workbench, start: int, stop: int) -> list[tuple[int, float, int, str]]:
+    """(inner steps taken, weight, real images, stream) of each judgement of the steps start..stop."""
+    outer = bench.spec.outer
+    between = list(range(outer.between, stop, outer.between)) if outer.between else []
+    weight = outer.between_weight / max(len(between), 1)
+    return [
+        *((at, weight, outer.between_size, f"real/{at}") for at in between if at > start),
+        (stop, 1.0, outer.batch_size, "real"),
+    ]
+
+
+def _weighed(judge: Judge, weight: float) -> Judge:
+    def run(theta: Tensor) -> tuple[Tensor, Tensor]:
+        loss, push = judge(theta)
+        return weight * loss, weight * push
+
+    return judge if weight == 1.0 else run
 
 
 def _window(bench: Workbench, address: Address) -> tuple[int, int]:
@@ -43,30 +62,33 @@ def _window(bench: Workbench, address: Address) -> tuple[int, int]:
     return stop - window, stop
 
 
-def _sweep(bench: Workbench, problem: Problem, steps: Steps, addresses: list[Address]) -> list[Sweep]:
+def _sweep(bench: Workbench, steps: Steps, addresses: list[Address]) -> list[Sweep]:
     """One sweep per member, by loop or by vmap."""
-    meta, total = bench.spec.meta, problem.total
+    meta = bench.spec.meta
     start, stop = _window(bench, addresses[0])
+    wanted = _judgements(bench, start, stop)
     if meta.stack == "vmap":
+        problem = bench.problem(bench.spec.learner)
         theta0 = torch.stack([bench.theta0(problem.learner, a) for a in addresses])
-        x, y = (torch.stack(part) for part in zip(*(_real(bench, a) for a in addresses)))
-        whole = unroll(
-            problem.engine,
-            theta0,
-            steps,
-            [(stop, stacked_judge(total, x, y, meta.chunk, meta.precision))],
-            start,
-            to_theta0=False,
-        )
+        judges = []
+        for at, weight, size, stream in wanted:
+            x, y = (torch.stack(part) for part in zip(*(_real(bench, a, size, stream) for a in addresses)))
+            judges.append((at, _weighed(stacked_judge(problem.total, x, y, meta.chunk, meta.precision), weight)))
+        whole = unroll(problem.engine, theta0, steps, judges, start, to_theta0=False)
         return [
             Sweep(whole.loss[j], whole.steps.map(itemgetter(j)), whole.theta0[j], whole.final[j])
             for j in range(len(addresses))
         ]
-    return [
-        unroll(problem.engine, bench.theta0(problem.learner, a), steps,
-               [(stop, judge(total, *_real(bench, a), meta.chunk, meta.precision))], start, to_theta0=False)
-        for a in addresses
-    ]  # fmt: skip
+    sweeps = []
+    for a in addresses:
+        problem = bench.problem(bench.learner_of(a))
+        judges = [
+            (at, _weighed(judge(problem.total, *_real(bench, a, size, stream), meta.chunk, meta.precision), weight))
+            for at, weight, size, stream in wanted
+        ]
+        theta0 = bench.theta0(problem.learner, a)
+        sweeps.append(unroll(problem.engine, theta0, steps, judges, start, to_theta0=False))
+    return sweeps
 
 
 def meta_gradient(
@@ -77,7 +99,7 @@ def meta_gradient(
     learned = [k for k in meta if k in bench.synthesizer.groups]
     steps = bench.synthesizer.steps(meta, address.at(stream=LEARN))
     members = [address.at(member=address.member + j) for j in range(options["members"])]
-    sweeps = _sweep(bench, bench.problem(bench.spec.learner), steps.map(torch.Tensor.detach), members)
+    sweeps = _sweep(bench, steps.map(torch.Tensor.detach), members)
 
     outputs, cotangents = [], []
     for output, parts in [

@@ -13,7 +13,7 @@ from torch import Tensor
 from raystill.platform import allocator, learners, registry, synthesis
 from raystill.platform.data import DataSet, load
 from raystill.platform.data.resident import Resident, resident
-from raystill.platform.learners import Learner
+from raystill.platform.learners import Learner, pool
 from raystill.platform.meta import GRAPH_BYTES, Engine, make_engine
 from raystill.platform.meta.linearise import Loss
 from raystill.platform.meta.trajectory import slots
@@ -30,7 +30,7 @@ def resolve_auto(spec: DistillSpec, device: str) -> DistillSpec:
     gpu = device == "cuda"
     choices = {
         "sweep": "reverse",
-        "stack": "vmap" if gpu else "loop",
+        "stack": "vmap" if gpu and spec.learner.draw == "none" else "loop",
         "compile": "never",
     }
     auto = {k: v for k, v in choices.items() if getattr(spec.meta, k) == "auto"}
@@ -79,7 +79,7 @@ class Workbench:
         self.device = torch.device("cuda" if spec.run.device == "cuda" else "cpu")
         self.data = data if data is not None else load(spec.data, plugins)
         self.synthesizer = synthesis.build(spec, self.data.shape, len(self.data.classes), plugins)
-        self.problem = lru_cache(maxsize=8)(self._problem)
+        self.problem = lru_cache(maxsize=32)(self._problem)
         if spec.meta.memory is not None:
             check_memory(spec, self.problem(spec.learner).learner)
 
@@ -112,6 +112,20 @@ class Workbench:
     def tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """Arrays of a message as tensors in memory that torch owns (alignment is a part of the bits)."""
         return {k: torch.from_numpy(np.array(v)).clone().to(self.device) for k, v in arrays.items()}
+
+    def learner_of(self, address: Address) -> LearnerSpec:
+        """The learner of a member: the spec's, or one that the address draws."""
+        return self.draw(address)
+
+    @cached_property
+    def draw(self) -> pool.Draw:
+        """What the spec draws learners from; what it found out about architectures is kept."""
+        return pool.drawing(self.spec.learner, self.data.shape, self._begins_to_learn, self.plugins)
+
+    def _begins_to_learn(self, learner: LearnerSpec) -> bool:
+        """A trial on real data; the same for every member, run and evaluator that asks."""
+        problem = self.problem(learner)
+        return pool.begins_to_learn(problem.learner, problem.total, self.train, learner.trial, len(self.data.classes))
 
     def theta0(self, learner: Learner, address: Address) -> Tensor:
         """A member's initial parameters: the run's one network for fixed starts, else the address's own."""

@@ -234,3 +234,15 @@ def network(text: str) -> Callable[[Shape, int, int | None, int | None], nn.Modu
         return arch.build(shape, classes)
 
     return make
+
+
+def draw(name: str, address: seeds.Address, shape: Shape) -> tuple[str, str]:
+    """(text, key) of an architecture drawn from a space: what an entry point of `raystill.pools` names.
+
+    Raises:
+        ValueError: no such space, or it has networks that do not fit images of `shape`.
+    """
+    found = space(name)
+    found.check(shape)
+    arch = found.sample(address)
+    return arch.text, arch.key

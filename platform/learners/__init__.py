@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from raystill.platform import registry, seeds
 from raystill.platform.learners.initialise import initialise
 from raystill.platform.learners.networks import NETWORKS, Shape
+from raystill.platform.learners.weight_norm import weight_normed
 from raystill.platform.spec import LearnerSpec
 
-__all__ = ["NETWORKS", "Learner", "Network", "build", "resolve", "wrap"]
+__all__ = ["NETWORKS", "Learner", "Network", "build", "resolve", "weight_normed", "wrap"]
 
 Network = Callable[[Shape, int, int | None, int | None], nn.Module]  # (shape, classes, width, depth) -> module
 
@@ -113,4 +114,6 @@ def build(spec: LearnerSpec, shape: Shape, classes: int, plugins: registry.Plugi
     make = resolve(spec.name, plugins)
     with seeds.fixed_global():
         module = make(shape, classes, spec.width, spec.depth)
+        if spec.weight_norm:
+            weight_normed(module)
     return wrap(module, spec.init, spec.gain)

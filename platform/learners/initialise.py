@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from raystill.platform.learners.weight_norm import DIRECTION, LENGTH, lengths
+
 
 def _draw(weight: Tensor, scheme: str, gain: float, rng: torch.Generator) -> None:
     fan_in = weight[0].numel()
@@ -28,6 +30,7 @@ def initialise(template: nn.Module, scheme: str, gain: float, rng: torch.Generat
 
     Matrices and kernels are drawn from `scheme`; biases beside them are zero (`default`: uniform in
     +-1/sqrt(fan_in), as torch's own layers); other vectors, norms' scales among them, keep the template's values.
+    Under weight normalisation directions are drawn so, and lengths are theirs: the same function as without it.
 
     Args:
         scheme: xavier (Glorot 2010, normal), kaiming (He 2015, normal, fan-in), orthogonal (Saxe 2014),
@@ -35,18 +38,22 @@ def initialise(template: nn.Module, scheme: str, gain: float, rng: torch.Generat
         gain: factor on the standard deviation.
     """
     weights = dict(template.named_parameters())
-    drawn: list[Tensor] = []
+    drawn: dict[str, Tensor] = {}
     for name, parameter in weights.items():
-        value = parameter.detach().clone()
+        value = drawn[name] = parameter.detach().clone()
+        if name.endswith(LENGTH):
+            continue
         if value.dim() > 1:
             _draw(value, scheme, gain, rng)
+            if name.endswith(DIRECTION):
+                drawn[name[: -len(DIRECTION)] + LENGTH] = lengths(value)
         elif name.endswith("bias"):
-            partner = weights.get(name[: -len("bias")] + "weight")
+            layer = name[: -len("bias")]
+            partner = weights.get(f"{layer}weight", weights.get(layer + DIRECTION))
             if partner is not None and partner.dim() > 1:
                 if scheme == "default":
                     bound = 1.0 / math.sqrt(partner[0].numel())
                     value.uniform_(-bound, bound, generator=rng)
                 else:
                     value.zero_()
-        drawn.append(value.flatten())
-    return torch.cat(drawn)
+    return torch.cat([drawn[name].flatten() for name in weights])

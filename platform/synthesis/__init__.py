@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from raystill.platform import registry
 from raystill.platform.spec import DistillSpec
+from raystill.platform.synthesis.generator import generator
 from raystill.platform.synthesis.images import images
 from raystill.platform.synthesis.synthesizer import LEARN, Meta, Synthesizer
 
 __all__ = ["LEARN", "SYNTHESIZERS", "Meta", "Synthesizer", "build"]
 
-SYNTHESIZERS = {"images": images}
+SYNTHESIZERS = {"images": images, "generator": generator}
 
 
 def build(

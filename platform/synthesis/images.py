@@ -19,7 +19,8 @@ from raystill.platform import baselines, seeds
 from raystill.platform.data import DataSet
 from raystill.platform.meta import Steps
 from raystill.platform.spec import DistillSpec
-from raystill.platform.synthesis.synthesizer import LEARN, Meta, Synthesizer
+from raystill.platform.synthesis import rates
+from raystill.platform.synthesis.synthesizer import Meta, Synthesizer
 
 
 def _labels(images: int, classes: int) -> np.ndarray:
@@ -89,28 +90,18 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
             meta[name] = np.zeros((part.steps, count, shape[0], *side), np.float32)
         if part.labels == "soft":
             meta["labels"] = np.repeat(_soft_start(count, classes)[None], part.steps, 0)
-        raw_lr = math.log(math.expm1(inner.lr))
-        meta["lr"] = np.full(spec.unroll, raw_lr, np.float32)
-        if inner.momentum:
-            meta["momentum"] = np.full(spec.unroll, math.log(inner.momentum / (1 - inner.momentum)), np.float32)
-        return meta
+        return {**meta, **rates.start(inner, spec.unroll)}
 
     def steps(meta: Mapping[str, Tensor], address: seeds.Address) -> Steps:
         device = meta["images"].device
         x = _composed(meta, coarser)[order.to(device)]
         y = meta["labels"][order.to(device)] if "labels" in meta else hard.to(device).expand(spec.unroll, -1)
-        hyper = {"lr": F.softplus(meta["lr"] if inner.learn_lr else meta["lr"].detach())}
-        if inner.jitter and address.stream == LEARN:
-            hyper["lr"] = hyper["lr"] * (1 + inner.jitter * (seeds.numpy_rng(address).random() - 0.5))
-        if "momentum" in meta:
-            hyper["momentum"] = torch.sigmoid(meta["momentum"] if inner.learn_momentum else meta["momentum"].detach())
-        return Steps(x, y, hyper)
+        return Steps(x, y, rates.rates(inner, meta, address))
 
     learned = {
         "images": "lr",
         **dict.fromkeys(sides, "lr"),
         **({"labels": "label_lr"} if part.labels == "soft" else {}),
-        **({"lr": "rate_lr"} if inner.learn_lr else {}),
-        **({"momentum": "rate_lr"} if inner.learn_momentum else {}),
+        **rates.groups(inner),
     }
     return Synthesizer(check, start, steps, order.numpy(), learned)

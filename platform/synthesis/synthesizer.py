@@ -30,6 +30,7 @@ class Synthesizer(NamedTuple):
             its stream is LEARN where a meta-gradient is taken.
         order: int64 [T], which distinct batch each inner step uses.
         groups: name of each learned meta-parameter -> field of the outer spec that holds its rate.
+        longer: (meta, T, address) -> T batches, more than were learned; None where there is nothing to make them of.
     """
 
     check: Callable[[DataSet], None]
@@ -37,3 +38,4 @@ class Synthesizer(NamedTuple):
     steps: Callable[[Mapping[str, Tensor], Address], Steps]
     order: np.ndarray
     groups: Mapping[str, str]
+    longer: Callable[[Mapping[str, Tensor], int, Address], Steps] | None = None

@@ -41,7 +41,7 @@ def made(soft: bool = False, fixed: bool = False, momentum: bool = False, shape:
         order=np.tile(np.arange(S), EPOCHS).astype(np.int64),
         theta0=learner.init(seeds.Address(5)).numpy() if fixed else None,
         manifest={
-            "learner": SPEC.model_dump(),
+            "learner": SPEC.model_dump(mode="json"),
             "classes": ["a", "b", "c", "d"],
             "normalisation": {"mean": [0.5] * shape[0], "std": [0.25] * shape[0]},
             "seeds": {"run": 3},
@@ -303,3 +303,36 @@ def test_parts_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
 def test_weights_of_another_learner() -> None:
     with pytest.raises(ValueError, match="do not fit mlp"):
         replace(made(), theta0=np.zeros(3, np.float32)).train()
+
+
+def test_a_generator_travels_with_its_images(tmp_path: Path) -> None:
+    weights = {"latents": np.ones((2, 4, 3), np.float32), "hidden/v": np.zeros((2, 2), np.float32)}
+    path = save_distilled(tmp_path / "a", replace(made(), generator=weights))
+    after = load_distilled(path).generator
+    assert after is not None
+    assert {k: v.tolist() for k, v in after.items()} == {k: v.tolist() for k, v in weights.items()}
+    (path / "generator.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"generator\.safetensors: missing; the manifest lists it"):
+        load_distilled(path)
+
+
+def test_a_generator_of_another_type_or_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"generator\.w is float64, not float32"):
+        replace(made(), generator={"w": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"generator\.w has numbers that are not finite"):
+        replace(made(), generator={"w": np.full(2, np.nan, np.float32)})
+
+
+def test_a_model_of_another_shape_or_class_count_is_refused_in_one_line() -> None:
+    small, few = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(49, 4)), torch.nn.Linear(8, 3)
+    with pytest.raises(ValueError, match=r"the model does not take images of 1x8x8: mat1 and mat2"):
+        made().train(small)
+    with pytest.raises(ValueError, match=r"the model gives \(3,\) outputs, this data has 4 classes"):
+        made().train(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)))
+    with pytest.raises(ValueError, match=r"the model gives .* outputs, this data has 4 classes"):
+        made(soft=True).train(few)
+    made().fits((1, 8, 8), 4)
+    with pytest.raises(ValueError, match=r"images of 1x8x8 and 4 classes, the data has 3x8x8 and 4"):
+        made().fits((3, 8, 8), 4)
+    with pytest.raises(ValueError, match=r"images of 1x8x8 and 4 classes, the data has 1x8x8 and 10"):
+        made().fits((1, 8, 8), 10)

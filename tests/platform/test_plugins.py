@@ -116,7 +116,7 @@ def test_a_package_elsewhere_brings_every_kind_of_part(installed: Path, tmp_path
 
 
 def test_a_name_that_no_package_brings_any_more_lists_what_there_is(data: DataSet) -> None:
-    with pytest.raises(ValueError, match=r"synthesizer\.kind: unknown 'elsewhere-scaled'; valid: images"):
+    with pytest.raises(ValueError, match=r"synthesizer\.kind: unknown 'elsewhere-scaled'; valid: generator, images"):
         Workbench(spec(synthesizer={"kind": "elsewhere-scaled"}), None, data)
 
 

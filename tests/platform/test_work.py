@@ -111,6 +111,31 @@ def test_a_window_is_the_truncated_unroll(bench: Any, place: str) -> None:
     close(found, expected, 2e-5)
 
 
+@pytest.mark.parametrize("stack", ["loop", "vmap"])
+@pytest.mark.parametrize(("between", "at"), [(1, (1, 2, 3)), (2, (2,)), (3, (3,))])
+def test_judgements_between_add_their_weighed_mean(bench: Any, stack: str, between: int, at: tuple[int, ...]) -> None:
+    ask = {"between": between, "between_weight": 0.4, "between_size": 1000}
+    loss, found = work(bench(outer=ask, meta={"stack": stack}), members=1)
+    end, parts = by_hand(bench(), 0, 0, 4), [by_hand(bench(), 0, 0, stop) for stop in at]
+    assert loss == pytest.approx(end[0] + 0.4 * np.mean([value for value, _ in parts]), rel=1e-6)
+    close(found, {k: end[1][k] + 0.4 * sum(g[k] for _, g in parts) / len(at) for k in found}, 2e-5)
+
+
+def test_judgements_between_see_minibatches_of_their_own(bench: Any) -> None:
+    fixed = {"initialisation": {"kind": "fixed"}, "inner": {"lr": 1e-9}}  # every judgement sees the same weights
+    alone = work(bench(outer={"batch_size": 16}, **fixed), 1)[0]
+    both = work(bench(outer={"batch_size": 16, "between": 2, "between_weight": 1.0, "between_size": 16}, **fixed), 1)[0]
+    assert both != pytest.approx(2 * alone, rel=1e-3)
+
+
+def test_a_window_has_no_judgement_before_it(bench: Any) -> None:
+    made = bench(meta={"window": 2}, outer={"between": 1, "between_weight": 0.5, "between_size": 1000})
+    loss, found = work(made, members=1)
+    end, between = by_hand(made, 0, 2, 4), by_hand(made, 0, 2, 3)
+    assert loss == pytest.approx(end[0] + 0.5 / 3 * between[0], rel=1e-6)
+    close(found, {k: end[1][k] + 0.5 / 3 * between[1][k] for k in found}, 2e-5)
+
+
 def test_a_random_window_is_one_for_all_members_of_a_step_and_moves_from_step_to_step(bench: Any) -> None:
     made = bench(meta={"window": 1, "window_at": "random"})
 
