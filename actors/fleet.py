@@ -13,7 +13,7 @@ from raystill.actors.faults import Schedule
 from raystill.actors.messages import Arrays, Outcome, WorkItem
 from raystill.actors.seats import Flight, Seat
 from raystill.actors.server_actors import OnActors
-from raystill.actors.shards import Handle, ServerLost, Shards
+from raystill.actors.shards import NOTHING, Handle, ServerLost, Shards
 from raystill.platform import registry
 from raystill.platform.spec import DistillSpec
 
@@ -242,7 +242,7 @@ class OnRay:
                 seat.ready = seat.actor.ready.remote()  # probed before it is used again
             # those that only waited behind another there are not suspected of anything
             status = "lost" if reference == seat.suspect else "returned"
-            return Outcome(flight.item, status, seat.number, error=str(lost).splitlines()[0]), None
+            return Outcome(flight.item, status, seat.number, error=str(lost).splitlines()[0]), NOTHING
         except errors.RayError as error:
             raise ServerLost(f"{flight.item}: {type(error).__name__}") from None
         finally:
@@ -267,7 +267,7 @@ class OnRay:
                 self._renew(seat)
                 seat.flying.pop(reference)
                 why = f"no answer in {self._deadline:.0f} s (run.deadline)"
-                return Outcome(flight.item, "lost", seat.number, error=why), None
+                return Outcome(flight.item, "lost", seat.number, error=why), NOTHING
         return None
 
     def _renew(self, seat: Seat) -> None:

@@ -26,6 +26,10 @@ class Handle(NamedTuple):
     cut: Cut | None = None
 
 
+NOTHING = Handle(())
+"""The arrays of an item that was lost."""
+
+
 def joined(cut: Cut | None, parts: Sequence[Arrays]) -> Arrays:
     """Whole arrays of a handle's parts."""
     return parts[0] if cut is None else cut.join(parts)
