@@ -65,10 +65,13 @@ class OnRay:
         self._seats: list[Seat] = []
         self._numbers = 0
         self._look_again = 0.0
-        self.server = Shards(OnActors(spec, groups), spec.outer.shards)
+        self.server = self._new_server(groups)
         for _ in range(self._least):
             self._seats.append(self._new_seat())
         self._await_first()
+
+    def _new_server(self, groups: dict[str, str]) -> Shards:
+        return Shards(OnActors(self._spec, groups), self._spec.outer.shards)
 
     def _new_seat(self) -> Seat:
         number, self._numbers = self._numbers, self._numbers + 1
