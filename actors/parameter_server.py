@@ -142,14 +142,10 @@ class ParameterServer:
         if self.best is None or (accuracy, -step) > (self.best[0].accuracy, -self.best[0].step):
             self.best = score, data
 
-    def chosen(self) -> tuple[Facts, Arrays]:
-        """The best snapshot and its score."""
-        assert self.best is not None
-        return self.best[0]._asdict(), self.best[1]
-
     def score_of_best(self) -> Facts:
-        """The best snapshot's score alone."""
-        return self.chosen()[0]
+        """The best snapshot's score."""
+        assert self.best is not None
+        return self.best[0]._asdict()
 
     def save(self, root: str, name: str, extra: dict[str, Any], keep: int, harm: str | None = None) -> None:
         """Begin to write everything owned here as this shard's part of a checkpoint, beside further steps.

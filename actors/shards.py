@@ -108,7 +108,7 @@ class Shards:
 
         def applied() -> Facts:
             told = self._get(facts, "apply")
-            return {**told[0], "bytes": sum(each["bytes"] for each in told)}
+            return {**told[0], "bytes": sum(each.get("bytes", 0.0) for each in told)}
 
         return applied, Handle(parts, self._cut)
 
@@ -130,7 +130,8 @@ class Shards:
 
     def score_of_best(self) -> Facts:
         """The best snapshot's score."""
-        return dict(self._get(self._all("score_of_best", 1), "score_of_best")[0])
+        best: Facts = self._get(self._all("score_of_best", 1), "score_of_best")[0]
+        return best
 
     def save(self, root: str, name: str, extra: Facts, keep: int, harm: str | None = None) -> None:
         """Begin to write a checkpoint; a fault strikes the last shard's part."""

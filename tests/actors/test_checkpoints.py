@@ -12,11 +12,12 @@ from raystill.actors.parameter_server import ParameterServer
 from raystill.platform.shards import BLOCK, Cut
 from raystill.platform.spec import OuterSpec
 from raystill.platform.storage import Storage
+from tests.platform.test_storage import s3  # noqa: F401
 
 SIZE = BLOCK + 7  # two blocks
 
 
-def write(folder: Path, step: int, shards: int = 1, but: int | None = None, **facts: object) -> str:
+def write(folder: Path | str, step: int, shards: int = 1, but: int | None = None, **facts: object) -> str:
     """A checkpoint whose every number is its step; `but` names a part that is not written."""
     name = checkpoints.name_of(step, 0)
     whole = {"images": np.full(SIZE, step, np.float32)}
@@ -59,6 +60,15 @@ def test_a_checkpoint_that_lacks_a_part_is_none_yet(tmp_path: Path) -> None:
     write(tmp_path, 4, 2, but=1)
     assert checkpoints.newest(Storage(tmp_path)) == "step-00000004.0"
     assert len(list(tmp_path.glob("step-*"))) == 3
+
+
+def test_parts_meet_on_an_object_store(request: pytest.FixtureRequest) -> None:
+    away = request.getfixturevalue("s3")
+    name = write(away, 4, 2, but=1)
+    assert checkpoints.newest(Storage(away)) is None
+    write(away, 4, 2, but=0)
+    assert Storage(away).read("LATEST") == name.encode()
+    assert checkpoints.newest(Storage(away)) == name
 
 
 def test_parts_of_different_checkpoints_are_no_checkpoint(tmp_path: Path) -> None:
@@ -143,5 +153,5 @@ def test_the_choice_does_not_depend_on_the_order_of_scores(order: list[tuple[int
             made.snapshot()
     for step, accuracy in order:
         made.score(step, accuracy, 0.0)
-    assert made.chosen()[0]["step"] == 2, "the earliest of the best"
+    assert made.score_of_best()["step"] == 2, "the earliest of the best"
     assert not made.snapshots
