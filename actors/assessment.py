@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from raystill.actors.crew import Crew, Result
-from raystill.actors.executors import Handle
 from raystill.actors.messages import Option, WorkItem
+from raystill.actors.shards import Handle
 from raystill.platform import robustness, runs
 from raystill.platform.artifacts import Distilled
 from raystill.platform.baselines import Summary, best_share, summary
@@ -204,7 +204,9 @@ def _robustness(table: Assessment, own: Handle, tell: Callable[[str], None]) -> 
     )  # fmt: skip
     random = table.sets("real", ROUNDS)
     if table.spec.synthesizer.labels == "soft":
-        merged = [executor.put({**executor.fetch(s), **executor.fetch(f.arrays)}) for s, f in zip(random, full)]
+        merged = [
+            executor.put({**executor.server.fetch(s), **executor.server.fetch(f.arrays)}) for s, f in zip(random, full)
+        ]
         random = [r.arrays for r in table.items("label", "label", ROUNDS, merged)]
     rates = table.tuned("robust", random)
     for name, kind in robustness.TRAININGS.items():

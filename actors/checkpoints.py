@@ -1,24 +1,27 @@
-"""Checkpoints: immutable step folders with a manifest of hashes, written last, and a LATEST pointer that is replaced.
+"""Checkpoints: immutable step folders, of a part for each shard, and a LATEST pointer that is replaced.
 
-checkpoints/step-00000050.0/{arrays.safetensors, facts.json, manifest.json}   checkpoints/LATEST
+checkpoints/step-00000050.3/{arrays,facts,manifest}-0.{safetensors,json,json}   checkpoints/LATEST
 
-A folder is trusted only if its manifest verifies, so a writer may die anywhere; the one before it then serves.
+A part's manifest, of the hashes of its files, is written last, and whoever finds all parts' manifests there after its
+own points LATEST at the folder: shards wait for no one, and the last one sees them all. A folder is trusted only if all
+its parts verify and tell the same facts, so writers may die anywhere; the folder before it then serves.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from safetensors.numpy import load, save
 
 from raystill.actors.messages import Arrays
+from raystill.platform.shards import Cut
 from raystill.platform.storage import Storage
 
 KEEP = 3
-ARRAYS, FACTS, MANIFEST, LATEST = "arrays.safetensors", "facts.json", "manifest.json", "LATEST"
+ARRAYS, FACTS, MANIFEST, LATEST = "arrays-{}.safetensors", "facts-{}.json", "manifest-{}.json", "LATEST"
 _MOST_JSON = 16 << 20
 
 
@@ -30,49 +33,66 @@ def _facts_of(data: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-def write(storage: Storage, groups: dict[str, Arrays], facts: dict[str, Any], keep: int = KEEP) -> str:
-    """Write a step folder, then point LATEST at it, then drop all but the last few.
+def name_of(step: int, number: int) -> str:
+    """The name of a step's folder; the higher number is the newer, also where a rollback made the step smaller."""
+    return f"step-{step:08d}.{number}"
+
+
+def file_of(name: str, part: int) -> str:
+    """The file of a part's arrays."""
+    return f"{name}/{ARRAYS.format(part)}"
+
+
+def last_number(storage: Storage) -> int:
+    """The highest number of a folder, whole or not; -1 where there is none."""
+    return max((int(name.rpartition(".")[2]) for name in _names(storage)), default=-1)
+
+
+def write(
+    storage: Storage,
+    name: str,
+    groups: dict[str, Arrays],
+    facts: dict[str, Any],
+    cut: Cut,
+    part: int = 0,
+    keep: int = KEEP,
+) -> None:
+    """Write a part of a step folder; if that makes it whole, point LATEST at it and drop all but the last few.
 
     Args:
         storage: the run's `checkpoints`.
-        groups: named sets of named arrays.
-        facts: JSON-able; `step` names the folder, and so does `attempt` after a rollback, so that what was rolled back
-            lies before it; `spec` (a digest) says whose it is.
+        name: from `name_of`, and never used before.
+        groups: named sets of named arrays, of which each is this part of what `cut` cuts.
+        facts: JSON-able, the same for each part; `spec` (a digest) says whose it is.
         keep: folders that stay.
-
-    Returns:
-        The folder's name.
 
     Raises:
         OSError: something can not be written; what was there stays good.
     """
-    attempt = facts.get("attempt", 0)
-    stem = "step-" + (f"a{attempt}-" if attempt else "") + f"{facts['step']:08d}"
-    taken = [int(n.rpartition(".")[2]) for n in _names(storage) if n.startswith(f"{stem}.")]
-    name = f"{stem}.{max(taken, default=-1) + 1}"
-    flat = {
-        f"{group}/{key}": np.ascontiguousarray(array)
-        for group, arrays in groups.items()
-        for key, array in arrays.items()
-    }
-    files = {ARRAYS: save(flat), FACTS: json.dumps(facts).encode()}
+    flat = {f"{group}/{key}": array for group, arrays in groups.items() for key, array in arrays.items()}
+    told = json.dumps({"shapes": cut.shapes, "shards": cut.shards, **facts}).encode()
+    files = {ARRAYS.format(part): save(flat), FACTS.format(part): told}
     for file, data in files.items():
         storage.write(f"{name}/{file}", data)
-    storage.write(f"{name}/{MANIFEST}", json.dumps({k: _facts_of(v) for k, v in files.items()}).encode())
+    manifest = json.dumps({k: _facts_of(v) for k, v in files.items()}).encode()
+    storage.write(f"{name}/{MANIFEST.format(part)}", manifest)
+    if cut.shards > 1 and not {MANIFEST.format(k) for k in range(cut.shards)} <= set(storage.under(name).files()):
+        return
     storage.write(LATEST, name.encode())
-    for old in _names(storage)[:-keep]:
-        storage.remove(old)
-    return name
+    names = _names(storage)
+    for old in names[: max(0, names.index(name) + 1 - keep)]:  # those after this one may be on the way
+        with suppress(OSError):  # two shards may be last, and remove the same
+            storage.remove(old)
 
 
 def _names(storage: Storage) -> list[str]:
     """Step folders, the oldest first."""
     found = [n for n in storage.folders() if n.startswith("step-") and n.rpartition(".")[2].isdigit()]
-    return sorted(found, key=lambda n: (n.rpartition(".")[0], int(n.rpartition(".")[2])))
+    return sorted(found, key=lambda n: int(n.rpartition(".")[2]))
 
 
 def read(storage: Storage, name: str, spec: str | None = None) -> tuple[dict[str, Arrays], dict[str, Any]]:
-    """A step folder's groups and facts, after its hashes were checked.
+    """A step folder's groups, whole, and its facts, after its hashes were checked.
 
     Args:
         spec: digest of the spec that the checkpoint must belong to; None takes any.
@@ -82,25 +102,33 @@ def read(storage: Storage, name: str, spec: str | None = None) -> tuple[dict[str
     """
     where = f"checkpoint {storage.root.split('?')[0]}/{name}"
     try:
-        manifest = json.loads(storage.read(f"{name}/{MANIFEST}", _MOST_JSON))
-        files = {}
-        for file in (ARRAYS, FACTS):
-            files[file] = storage.read(f"{name}/{file}", int(manifest[file]["bytes"]))
-            if _facts_of(files[file]) != manifest[file]:
-                raise Corrupt(f"{where}/{file} does not match its manifest: torn or altered")
-        facts = json.loads(files[FACTS])
-        flat = load(files[ARRAYS])
+        parts = [_read_part(storage, name, where, 0)]
+        facts = parts[0][1]
+        cut = Cut(tuple((key, tuple(shape)) for key, shape in facts["shapes"]), facts["shards"])
+        parts += [_read_part(storage, name, where, part) for part in range(1, cut.shards)]
+        if any(other != facts for _, other in parts):
+            raise Corrupt(f"{where} has parts of several checkpoints")
+        groups = {group: cut.join([part.get(group, {}) for part, _ in parts]) for group in parts[0][0]}
     except Corrupt:
         raise
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Corrupt(f"{where} can not be read: {error}") from error
     if spec is not None and facts.get("spec") != spec:
         raise Corrupt(f"{where} belongs to a run with another spec")
+    return groups, facts
+
+
+def _read_part(storage: Storage, name: str, where: str, part: int) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    manifest, files = json.loads(storage.read(f"{name}/{MANIFEST.format(part)}", _MOST_JSON)), []
+    for file in (ARRAYS.format(part), FACTS.format(part)):
+        files.append(storage.read(f"{name}/{file}", int(manifest[file]["bytes"])))
+        if _facts_of(files[-1]) != manifest[file]:
+            raise Corrupt(f"{where}/{file} does not match its manifest: torn or altered")
     groups: dict[str, Arrays] = {}
-    for key, array in flat.items():
+    for key, array in load(files[0]).items():
         group, _, rest = key.partition("/")
         groups.setdefault(group, {})[rest] = array
-    return groups, facts
+    return groups, json.loads(files[1])
 
 
 def newest(storage: Storage, spec: str | None = None) -> str | None:

@@ -17,9 +17,9 @@ import numpy as np
 from raystill.actors import checkpoints
 from raystill.actors.commit_log import CommitLog
 from raystill.actors.crew import Crew, Diverged, Result
-from raystill.actors.executors import Handle, ServerLost
 from raystill.actors.faults import Schedule
 from raystill.actors.messages import WorkItem
+from raystill.actors.shards import Handle, ServerLost
 from raystill.actors.signals import whole
 from raystill.platform.data import DataSet
 from raystill.platform.progress import progress
@@ -50,6 +50,7 @@ class Loop:
     attempt: int = 0
     asked: int = 0  # items of an asynchronous run that were handed out
     saved: int = -1
+    saves: int = -1  # the highest number of a checkpoint, whole or not
     saved_at: float = field(default_factory=time.monotonic)
     began: float = field(default_factory=time.monotonic)
     unscored: dict[int, list[WorkItem]] = field(default_factory=dict)
@@ -115,20 +116,18 @@ def distil(loop: Loop) -> dict[str, Any]:
                 loop.servers += 1
                 loop.log.event("server", Address(loop.spec.run.seed, step=loop.step), f"{lost}; a new one takes over")
                 loop.crew.forget()
-                loop.crew.executor.restart_server()
+                loop.crew.executor.server.restart()
 
 
 def _in_order(loop: Loop) -> None:
     """Synchronous steps: each is made of the items that its address names, in their order."""
-    spec, crew, server = loop.spec, loop.crew, loop.crew.executor
+    spec, crew, server = loop.spec, loop.crew, loop.crew.executor.server
     ahead = deque(_ask_for_gradients(loop, loop.step + k, _version(loop, k)) for k in range(spec.outer.delay + 1))
     while items := ahead.popleft():
         results = crew.wait(items)
         _check_loss(loop, results)
         with whole():
-            applied, meta = server.later(
-                "apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in results]
-            )
+            applied, meta = server.apply(loop.attempt, loop.step, spec.outer.members, [r.arrays for r in results])
             # evaluators go on while the rest of this step is put on record
             ahead.append(_ask_for_gradients(loop, loop.step + 1 + spec.outer.delay, meta))
             _record(loop, results, applied(), {})
@@ -136,11 +135,11 @@ def _in_order(loop: Loop) -> None:
 
 def _as_they_come(loop: Loop) -> None:
     """Asynchronous steps: each is made of the next results that are not too late; says in the log which they were."""
-    spec, crew, server = loop.spec, loop.crew, loop.crew.executor
+    spec, crew, executor = loop.spec, loop.crew, loop.crew.executor
     staleness, need = spec.outer.staleness or 0, spec.outer.members // spec.outer.chunk
     meta, batch, flying, dropped = _version(loop, 0), [], dict[WorkItem, None](), 0
     while loop.step < spec.outer.steps and not _spent(loop):
-        while len(flying) < server.capacity:
+        while len(flying) < executor.capacity:
             address = Address(spec.run.seed, loop.attempt, loop.asked)
             item = WorkItem("meta_gradient", address, loop.step, "meta", (("members", spec.outer.chunk),))
             flying[crew.add(item, meta)] = None
@@ -157,9 +156,8 @@ def _as_they_come(loop: Loop) -> None:
         _check_loss(loop, batch)
         figures = {"accepted": float(need), "dropped": float(dropped), "staleness": sum(late) / need}
         with whole():
-            applied, meta = server.later(
-                "apply", loop.attempt, loop.step, spec.outer.members, *[r.arrays for r in batch]
-            )
+            arrays = [r.arrays for r in batch]
+            applied, meta = executor.server.apply(loop.attempt, loop.step, spec.outer.members, arrays)
             _record(loop, batch, applied(), figures)
         batch, dropped = [], 0
 
@@ -179,10 +177,10 @@ def _roll_back(loop: Loop, why: Exception) -> None:
     address = Address(loop.spec.run.seed, loop.attempt, loop.step)
     loop.crew.forget()
     for version in sorted(loop.unscored):
-        _score(loop, version, loop.crew.executor.arrays("kept", version)[1])
+        _score(loop, version, loop.crew.executor.server.kept(version))
     _take_scores(loop, wait=True)
     loop.attempt += 1
-    loop.step = loop.crew.executor.call("roll_back", loop.attempt)["step"]
+    loop.step = loop.crew.executor.server.roll_back(loop.attempt)
     loop.log.event("rollback", address, f"{why}; attempt {loop.attempt} goes on from step {loop.step}")
     print(f"diverged at step {address.step}; goes on from step {loop.step} at half the rates", flush=True)
     save(loop, wait=True)
@@ -227,7 +225,7 @@ def _strike(loop: Loop) -> None:
         loop.log.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     if loop.faults.take("server", loop.step):
-        loop.crew.executor.kill_server()
+        loop.crew.executor.server.strike()
     if loop.faults.take("tracking", loop.step):
         loop.tracker.lose()
 
@@ -237,7 +235,7 @@ def _finish(loop: Loop) -> dict[str, Any]:
         _ask_for_scores(loop)
     _take_scores(loop, wait=True)
     save(loop, wait=True)
-    return dict(loop.crew.executor.call("score_of_best"))
+    return loop.crew.executor.server.score_of_best()
 
 
 def _ask_for_gradients(loop: Loop, step: int, meta: Handle) -> list[WorkItem]:
@@ -254,29 +252,30 @@ def _spent(loop: Loop) -> bool:
 
 def _version(loop: Loop, ahead: int) -> Handle:
     """The meta-parameters for the step that is this many ahead, as far as the server has them already."""
-    return loop.crew.executor.arrays("version", max(0, loop.step + ahead - loop.spec.outer.delay))[1]
+    return loop.crew.executor.server.version(max(0, loop.step + ahead - loop.spec.outer.delay))
 
 
 def _start(loop: Loop) -> None:
     """The server's first state, or that of the newest good checkpoint with the scores that it still owes."""
-    server, identity = loop.crew.executor, loop.spec.identity
+    server, identity = loop.crew.executor.server, loop.spec.identity
     newest = checkpoints.newest(loop.store, identity)
+    loop.saves = max(loop.saves, checkpoints.last_number(loop.store))
     loop.unscored.clear()
     if newest is None:
         loop.step = loop.asked = 0
         first = loop.synthesizer.start(loop.data, Address(loop.spec.run.seed, stream="start"))
-        server.arrays("begin", first)
+        server.begin(first)
         return
-    facts = server.call("restore", loop.store.root, newest, identity)
+    facts = server.restore(loop.store.root, newest, identity)
     loop.step, loop.attempt, loop.saved = facts["step"], facts["attempt"], facts["step"]
     loop.asked = facts["asked"]
     loop.crew.cpu_seconds = max(loop.crew.cpu_seconds, facts["cpu_seconds"])
     for version in facts["unscored"]:
-        _score(loop, version, server.arrays("kept", version)[1])
+        _score(loop, version, server.kept(version))
 
 
 def _ask_for_scores(loop: Loop) -> None:
-    _score(loop, loop.step, loop.crew.executor.arrays("snapshot")[1])
+    _score(loop, loop.step, loop.crew.executor.server.snapshot())
 
 
 def _score(loop: Loop, version: int, snapshot: Handle) -> None:
@@ -294,7 +293,7 @@ def _take_scores(loop: Loop, wait: bool) -> None:
         values = 100 * np.array([r.outcome.numbers["accuracy"] for r in results])
         loop.accuracy = float(values.mean())
         spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        loop.crew.executor.call("score", version, loop.accuracy, spread)
+        loop.crew.executor.server.score(version, loop.accuracy, spread)
         del loop.unscored[version]
         loop.tracker.log(version, {"validation_accuracy": loop.accuracy}, max(r.time_ms for r in results))
 
@@ -308,7 +307,7 @@ def save(loop: Loop, wait: bool = False) -> None:
     Raises:
         OSError: the last checkpoint of a run can not be written.
     """
-    server = loop.crew.executor
+    server = loop.crew.executor.server
     if loop.saved != loop.step or loop.unscored or wait:
         loop.log.flush()
         loop.on_save()
@@ -318,9 +317,11 @@ def save(loop: Loop, wait: bool = False) -> None:
             "spec": loop.spec.identity,
         }  # fmt: skip
         harm = None if wait else loop.faults.take("checkpoint", loop.step)
-        server.call("save", loop.store.root, extra, loop.spec.run.keep, harm)
+        loop.saves += 1
+        name = checkpoints.name_of(loop.step, loop.saves)
+        server.save(loop.store.root, name, extra, loop.spec.run.keep, harm)
         loop.saved, loop.saved_at = loop.step, time.monotonic()
-    for done in server.call("saved", wait):
+    for done in server.saved(wait):
         address = Address(loop.spec.run.seed, step=done["step"])
         if done["error"]:
             loop.log.event("checkpoint", address, f"not written: {done['error']}", seconds=done["seconds"])

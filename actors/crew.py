@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from raystill.actors.commit_log import CommitLog
-from raystill.actors.executors import Executor, Handle
+from raystill.actors.executors import Executor
 from raystill.actors.messages import Outcome, WorkItem
+from raystill.actors.shards import Handle
 
 LOSSES = 3
 """Evaluators that one item may take down before it is named and the run stops."""

@@ -12,7 +12,9 @@ import numpy as np
 
 from raystill.actors import cluster, faults
 from raystill.actors.messages import Arrays, Outcome, WorkItem
+from raystill.actors.shards import joined, parted
 from raystill.platform import registry
+from raystill.platform.shards import Cut
 from raystill.platform.spec import DistillSpec
 from raystill.platform.work import KINDS
 from raystill.platform.workbench import Workbench
@@ -44,6 +46,11 @@ class Evaluator:
         return {"number": self.number, "data": self.bench.data.fingerprint, "device": device,
                 **cluster.introduction(device)}  # fmt: skip
 
-    def run(self, item: WorkItem, inputs: Arrays, fault: str | None = None) -> tuple[Outcome, Arrays]:
-        """One work item; the outcome goes to the coordinator, the arrays stay in the object store."""
-        return faults.around(fault, lambda: compute(self.bench, self.number, item, inputs))
+    def run(self, item: WorkItem, cut: Cut | None, fault: str | None, *parts: Arrays) -> tuple[Outcome | Arrays, ...]:
+        """One work item on a handle's parts; the outcome goes to the coordinator, the arrays stay in the object store.
+
+        Returns:
+            The outcome, and the arrays, cut as the inputs are: each shard pulls its part alone.
+        """
+        outcome, arrays = faults.around(fault, lambda: compute(self.bench, self.number, item, joined(cut, parts)))
+        return outcome, *parted(cut, arrays)

@@ -1,31 +1,24 @@
 """Where items are computed: in this process, or by evaluators on a Ray cluster; one interface.
 
 An executor computes and reports; it decides nothing. Retries, copies, order and the commit log belong to the crew,
-which owns the items. A *handle* stands for arrays: the arrays themselves in this process, a reference into the object
-store on Ray.
+which owns the items.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from raystill.actors.evaluator import compute
 from raystill.actors.faults import Schedule, around
 from raystill.actors.messages import Arrays, Outcome, WorkItem
-from raystill.actors.parameter_server import Facts, ParameterServer
+from raystill.actors.parameter_server import ParameterServer
+from raystill.actors.shards import Handle, ServerLost, Shards, joined, parted
 from raystill.platform import registry
 from raystill.platform.data import DataSet
-from raystill.platform.spec import DistillSpec
+from raystill.platform.spec import DistillSpec, OuterSpec
 from raystill.platform.workbench import Workbench
-
-Handle = Any
-
-
-class ServerLost(RuntimeError):
-    """The parameter server, or arrays that only it could make again, are gone; the newest checkpoint is the way on."""
 
 
 class Late(NamedTuple):
@@ -37,7 +30,13 @@ class Late(NamedTuple):
 
 
 class Executor(Protocol):
-    """What the crew needs of a place to compute."""
+    """What the crew needs of a place to compute, and the parameter server that is there.
+
+    Attributes:
+        server: all its shards.
+    """
+
+    server: Shards
 
     def put(self, arrays: Arrays) -> Handle:
         """Arrays as a handle that items can take as input."""
@@ -57,37 +56,42 @@ class Executor(Protocol):
     def forget(self) -> None:
         """Drop what is queued; answers of what is in flight are to be ignored."""
 
-    def restart_server(self) -> None:
-        """A new parameter server in place of a lost one; it has no state."""
-
     @property
     def capacity(self) -> int:
         """Items that can be in flight together."""
-
-    def kill_server(self) -> None:
-        """End the server as a crash would: for fault injection."""
-
-    def call(self, method: str, *args: Any) -> Any:
-        """A parameter server's method that returns no arrays.
-
-        Raises:
-            ServerLost: it is gone.
-        """
-
-    def arrays(self, method: str, *args: Any) -> tuple[Facts, Handle]:
-        """A parameter server's method that returns (facts, arrays); handles among `args` are resolved there."""
-
-    def later(self, method: str, *args: Any) -> tuple[Callable[[], Facts], Handle]:
-        """As `arrays`, without waiting: the facts are a function that waits, the handle can be used at once."""
-
-    def fetch(self, handle: Handle) -> Arrays:
-        """The arrays behind a handle, here."""
 
     def status(self) -> list[dict[str, Any]]:
         """One row per evaluator: number, node, device, state, items in flight."""
 
     def close(self) -> None:
         """Give back what was started."""
+
+
+class Here:
+    """Shards of the parameter server in this process."""
+
+    def __init__(self, spec: OuterSpec, groups: dict[str, str]) -> None:
+        self._spec, self._groups = spec.model_dump(), groups
+        self._alive: list[ParameterServer] = []
+
+    def start(self, number: int) -> ParameterServer:
+        """A shard."""
+        self._alive.append(ParameterServer(self._spec, self._groups, number))
+        return self._alive[-1]
+
+    def send(self, shard: ParameterServer, method: str, returns: int, *args: Any) -> Any:
+        """The answer itself: there is no one to wait for."""
+        if shard not in self._alive:
+            raise ServerLost(f"shard {shard.number} of the parameter server is gone at {method}")
+        return getattr(shard, method)(*args)
+
+    def get(self, reference: Any, method: str) -> Any:
+        """The answer itself."""
+        return reference
+
+    def kill(self, shard: ParameterServer) -> None:
+        """Lose its state."""
+        self._alive = [other for other in self._alive if other is not shard]
 
 
 class InProcess:
@@ -102,14 +106,13 @@ class InProcess:
         faults: Schedule | None = None,
     ) -> None:
         self._bench = Workbench(spec, plugins, data)
-        self._make_server = lambda: ParameterServer(spec.outer.model_dump(), groups)
-        self._server, self._dead = self._make_server(), False
+        self.server = Shards(Here(spec.outer, groups), spec.outer.shards)
         self._queue: deque[tuple[WorkItem, Handle]] = deque()
         self._faults = faults or Schedule()
 
     def put(self, arrays: Arrays) -> Handle:
         """The arrays themselves."""
-        return arrays
+        return Handle((arrays,))
 
     def submit(self, item: WorkItem, inputs: Handle, avoid: int | None = None) -> None:
         """Queue an item; there is no other process to give it to."""
@@ -121,7 +124,8 @@ class InProcess:
             return None
         item, inputs = self._queue.popleft()
         fault = self._faults.take("evaluator", item.version, -1)
-        return around(fault, lambda: compute(self._bench, -1, item, inputs))
+        outcome, arrays = around(fault, lambda: compute(self._bench, -1, item, joined(inputs.cut, inputs.parts)))
+        return outcome, Handle(parted(inputs.cut, arrays), inputs.cut)
 
     def late(self) -> list[Late]:
         """None: there is no second evaluator."""
@@ -134,39 +138,10 @@ class InProcess:
         """Drop what is queued."""
         self._queue.clear()
 
-    def restart_server(self) -> None:
-        """A server without a state."""
-        self._server, self._dead = self._make_server(), False
-
     @property
     def capacity(self) -> int:
         """One computes; one more waits, as at an evaluator."""
         return 2
-
-    def kill_server(self) -> None:
-        """Lose the server's state."""
-        self._dead = True
-
-    def call(self, method: str, *args: Any) -> Any:
-        """A method of the server."""
-        if self._dead:
-            raise ServerLost(f"the parameter server is gone at {method}")
-        return getattr(self._server, method)(*args)
-
-    def arrays(self, method: str, *args: Any) -> tuple[Facts, Handle]:
-        """A method of the server that returns (facts, arrays)."""
-        facts, arrays = self.call(method, *args)
-        return facts, arrays
-
-    def later(self, method: str, *args: Any) -> tuple[Callable[[], Facts], Handle]:
-        """As `arrays`: there is no one to wait for."""
-        facts, arrays = self.arrays(method, *args)
-        return (lambda: facts), arrays
-
-    def fetch(self, handle: Handle) -> Arrays:
-        """The arrays themselves."""
-        arrays: Arrays = handle
-        return arrays
 
     def status(self) -> list[dict[str, Any]]:
         """This process."""

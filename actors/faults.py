@@ -129,8 +129,8 @@ def before_checkpoint(kind: str | None) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def after_checkpoint(kind: str | None, storage: Storage, name: str) -> None:
-    """Tears a checkpoint that was just written."""
+def after_checkpoint(kind: str | None, storage: Storage, file: str) -> None:
+    """Tears a checkpoint's file that was just written."""
     if kind == "torn":
-        data = storage.read(f"{name}/arrays.safetensors")
-        storage.write(f"{name}/arrays.safetensors", data[: len(data) // 2])
+        data = storage.read(file)
+        storage.write(file, data[: len(data) // 2])

@@ -1,19 +1,19 @@
-"""The Ray executor: evaluators that come and go, and the parameter server's actor."""
+"""The Ray executor: evaluators that come and go, beside the parameter server's actors."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from raystill.actors import cluster
 from raystill.actors.evaluator import Evaluator
-from raystill.actors.executors import Handle, Late, ServerLost
+from raystill.actors.executors import Late
 from raystill.actors.faults import Schedule
 from raystill.actors.messages import Arrays, Outcome, WorkItem
-from raystill.actors.parameter_server import Facts, ParameterServer
 from raystill.actors.seats import Flight, Seat
+from raystill.actors.server_actors import OnActors
+from raystill.actors.shards import NOTHING, Handle, ServerLost, Shards
 from raystill.platform import registry
 from raystill.platform.spec import DistillSpec
 
@@ -54,7 +54,7 @@ class OnRay:
         import ray
 
         self._ray: Any = ray
-        self._spec, self._groups, self._plugins = spec, groups, plugins
+        self._spec, self._plugins = spec, plugins
         self._deadline = spec.run.deadline
         self._least, self._most = workers
         self._fingerprint, self._versions = fingerprint, cluster.versions()
@@ -65,20 +65,13 @@ class OnRay:
         self._seats: list[Seat] = []
         self._numbers = 0
         self._look_again = 0.0
-        self._server = self._new_server()
+        self.server = self._new_server(groups)
         for _ in range(self._least):
             self._seats.append(self._new_seat())
         self._await_first()
 
-    def _new_server(self) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        # its checkpoints may be files in the run folder, so it lives where that folder is
-        here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
-        server = self._ray.remote(ParameterServer).options(
-            num_cpus=0, runtime_env=cluster.worker_environment(), scheduling_strategy=here
-        )
-        return server.remote(self._spec.outer.model_dump(), self._groups)
+    def _new_server(self, groups: dict[str, str]) -> Shards:
+        return Shards(OnActors(self._spec, groups), self._spec.outer.shards)
 
     def _new_seat(self) -> Seat:
         number, self._numbers = self._numbers, self._numbers + 1
@@ -136,7 +129,7 @@ class OnRay:
 
     def put(self, arrays: Arrays) -> Handle:
         """One copy in the object store."""
-        return self._ray.put(arrays)
+        return Handle((self._ray.put(arrays),))
 
     def submit(self, item: WorkItem, inputs: Handle, avoid: int | None = None) -> None:
         """Queue an item."""
@@ -156,8 +149,9 @@ class OnRay:
             seat = min(others or room, key=lambda s: (len(s.flying), s.number))
             self._queue.remove(entry)
             fault = None if item in self._hurt else self._faults.take("evaluator", item.version, seat.number)
-            outcome, arrays = seat.actor.run.options(num_returns=2).remote(item, inputs, *([fault] if fault else []))
-            seat.flying[outcome] = Flight(item, inputs, arrays, time.monotonic())
+            run = seat.actor.run.options(num_returns=1 + len(inputs.parts))
+            outcome, *parts = run.remote(item, inputs.cut, fault, *inputs.parts)
+            seat.flying[outcome] = Flight(item, inputs, Handle(tuple(parts), inputs.cut), time.monotonic())
 
     def next(self, timeout: float) -> tuple[Outcome, Handle] | None:
         """Wait for the first outcome; a lost or late evaluator makes outcomes `lost` of what it had."""
@@ -251,7 +245,7 @@ class OnRay:
                 seat.ready = seat.actor.ready.remote()  # probed before it is used again
             # those that only waited behind another there are not suspected of anything
             status = "lost" if reference == seat.suspect else "returned"
-            return Outcome(flight.item, status, seat.number, error=str(lost).splitlines()[0]), None
+            return Outcome(flight.item, status, seat.number, error=str(lost).splitlines()[0]), NOTHING
         except errors.RayError as error:
             raise ServerLost(f"{flight.item}: {type(error).__name__}") from None
         finally:
@@ -276,7 +270,7 @@ class OnRay:
                 self._renew(seat)
                 seat.flying.pop(reference)
                 why = f"no answer in {self._deadline:.0f} s (run.deadline)"
-                return Outcome(flight.item, "lost", seat.number, error=why), None
+                return Outcome(flight.item, "lost", seat.number, error=why), NOTHING
         return None
 
     def _renew(self, seat: Seat) -> None:
@@ -306,53 +300,10 @@ class OnRay:
         """Drop what is queued."""
         self._queue.clear()
 
-    def restart_server(self) -> None:
-        """A new server actor; what is left of the old one is ended."""
-        self._ray.kill(self._server)
-        self._server = self._new_server()
-
     @property
     def capacity(self) -> int:
         """Two for each evaluator that takes work."""
         return IN_FLIGHT * max(1, sum(s.takes_work for s in self._seats))
-
-    def kill_server(self) -> None:
-        """End the server without a word, as a crash would: for fault injection."""
-        self._ray.kill(self._server)
-
-    def _get(self, reference: Any, method: str) -> Any:
-        errors = self._ray.exceptions
-        try:
-            return self._ray.get(reference, timeout=self._deadline)
-        except errors.GetTimeoutError:
-            raise TimeoutError(
-                f"the parameter server's {method} gave no answer in {self._deadline:.0f} s (run.deadline)"
-            ) from None
-        except errors.RayTaskError as error:
-            if isinstance(error.cause, errors.RayError):
-                raise ServerLost(f"an input of the server's {method} is gone: {type(error.cause).__name__}") from None
-            raise
-        except errors.RayError as error:
-            raise ServerLost(f"the parameter server is gone at {method}: {type(error).__name__}") from None
-
-    def call(self, method: str, *args: Any) -> Any:
-        """A method of the server, waited for."""
-        return self._get(getattr(self._server, method).remote(*args), method)
-
-    def arrays(self, method: str, *args: Any) -> tuple[Facts, Handle]:
-        """A method of the server; its arrays stay in the object store."""
-        facts, arrays = self.later(method, *args)
-        return facts(), arrays
-
-    def later(self, method: str, *args: Any) -> tuple[Callable[[], Facts], Handle]:
-        """As `arrays`, without waiting for the facts."""
-        facts, arrays = getattr(self._server, method).options(num_returns=2).remote(*args)
-        return (lambda: self._get(facts, method)), arrays
-
-    def fetch(self, handle: Handle) -> Arrays:
-        """The arrays behind a reference."""
-        arrays: Arrays = self._get(handle, "answer")
-        return arrays
 
     def status(self) -> list[dict[str, Any]]:
         """One row per evaluator."""
@@ -360,5 +311,6 @@ class OnRay:
 
     def close(self) -> None:
         """End the actors that were started here; a cluster that we joined lives on."""
-        for actor in [*(seat.actor for seat in self._seats), self._server]:
-            self._ray.kill(actor)
+        for seat in self._seats:
+            self._ray.kill(seat.actor)
+        self.server.close()

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from raystill.actors import assessment, checkpoints, coordinator, history
-from raystill.actors.executors import ServerLost
 from raystill.actors.plan import Plan, plan
 from raystill.actors.session import Session, session
+from raystill.actors.shards import ServerLost
 from raystill.actors.signals import Stopped
 from raystill.platform import hardware, learners, registry, runs
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled

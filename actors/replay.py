@@ -17,9 +17,10 @@ import torch
 
 from raystill.actors import commit_log
 from raystill.actors.evaluator import compute
+from raystill.actors.executors import Here
 from raystill.actors.messages import Arrays, Outcome, WorkItem
-from raystill.actors.parameter_server import ParameterServer
 from raystill.actors.plan import plan
+from raystill.actors.shards import Handle, Shards, parted
 from raystill.platform import hardware, registry, runs
 from raystill.platform.artifacts import load_distilled
 from raystill.platform.progress import progress
@@ -75,9 +76,10 @@ class Replay:
         made = plan(spec.model_copy(update={"run": run, "tracking": tracking}), plugins)
         self.folder, self.spec, self.made = folder, made.spec, made
         self.bench = Workbench(made.spec, plugins, made.data)
-        self.server = ParameterServer(made.spec.outer.model_dump(), dict(made.synthesizer.groups))
-        _, meta = self.server.begin(made.synthesizer.start(made.data, Address(made.spec.run.seed, stream="start")))
-        self.versions: dict[int, Arrays] = {0: meta}
+        outer = made.spec.outer
+        self.server = Shards(Here(outer, dict(made.synthesizer.groups)), outer.shards)
+        meta = self.server.begin(made.synthesizer.start(made.data, Address(made.spec.run.seed, stream="start")))
+        self.versions: dict[int, Handle] = {0: meta}
 
     def item(self, kind: str, address: Address, version: int) -> WorkItem:
         """The item that a run had under this address."""
@@ -98,16 +100,20 @@ class Replay:
                 for entered in row["entered"]:
                     address = Address(self.spec.run.seed, row["attempt"], entered["step"], entered["member"])
                     item = self.item("meta_gradient", address, entered["version"])
-                    outcome, arrays = compute(self.bench, -1, item, self.versions[entered["version"]])
+                    outcome, arrays = self._compute(item, self.versions[entered["version"]])
                     if outcome.status != "ok":
                         raise ValueError(f"{item} is {outcome.status} here. {outcome.error}")
                     chunks.append(arrays)
                     uses[entered["version"]] -= 1
-                self.server.attempt = row["attempt"]  # a rollback's rates; the state is that of the step before
-                _, meta = self.server.apply(row["attempt"], row["step"], self.spec.outer.members, *chunks)
+                self.server.enter(row["attempt"])  # a rollback's rates; the state is that of the step before
+                _, meta = self.server.apply(row["attempt"], row["step"], self.spec.outer.members, chunks)
                 self.versions[row["step"] + 1] = meta
                 self.versions = {k: v for k, v in self.versions.items() if uses[k] > 0 or k == row["step"] + 1}
                 show(row["step"] + 1)
+
+    def _compute(self, item: WorkItem, inputs: Handle) -> tuple[Outcome, Handle]:
+        outcome, arrays = compute(self.bench, -1, item, self.server.fetch(inputs))
+        return outcome, Handle(parted(inputs.cut, arrays), inputs.cut)
 
     def one(self, kind: str, address: Address) -> tuple[Outcome, Arrays]:
         """Compute one item as an evaluator did, on the meta-parameters that it had.
@@ -124,8 +130,8 @@ class Replay:
             raise ValueError(f"the commit log of {self.folder} has no {kind} [{address}]")
         version = known[-1]["version"]
         self.to(version, address.attempt)
-        data = self.server.snapshot()[1] if kind == "validate" else self.versions[version]
-        return compute(self.bench, -1, self.item(kind, address, version), data)
+        data = self.server.snapshot() if kind == "validate" else self.versions[version]
+        return compute(self.bench, -1, self.item(kind, address, version), self.server.fetch(data))
 
 
 def replay(folder: Path, plugins: registry.Plugins | None = None) -> Replayed:
@@ -138,7 +144,7 @@ def replay(folder: Path, plugins: registry.Plugins | None = None) -> Replayed:
     step = int(artefact.manifest["selection"]["step"])
     again = Replay(folder, plugins)
     again.to(step, int(artefact.manifest["selection"].get("attempt", 0)))
-    _, chosen = again.server.snapshot()
+    chosen = again.server.fetch(again.server.snapshot())
     meta = {k: torch.from_numpy(np.array(v)) for k, v in chosen.items()}
     made = again.made.synthesizer.steps(meta, Address(again.spec.run.seed, stream="artefact"))
     first = [int(np.flatnonzero(artefact.order == s)[0]) for s in range(artefact.order.max() + 1)]

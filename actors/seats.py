@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from raystill.actors.executors import Handle
 from raystill.actors.messages import Outcome, WorkItem
+from raystill.actors.shards import Handle
 
 
 class Flight(NamedTuple):

@@ -25,7 +25,8 @@ from raystill.actors.commit_log import CommitLog
 from raystill.actors.crew import Crew
 from raystill.actors.fleet import OnRay
 from raystill.actors.messages import Outcome, WorkItem
-from raystill.platform import outer
+from raystill.actors.parameter_server import ParameterServer
+from raystill.actors.shards import Handle
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, OuterSpec
 
@@ -47,47 +48,36 @@ def _least(action: Callable[[], Any], tries: int, clock: Callable[[], float]) ->
     return min(once() for _ in range(tries))
 
 
-BLOCK = 1 << 15
+def _applied(server: ParameterServer, chunks: list[dict[str, np.ndarray]]) -> None:
+    assert server.state is not None
+    server.apply(0, server.state.step, len(chunks), *chunks)
 
 
-def _add_blockwise(total: np.ndarray, chunk: np.ndarray, buffer: np.ndarray) -> None:
-    """What `tame` and `reduce` do with a chunk, in pieces that stay in a cache: not in the product, but measured."""
-    square = 0.0
-    for at in range(0, len(chunk), BLOCK):
-        wide = buffer[: len(chunk[at : at + BLOCK])]
-        np.copyto(wide, chunk[at : at + BLOCK])
-        square += float(np.square(wide, out=wide).sum())
-    factor = min(1.0, 1e9 / math.sqrt(square))
-    for at in range(0, len(chunk), BLOCK):
-        wide, into = buffer[: len(chunk[at : at + BLOCK])], total[at : at + BLOCK]
-        np.multiply(chunk[at : at + BLOCK], factor, out=wide, dtype=np.float64)
-        np.add(into, wide, out=into)
+def _server(megabytes: float) -> ParameterServer:
+    server = ParameterServer(SPEC.model_dump(), GROUPS)
+    server.begin(_arrays(megabytes, 0))
+    return server
 
 
 def apply() -> list[dict[str, float]]:
-    """Seconds of `outer.advance` by size: `fixed_s` of a step, `each_s` of a chunk, `blockwise_s` in its place."""
+    """Seconds of one server's apply by size: `fixed_s` of a step, `each_s` of a chunk."""
     rows = []
     for megabytes in SIZES:
         few, many = 1, 3 if megabytes > 100 else 9
-        state, chunks = outer.begin(_arrays(megabytes, 0)), [_arrays(megabytes, n) for n in range(1, many + 1)]
-        took = {}
+        server, chunks, took = _server(megabytes), [_arrays(megabytes, n) for n in range(1, many + 1)], {}
         for n in (few, many):
-            advance = partial(outer.advance, SPEC, GROUPS, state, chunks[:n], n)
-            took[n] = _least(advance, 3, time.process_time)
+            took[n] = _least(partial(_applied, server, chunks[:n]), 20 if megabytes < 10 else 5, time.process_time)
         each = (took[many] - took[few]) / (many - few)
-        chunk, total, buffer = chunks[0]["images"], np.zeros(len(chunks[0]["images"])), np.empty(BLOCK)
-        blockwise = _least(partial(_add_blockwise, total, chunk, buffer), 5, time.process_time)
-        fixed = max(0.0, took[few] - few * each)
-        rows.append({"megabytes": megabytes, "fixed_s": fixed, "each_s": each, "blockwise_s": blockwise})
+        rows.append({"megabytes": megabytes, "fixed_s": max(0.0, took[few] - few * each), "each_s": each})
     return rows
 
 
 def memory() -> dict[str, float]:
     """Bytes that an apply takes beside its inputs, in sizes of the meta-parameters: of a step, and of each chunk."""
-    state, chunks, peak = outer.begin(_arrays(4.0, 0)), [_arrays(4.0, n) for n in range(6)], {}
+    server, chunks, peak = _server(4.0), [_arrays(4.0, n) for n in range(6)], {}
     for n in (2, 6):
         tracemalloc.start()
-        outer.advance(SPEC, GROUPS, state, chunks[:n], n)
+        _applied(server, chunks[:n])
         peak[n] = tracemalloc.get_traced_memory()[1] / 4e6
         tracemalloc.stop()
     each = (peak[6] - peak[2]) / 4
@@ -157,8 +147,8 @@ class _Instant:
     def remote(self, item: Any = None, *_: Any) -> Any:
         return _Reference(item), None
 
-    def wait(self, references: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
-        return references[:1], references[1:]
+    def wait(self, references: list[Any], num_returns: int, **_: Any) -> tuple[list[Any], list[Any]]:
+        return references[:num_returns], references[num_returns:]
 
     def get(self, reference: _Reference) -> Outcome:
         return Outcome(reference.item, "ok", 0, 1.0, 1.0, {"loss": 1.0})
@@ -172,14 +162,14 @@ class _Reference:
 class _Bookkeeping(OnRay):
     """The product's executor with nothing behind it: what is left is the driver's own work."""
 
-    def _new_server(self) -> Any:
+    def _new_server(self, groups: dict[str, str]) -> Any:
         return None
 
     def _new_actor(self, number: int) -> Any:
         return _Instant()
 
     def _await_first(self) -> None:
-        self._ray = _Instant()
+        self._ray, self._look_again = _Instant(), math.inf  # there is no cluster whose notices could be read
         for seat in self._seats:
             seat.ready = None
 
@@ -193,7 +183,7 @@ def driver() -> dict[str, Any]:
             begin = time.process_time()
             for step in range(max(1, 512 // n)):
                 items = [WorkItem("meta_gradient", Address(0, 0, step, m), step, "meta") for m in range(n)]
-                crew.wait([crew.add(item, None) for item in items])
+                crew.wait([crew.add(item, Handle((None,))) for item in items])
             took[n] = (time.process_time() - begin) / n / max(1, 512 // n)
     slope = (took[1024] - took[16]) / 1008
     return {"base_s": took[16] - 16 * slope, "per_evaluator_s": slope, "took_s": {str(n): t for n, t in took.items()}}

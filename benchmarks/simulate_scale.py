@@ -96,7 +96,8 @@ def update_seconds(system: System) -> tuple[float, float, float]:
     chunks = system.items or system.evaluators
     nodes = math.ceil(system.evaluators / system.per_node)
     share = min(chunks, system.per_node)  # of the chunks lies on one node
-    exchange = 2 * c.latency if k > 1 else 0.0  # shards tell each other the norms that clipping needs
+    # shards tell each other, twice and by way of the driver, the sums of squares that clipping needs
+    exchange = 4 * c.latency + c.pull if k > 1 else 0.0
     if not system.fan_in:
         receive = c.pull + max(chunks / k, share) * c.wire
         hand_out = c.put / k + c.pull + max(nodes / k, 1) * c.wire
@@ -185,52 +186,43 @@ def simulate(system: System, steps: int = 8, warm: int = 3) -> Simulated:
     return Simulated(seconds, busy, min(1.0, driver_busy / ends[-1]))
 
 
-def costs(inputs: dict[str, Any], megabytes: float, network: float, mended: bool = False) -> Costs:
-    """The costs at a size, between the sizes that were measured.
-
-    Args:
-        network: bytes a second through one port.
-        mended: with a driver whose work for an answer does not grow with the evaluators, and an apply that sums
-            chunk by chunk in pieces that stay in a cache.
-    """
+def costs(inputs: dict[str, Any], megabytes: float, network: float) -> Costs:
+    """The costs at a size, between the sizes that were measured; `network` is bytes a second through one port."""
     sizes = [row["megabytes"] for row in inputs["apply"]]
 
     def at(part: str, key: str) -> float:
         return float(np.interp(megabytes, sizes, [row[key] for row in inputs[part]]))
 
-    look = inputs["driver"]["per_evaluator_s"] + inputs["wait_per_item_s"]
     return Costs(
         inputs["latency_s"], inputs["submit_s"], inputs["answer_s"] + inputs["driver"]["base_s"],
-        0.0 if mended else look, min(inputs["between_nodes_s"].values()), at("transfer", "put_s"),
-        at("apply", "fixed_s"), at("apply", "blockwise_s" if mended else "each_s"), megabytes * 1e6 / network,
+        inputs["driver"]["per_evaluator_s"], min(inputs["between_nodes_s"].values()), at("transfer", "put_s"),
+        at("apply", "fixed_s"), at("apply", "each_s"), megabytes * 1e6 / network,
     )  # fmt: skip
 
 
 def server_bytes(inputs: dict[str, Any], megabytes: float, chunks: int) -> float:
-    """Memory that an apply takes at one server as it is: the chunks as they came, and what is made of them."""
+    """Memory that an apply takes at one server: the chunks as they came, and what is made of them."""
     need = inputs["apply_memory"]
     return megabytes * 1e6 * (chunks * (1 + need["each_sizes"]) + need["fixed_sizes"])
 
 
-DESIGNS: dict[str, tuple[dict[str, int], bool]] = {
-    "as it is": ({}, False),
-    "mended": ({}, True),
-    "4 shards": ({"servers": 4}, True),
-    "16 shards": ({"servers": 16}, True),
-    "tree of 8": ({"fan_in": 8}, True),
-    "tree of 8, 4 shards": ({"fan_in": 8, "servers": 4}, True),
+DESIGNS: dict[str, dict[str, int]] = {
+    "1 shard": {},
+    "4 shards": {"servers": 4},
+    "16 shards": {"servers": 16},
+    "tree of 8": {"fan_in": 8},
+    "tree of 8, 4 shards": {"fan_in": 8, "servers": 4},
 }
-"""What is simulated: changes of a System, and whether the driver and the sums are mended as `costs` says."""
+"""What is simulated, as changes of a System; trees are not built."""
 
 
 def cases(inputs: dict[str, Any], network: float, designs: list[str]) -> list[dict[str, Any]]:
     """Every size, member time, number of evaluators, delay and design."""
     rows = []
     for size, seconds, delay, design in itertools.product(SIZES, MEMBER_SECONDS, (0, 1), designs):
-        changes, mended = DESIGNS[design]
-        parts = costs(inputs, size, network, mended)
+        parts = costs(inputs, size, network)
         for n in EVALUATORS:
-            found = simulate(replace(System(n, seconds, parts, delay), **changes), steps=4, warm=2)
+            found = simulate(replace(System(n, seconds, parts, delay), **DESIGNS[design]), steps=4, warm=2)
             rows.append({
                 "megabytes": size, "member_seconds": seconds, "delay": delay, "design": design, "evaluators": n,
                 **found._asdict(), "members_per_second": n / found.step_seconds,
@@ -270,7 +262,7 @@ def main() -> None:
                   for s in SIZES for n in EVALUATORS]  # fmt: skip
         print(json.dumps({"network": args.network, "inputs": inputs, "cases": rows, "memory": memory}))
         return
-    print(table([row for row in rows if row["design"] == "as it is" or args.design]))
+    print(table([row for row in rows if row["design"] == "1 shard" or args.design]))
     if not args.design:
         print("\n" + table([row for row in rows if row["megabytes"] == 40 and row["member_seconds"] >= 1]))
 

@@ -7,12 +7,14 @@ depend on who computed what or which answer came first.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
+from raystill.platform.shards import blocks
 from raystill.platform.spec import OuterSpec
 
 Arrays = dict[str, np.ndarray]
@@ -44,22 +46,25 @@ def begin(meta: Arrays) -> OuterState:
 
 
 def reduce(chunks: Sequence[Mapping[str, np.ndarray]], members: int, factors: Sequence[float] | None = None) -> Arrays:
-    """Mean over members of the chunks' sums, float64, in the order given; one chunk at a time is in float64.
+    """Mean over members of the chunks' sums, float64, in the order given; block by block, so that a sum stays in cache.
 
     Args:
         factors: of each chunk, from `tame`; None is 1.
     """
-    total: Arrays = {}
-    for chunk, factor in zip(chunks, factors or [1.0] * len(chunks)):
-        for name, value in chunk.items():
-            wide = value.astype(np.float64)
-            if factor != 1.0:
-                wide *= factor
-            if name in total:
-                total[name] += wide
-            else:
-                total[name] = wide
-    return {name: value / members for name, value in total.items()}
+    mean = {name: np.zeros(value.shape) for name, value in chunks[0].items()}
+    for name, whole in mean.items():
+        total, flat = whole.reshape(-1), [chunk[name].reshape(-1) for chunk in chunks]
+        for block in blocks(total.size):
+            part = total[block]
+            for chunk, factor in zip(flat, factors or [1.0] * len(flat)):
+                part += np.multiply(chunk[block], factor, dtype=np.float64)
+            part /= members
+    return mean
+
+
+def norm_of(squares: Iterable[Iterable[float]]) -> float:
+    """The norm of all positions from the sums of squares of their blocks, the same in whatever order they come."""
+    return math.sqrt(math.fsum(chain.from_iterable(squares)))
 
 
 def factor(spec: OuterSpec, step: int) -> float:
@@ -85,9 +90,7 @@ def slowed(spec: OuterSpec, attempt: int) -> OuterSpec:
     return spec.model_copy(update=rates) if attempt else spec
 
 
-def tame(
-    spec: OuterSpec, groups: Mapping[str, str], running: float, chunks: Sequence[Mapping[str, np.ndarray]]
-) -> tuple[list[float], float]:
+def tame(spec: OuterSpec, running: float, norms: Sequence[float]) -> tuple[list[float], float]:
     """Factors that clip each chunk's gradient at `spec.clip_relative` times the usual norm of a chunk.
 
     Unrolls spike by orders of magnitude where one member's inner loop turns unstable; a bound that follows the usual
@@ -96,6 +99,7 @@ def tame(
 
     Args:
         running: the usual norm; 0 before the first step, whose smallest chunk then is the usual.
+        norms: of each chunk's gradient.
 
     Returns:
         A factor, at most 1, for each chunk, and the new running norm.
@@ -104,10 +108,7 @@ def tame(
         FloatingPointError: a chunk is not finite.
     """
     if spec.clip_relative is None:
-        return [1.0] * len(chunks), running
-    norms = [
-        math.sqrt(sum(float(np.square(chunk[name].astype(np.float64)).sum()) for name in groups)) for chunk in chunks
-    ]
+        return [1.0] * len(norms), running
     if not all(map(math.isfinite, norms)):
         raise FloatingPointError("the meta-gradient of a chunk is not finite")
     usual = running or min((norm for norm in norms if norm > 0), default=0.0)  # a dead chunk is not the usual
@@ -117,50 +118,37 @@ def tame(
 
 
 def apply(
-    spec: OuterSpec, groups: Mapping[str, str], state: OuterState, gradients: Mapping[str, np.ndarray]
+    spec: OuterSpec, groups: Mapping[str, str], state: OuterState, gradients: Mapping[str, np.ndarray], norm: float
 ) -> tuple[OuterState, Applied]:
-    """One step of Adam (1412.6980) with norm clipping, and the running average.
+    """One step of Adam (1412.6980) with norm clipping, and the running average; of all positions, or of a shard's.
 
     Args:
         groups: meta-parameter -> field of `spec` with its rate; what is not named stays as it is.
         gradients: float64 means from `reduce`.
+        norm: of the gradients of all positions.
 
     Raises:
         FloatingPointError: a gradient, or what becomes of it, is not finite in float32; nothing was applied.
     """
-    norm = math.sqrt(sum(float(np.square(gradients[name]).sum()) for name in groups))
     if not math.isfinite(norm):
         raise FloatingPointError(f"the meta-gradient of outer step {state.step} is not finite")
     shrink = min(1.0, spec.clip / (norm + 1e-12)) if spec.clip is not None else 1.0
     rate, t = factor(spec, state.step), state.step + 1
-    meta, first, second, average = (dict(a) for a in (state.meta, state.first, state.second, state.average))
     decay = min(spec.ema, t / (t + 10.0))
+    old = (state.meta, state.first, state.second, state.average)
+    meta, first, second, average = new = tuple(dict(arrays) for arrays in old)
     for name, field in groups.items():
-        g = gradients[name] * shrink
-        m = spec.beta1 * first[name].astype(np.float64) + (1 - spec.beta1) * g
-        v = spec.beta2 * second[name].astype(np.float64) + (1 - spec.beta2) * np.square(g)
-        move = (m / (1 - spec.beta1**t)) / (np.sqrt(v / (1 - spec.beta2**t)) + 1e-8)
-        new = meta[name].astype(np.float64) - rate * getattr(spec, field) * move
-        if max(np.abs(new).max(), np.abs(m).max(), v.max()) > np.finfo(np.float32).max:
-            raise FloatingPointError(f"the meta-gradient of outer step {state.step} overflows float32 in {name}")
-        meta[name], first[name], second[name] = (a.astype(np.float32) for a in (new, m, v))
-        average[name] = (decay * average[name] + (1 - decay) * meta[name]).astype(np.float32)
+        for arrays in new:
+            arrays[name] = np.empty(arrays[name].shape, np.float32)
+        x0, m0, v0, a0, x1, m1, v1, a1, g0 = (arrays[name].reshape(-1) for arrays in (*old, *new, gradients))
+        for at in blocks(x0.size):  # what lies between is in a core's cache
+            g = g0[at] * shrink
+            m = spec.beta1 * m0[at].astype(np.float64) + (1 - spec.beta1) * g
+            v = spec.beta2 * v0[at].astype(np.float64) + (1 - spec.beta2) * np.square(g)
+            move = (m / (1 - spec.beta1**t)) / (np.sqrt(v / (1 - spec.beta2**t)) + 1e-8)
+            x = x0[at].astype(np.float64) - rate * getattr(spec, field) * move
+            if max(np.abs(x).max(), np.abs(m).max(), v.max()) > np.finfo(np.float32).max:
+                raise FloatingPointError(f"the meta-gradient of outer step {state.step} overflows float32 in {name}")
+            x1[at], m1[at], v1[at] = x, m, v
+            a1[at] = decay * a0[at] + (1 - decay) * x1[at]
     return replace(state, step=t, meta=meta, first=first, second=second, average=average), Applied(norm, rate)
-
-
-def advance(
-    spec: OuterSpec,
-    groups: Mapping[str, str],
-    state: OuterState,
-    chunks: Sequence[Mapping[str, np.ndarray]],
-    members: int,
-) -> tuple[OuterState, Applied]:
-    """One outer step from the chunks' summed gradients: tame, reduce, apply.
-
-    Raises:
-        FloatingPointError: a gradient is not finite; nothing was applied.
-    """
-    factors, running = tame(spec, groups, state.norm, chunks)
-    learned = [{name: chunk[name] for name in groups} for chunk in chunks]
-    state, applied = apply(spec, groups, state, reduce(learned, members, factors))
-    return replace(state, norm=running), applied

@@ -170,6 +170,9 @@ class OuterSpec(Part):
         description="asynchronous: apply gradients as they come, if at most this many updates late; "
         "none is synchronous, and only that gives the same bits again",
     )
+    shards: Count = Field(
+        1, description="parameter servers that the meta-parameters are cut among; changes no bit (docs/scaling.md)"
+    )
     batch_size: Count = Field(512, description="real images that judge one member")
     between: Count | None = Field(
         None, description="judge after each this many inner steps too, on real minibatches of their own; none does not"
@@ -351,9 +354,9 @@ class DistillSpec(Part):
     @property
     def identity(self) -> str:
         """sha256 of what the bits of a result depend on; where and by whom it is computed is not among it."""
-        # a memory budget changes what is computed twice, and no bit
+        # a memory budget changes what is computed twice, shards change where, and neither a bit
         told = self.model_dump(mode="json", exclude={"run": True, "tracking": True, "assess": True, "recipe": True,
-                                                     "meta": {"memory"}})  # fmt: skip
+                                                     "meta": {"memory"}, "outer": {"shards"}})  # fmt: skip
         return hashlib.sha256(json.dumps({**told, "seed": self.run.seed}, sort_keys=True).encode()).hexdigest()
 
     def dump(self) -> dict[str, Any]:

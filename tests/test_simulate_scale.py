@@ -88,7 +88,7 @@ def test_a_slow_driver_is_the_bound(model: Any, costs: Any) -> None:
 def test_shards_divide_the_servers_part_but_not_a_nodes(model: Any, costs: Any) -> None:
     whole = model.update_seconds(model.System(1024, 1.0, costs))
     split = model.update_seconds(model.System(1024, 1.0, costs, servers=16))
-    exchange = 2 * costs.latency
+    exchange = 4 * costs.latency + costs.pull
     assert split[0] - costs.pull == pytest.approx((whole[0] - costs.pull) / 16)
     assert split[1] - exchange == pytest.approx(whole[1] / 16)
     many = model.update_seconds(model.System(1024, 1.0, costs, servers=4096))
