@@ -18,7 +18,7 @@ from raystill.actors.executors import ServerLost
 from raystill.actors.plan import Plan, plan
 from raystill.actors.session import Session, session
 from raystill.actors.signals import Stopped
-from raystill.platform import hardware, learners, registry, runs
+from raystill.platform import hardware, learners, registry, runs, starts
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
 from raystill.platform.report import write_report
 from raystill.platform.seeds import Address
@@ -153,15 +153,15 @@ def _keep(held: Session) -> None:
     order = made.synthesizer.order
     first = [int(np.flatnonzero(order == s)[0]) for s in range(order.max() + 1)]
     theta0 = None
-    if spec.initialisation.kind == "fixed":
+    if spec.initialisation.single:
         learner = learners.build(spec.learner, data.shape, len(data.classes), made.plugins)
-        theta0 = learner.init(Address(spec.run.seed, stream="theta0")).numpy()
+        theta0 = starts.build(spec)(learner, Address(spec.run.seed)).numpy()
     labels = steps.y[first].detach().numpy()
     manifest = {
         "name": spec.recipe or "distilled",
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "learner": spec.learner.model_dump(),
-        "initialisation": spec.initialisation.model_dump(),
+        "initialisation": spec.initialisation.model_dump(mode="json"),
         "seeds": {"run": spec.run.seed, "split": spec.data.split_seed},
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "classes": list(data.classes),
@@ -189,7 +189,12 @@ def _assessment(held: Session, spec: DistillSpec, distilled: Distilled) -> dict[
     for last in (False, False, True):
         try:
             return assessment.assess(
-                spec, held.made.data, held.crew, distilled, lambda text: print(f"  {text}", flush=True)
+                spec,
+                held.made.data,
+                held.crew,
+                distilled,
+                lambda text: print(f"  {text}", flush=True),
+                held.made.plugins,
             )
         except ServerLost:
             if last:

@@ -97,9 +97,26 @@ class SynthesizerSpec(Part):
 class InitialisationSpec(Part):
     """Where the learner starts: theta0 ~ p(theta0)."""
 
-    kind: Literal["fixed", "random"] = Field(
-        "random", description="one network (its weights are part of the result), or fresh networks at each step"
+    kind: Literal["fixed", "random", "pool", "pretrained"] = Field(
+        "random",
+        description="one network (its weights are part of the result), fresh networks at each step, networks of a pool "
+        "that `raystill pretrain` made, or one pre-trained network",
     )
+    path: Path | None = Field(None, description="pool's folder; for pretrained also a safetensors file of weights")
+    member: Natural = Field(0, description="which network of the pool's train part is the one (pretrained)")
+    content: str | None = Field(None, description="sha256 of what the path holds; filled in as a run is planned")
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one starting network, whose weights are part of the result."""
+        return self.kind in ("fixed", "pretrained")
+
+    @model_validator(mode="after")
+    def _path_where_it_is_read(self) -> InitialisationSpec:
+        if (self.path is not None) != (self.kind in ("pool", "pretrained")):
+            need = "needs" if self.path is None else "takes no"
+            raise ValueError(f"initialisation.kind: {self.kind} {need} initialisation.path")
+        return self
 
 
 class InnerSpec(Part):
@@ -268,6 +285,33 @@ class TrackingSpec(Part):
     experiment: str = Field("raystill", description="MLflow experiment")
 
 
+class PretrainSpec(Part):
+    """Everything about a pool of pre-trained networks."""
+
+    data: DataSpec = DataSpec()
+    learner: LearnerSpec = LearnerSpec()
+    members: Count = Field(100, description="networks of the train part")
+    held_out: Count = Field(20, description="networks of each of the parts validation and test")
+    epochs: Count = Field(3, description="passes over the training data, by SGD with momentum 0.9")
+    lr: Positive = Field(0.01, description="its rate at the start; it falls to 0 along a cosine")
+    run: RunSpec = RunSpec(out=Path("pools"))
+
+    @property
+    def distillation(self) -> DistillSpec:
+        """What evaluators are built from: the same data and network, from random weights."""
+        return DistillSpec(data=self.data, learner=self.learner, run=self.run, tracking=TrackingSpec(enabled=False))
+
+    def dump(self) -> dict[str, Any]:
+        """Plain JSON-able mapping, the form in which specs are saved."""
+        return self.model_dump(mode="json")
+
+    @property
+    def identity(self) -> str:
+        """sha256 of what the weights depend on; how many there are is not among it, so that a pool can grow."""
+        told = self.model_dump(mode="json", include={"data", "learner", "epochs", "lr"})
+        return hashlib.sha256(json.dumps({**told, "seed": self.run.seed}, sort_keys=True).encode()).hexdigest()
+
+
 class DistillSpec(Part):
     """Everything about one distillation."""
 
@@ -299,7 +343,7 @@ class DistillSpec(Part):
         """sha256 of what the bits of a result depend on; where and by whom it is computed is not among it."""
         # a memory budget changes what is computed twice, and no bit
         told = self.model_dump(mode="json", exclude={"run": True, "tracking": True, "assess": True, "recipe": True,
-                                                     "meta": {"memory"}})  # fmt: skip
+                                                     "meta": {"memory"}, "initialisation": {"path"}})  # fmt: skip
         return hashlib.sha256(json.dumps({**told, "seed": self.run.seed}, sort_keys=True).encode()).hexdigest()
 
     def dump(self) -> dict[str, Any]:

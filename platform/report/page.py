@@ -164,7 +164,8 @@ def _tables(run: Run) -> list[dict[str, Any]]:
         {"title": title, "words": words, "rows": rows,
          "measure": "score of 100" if rows[0].kind == "robustness" else "accuracy",
          "compare": compare and bool(fair) and bool(ours),
-         "seeds": any(row.distillation_seeds for row in rows)}
+         "seeds": any(row.distillation_seeds for row in rows),
+         "measures": list(dict.fromkeys(name for row in rows for name in row.measures))}
         for title, words, rows, compare in tables if rows
     ]  # fmt: skip
 

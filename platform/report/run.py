@@ -39,6 +39,13 @@ class SeedSpread(_Part):
     std: float
 
 
+class Spread(_Part):
+    """Mean and spread, in percent."""
+
+    mean: float
+    std: float = 0.0
+
+
 class Row(_Part):
     """One measured thing; accuracies in percent, on the split that the assessment names.
 
@@ -46,6 +53,7 @@ class Row(_Part):
         same_budget: has as many images and inner steps as the distilled data, so that comparing is fair.
         accuracy_std, n, spread_over: spread within one distillation, over `n` values, in words `spread_over`.
         distillation_seeds: spread over distillations, where there are several; never mixed with the former.
+        measures: what was measured beside the accuracy, by name.
     """
 
     name: str
@@ -60,6 +68,7 @@ class Row(_Part):
     note: str = ""
     learner: str = ""
     distillation_seeds: SeedSpread | None = None
+    measures: dict[str, Spread] = {}
 
 
 class Assessment(_Part):
