@@ -81,7 +81,13 @@ class SynthesizerSpec(Part):
     labels: Literal["hard", "soft"] = Field(
         "hard", description="fixed one-hot labels, or labels learned beside the images"
     )
+    label_start: Literal["hard", "smooth", "similar", "noise", "wanted"] = Field(
+        "hard",
+        description="what labels start from: one-hot, 0.9 of it and the rest even, 0.9 and the rest by the likeness of "
+        "class averages, normal numbers, or one-hot of what the outer objective wants (poison)",
+    )
     start: Literal["noise", "real", "average", "kmeans"] = Field("noise", description="what the images start from")
+    frozen: bool = Field(False, description="leave the images as they start, and learn labels and rates alone")
     scales: Annotated[int, Field(ge=1, le=8)] = Field(
         1, description="resolutions that an image is the sum of, each half the one before; 1 learns pixels alone"
     )
@@ -91,6 +97,14 @@ class SynthesizerSpec(Part):
     def _few_images_need_soft_labels(self) -> SynthesizerSpec:
         if self.images is not None and self.per_class != 1:
             raise ValueError("give synthesizer.images or synthesizer.per_class, not both")
+        if self.frozen and self.labels == "hard":
+            raise ValueError(
+                "synthesizer.frozen: images that stay need labels to learn; set synthesizer.labels to soft"
+            )
+        if self.frozen and self.scales > 1:
+            raise ValueError("synthesizer.scales: images that stay (synthesizer.frozen) are learned at no resolution")
+        if self.label_start not in ("hard", "wanted") and self.labels == "hard":
+            raise ValueError(f"synthesizer.label_start: {self.label_start} needs synthesizer.labels to be soft")
         return self
 
 

@@ -154,11 +154,11 @@ def test_a_run_from_a_pool_meets_its_networks(pool: pools.Pool) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"learner": {**LEARNER, "width": 9}}, r"networks name mlp, width 8, depth 1, but the run's learner is .*width 9"),
+        ({"learner": {**LEARNER, "width": 9}}, r"networks name mlp, width 8, depth 1, but the run's learner is .*9"),
         ({"learner": {"name": "linear"}}, r"networks name mlp, .* but the run's learner is name linear"),
         ({"data": {"size": 12}}, r"networks for images of 1 x 8 x 8, these are 1 x 12 x 12; set data\.size"),
         ({"assess": {"networks": 4}}, r"assess\.networks: 4, but the pool .* holds out 3 networks for test"),
-        ({"validation": {"networks": 9}}, r"validation\.networks: 9, but the pool .* holds out 3 networks for validation"),
+        ({"validation": {"networks": 9}}, r"validation\.networks: 9, but .* holds out 3 networks for validation"),
     ],
 )  # fmt: skip
 def test_a_pool_that_does_not_fit_is_refused_in_one_line(pool: pools.Pool, changes: Any, words: str) -> None:
