@@ -21,6 +21,7 @@ from raystill.platform import registry, robustness, runs
 from raystill.platform.artifacts import Distilled
 from raystill.platform.baselines import Summary, best_share, summary
 from raystill.platform.data import DataSet
+from raystill.platform.export import quantised
 from raystill.platform.objectives import named
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, LearnerSpec
@@ -144,6 +145,18 @@ def assess(
     tell("distilled set on the test split")
     over = table.networks(networks)
     table.row("distilled", "distilled", table.measures("train_network", "distilled", networks, own, split="test"), over)
+    if spec.assess.bits is not None:
+        tell(f"distilled images in {spec.assess.bits} bits")
+        few = quantised(distilled.images, spec.assess.bits).restored()
+        stored = crew.executor.put({**crew.executor.fetch(own), "x": few})
+        found = table.measures("train_network", "bits", networks, stored, split="test")
+        table.row(
+            f"distilled, images in {spec.assess.bits} bits",
+            "reference",
+            found,
+            over,
+            "as `raystill export` stores them",
+        )
     if spec.initialisation.path is not None:
         tell("networks as they start")
         found = table.measures("untrained", "untrained", networks, None, split="test")

@@ -165,7 +165,12 @@ def _keep(held: Session) -> None:
         "seeds": {"run": spec.run.seed, "split": spec.data.split_seed},
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "classes": list(data.classes),
-        "source": {"name": data.name, "fingerprint": data.fingerprint},
+        "source": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "images": len(data.train),
+            "bytes": data.train.x.nbytes,
+        },
         "selection": {"split": "validation", **score},
         "spec": spec.dump(),
         "versions": {name: version(name) for name in ("raystill", "torch", "numpy", "ray")}

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("raystill.actors.replay:command", "derive a run's result again from its commit log, bit for bit"),
     "attach": ("raystill.actors.attach:attach", "follow a run from a second terminal"),
     "pull": ("raystill.actors.attach:pull", "bring a run home from its storage"),
+    "export": ("raystill.platform.export:command", "write a result as PNG, NPZ, Hugging Face layout or safetensors"),
     "report": ("raystill.platform.commands:report", "write a run's report.html again"),
     "recipes": ("raystill.platform.commands:recipes", "list the named recipes, or print one"),
     "ui": ("raystill.platform.commands:ui", "open MLflow's pages on the runs"),

@@ -245,6 +245,9 @@ class AssessSpec(Part):
     architectures: tuple[str, ...] = Field(
         (), description="other learners trained on the distilled data (cross-architecture)"
     )
+    bits: Annotated[int, Field(ge=1, le=8)] | None = Field(
+        None, description="also measure the distilled images at so many bits a value, as `raystill export` stores them"
+    )
     cross_networks: Count = Field(5, description="fresh networks for each other architecture")
     seed: Natural = Field(1, description="seed of the networks that are assessed, apart from the run's")
 
