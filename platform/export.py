@@ -159,8 +159,8 @@ def _card(d: Distilled, classes: list[str]) -> str:
         "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*\n---\n\n"
         f"# {s * m} distilled images of {source}\n\n"
         f"{s} step(s) of {m} images, to be used in the {len(d.order)} inner steps that `{ABOUT}` lists as `order`, "
-        "each with its learned rate. Pixels are codes q; networks learn from x = scale q + offset, by step and channel, in "
-        f"normalised units (`{ABOUT}`). Classes: {', '.join(classes)}.\n"
+        "each with its learned rate. Pixels are codes q; networks learn from x = scale q + offset, by step and "
+        f"channel, in normalised units (`{ABOUT}`). Classes: {', '.join(classes)}.\n"
     )
 
 
