@@ -164,6 +164,7 @@ def _keep(held: Session) -> None:
         "initialisation": spec.initialisation.model_dump(mode="json"),
         "seeds": {"run": spec.run.seed, "split": spec.data.split_seed},
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
+        "whitening": None if data.whitening is None else spec.data.whiten,
         "classes": list(data.classes),
         "source": {
             "name": data.name,

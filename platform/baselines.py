@@ -145,8 +145,7 @@ def normalised_steps(
         rows = np.flatnonzero(np.isin(train.y, labels))
         train = Split(train.x[rows], np.searchsorted(labels, train.y[rows]))
     x = BASELINES[name](train, names, steps * -(-images // len(labels)), address)
-    mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (data.mean, data.std))
-    x, y = as_steps((x - mean) / std, steps)
+    x, y = as_steps(data.units(x), steps)
     return np.ascontiguousarray(x[:, :images]), np.asarray(labels)[y[:, :images]]
 
 

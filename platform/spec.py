@@ -47,6 +47,9 @@ class DataSpec(Part):
     image_column: str = Field("image", description="Parquet column with the encoded image")
     label_column: str = Field("label", description="Parquet column with the integer label")
     size: Count | None = Field(None, description="resize to this many pixels on each side; none keeps the source's")
+    whiten: Literal["none", "zca"] = Field(
+        "none", description="take the correlations out of pixels, by training images"
+    )
     limit: Count | None = Field(None, description="use at most this many training images, drawn by the split seed")
     download: bool = Field(False, description="let torchvision download what the data root lacks")
     cache: Path | None = Field(None, description="folder of the Arrow cache; else $RAYSTILL_CACHE or ~/.cache/raystill")
@@ -87,6 +90,9 @@ class SynthesizerSpec(Part):
         "class averages, normal numbers, or one-hot of what the outer objective wants (poison)",
     )
     start: Literal["noise", "real", "average", "kmeans"] = Field("noise", description="what the images start from")
+    augment: tuple[Literal["flip", "shift", "scale", "rotate", "colour"], ...] = Field(
+        (), description="changes of each inner step's images while learning (DSA), which gradients pass through"
+    )
     frozen: bool = Field(False, description="leave the images as they start, and learn labels and rates alone")
     scales: Annotated[int, Field(ge=1, le=8)] = Field(
         1, description="resolutions that an image is the sum of, each half the one before; 1 learns pixels alone"

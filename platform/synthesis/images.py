@@ -22,6 +22,7 @@ from raystill.platform.meta import Steps
 from raystill.platform.objectives import named
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import labels
+from raystill.platform.synthesis.augment import augmented
 from raystill.platform.synthesis.synthesizer import LEARN, Meta, Synthesizer
 
 
@@ -89,6 +90,8 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
         device = meta["images"].device
         x = _composed(meta, coarser)[order.to(device)]
         x = x.detach() if part.frozen else x
+        if part.augment and address.stream == LEARN:
+            x = augmented(x, part.augment, address)
         y = meta["labels"][order.to(device)] if "labels" in meta else hard.to(device).expand(spec.unroll, -1)
         hyper = {"lr": F.softplus(meta["lr"] if inner.learn_lr else meta["lr"].detach())}
         if inner.jitter and address.stream == LEARN:

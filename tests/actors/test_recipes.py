@@ -1,7 +1,7 @@
 """Every recipe for a few steps on tiny data: the same bytes whoever computes, an artefact that opens, a report.
 
-A recipe needs no row here unless its data are no images: `SHRINK` cuts what every recipe has, and `FAMILIES` says what else a
-family needs, by the pattern of its names.
+A recipe needs no row here unless its data are no images: `SHRINK` cuts what every recipe has, and `FAMILIES` says what
+else a family needs, by the pattern of its names.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def tiny(name: str, out: Path, workers: int, pools: Any) -> DistillSpec:
     told = recipe(name)
     found = merge(merge(told, SHRINK), {"recipe": name, "run": {"out": out, "workers": workers, "name": "run"}})
     part = found.get("synthesizer", {})
-    found["synthesizer"] = {**part, "steps": min(part.get("steps", 1), 2), "epochs": min(part.get("epochs", 3), 2)}
+    few = {key: min(part[key], 2) for key in ("steps", "epochs", "per_class") if key in part}
+    found["synthesizer"] = {**part, **few}
     if found.get("meta", {}).get("window"):
         found["meta"] = {**found["meta"], "window": 1}
     if found.get("initialisation", {}).get("path"):
