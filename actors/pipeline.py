@@ -20,7 +20,7 @@ from raystill.actors.session import Session, session
 from raystill.actors.signals import Stopped
 from raystill.platform import hardware, learners, registry, runs, starts
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
-from raystill.platform.report import write_report
+from raystill.platform.report import save_before, write_report
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.tracking import Tracker
@@ -149,14 +149,22 @@ def _keep(held: Session) -> None:
     assert newest is not None, "a loop ends with a checkpoint"
     groups, facts = checkpoints.read(held.store, newest)
     score, meta = facts["best"], {k: torch.from_numpy(v) for k, v in groups["best"].items()}
-    steps = made.synthesizer.steps(meta, Address(spec.run.seed, stream="artefact"))
     order = made.synthesizer.order
     first = [int(np.flatnonzero(order == s)[0]) for s in range(order.max() + 1)]
+
+    def made_of(meta: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        steps = made.synthesizer.steps(meta, Address(spec.run.seed, stream="artefact"))
+        images = np.ascontiguousarray(steps.x[first].detach().numpy())
+        return (
+            images,
+            np.array(steps.y[first].detach().numpy()),
+            {k: v.detach().numpy() for k, v in steps.hyper.items()},
+        )
+
     theta0 = None
     if spec.initialisation.single:
         learner = learners.build(spec.learner, data.shape, len(data.classes), made.plugins)
         theta0 = starts.build(spec)(learner, Address(spec.run.seed)).numpy()
-    labels = steps.y[first].detach().numpy()
     manifest = {
         "name": spec.recipe or "distilled",
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -178,9 +186,12 @@ def _keep(held: Session) -> None:
         | {"python": machine.python_version()},
         "hardware": hardware.fingerprint(spec.run.device),
     }
-    rates = {k: v.detach().numpy() for k, v in steps.hyper.items()}
-    images = np.ascontiguousarray(steps.x[first].detach().numpy())
-    save_distilled(folder / "artefact", Distilled(images, np.array(labels), rates, order, theta0, manifest))
+    # the start is a function of its address: drawn again for the report, rather than kept in every checkpoint
+    began = made.synthesizer.start(data, Address(spec.run.seed, stream="start"))
+    save_before(
+        folder, Distilled(*made_of({k: torch.from_numpy(v) for k, v in began.items()}), order, theta0, manifest)
+    )
+    save_distilled(folder / "artefact", Distilled(*made_of(meta), order, theta0, manifest))
 
 
 def _assess(held: Session, distilled: Distilled) -> None:

@@ -99,6 +99,7 @@ def test_the_artefact_opens_and_the_report_renders(name: str, alone: Any) -> Non
     assert distilled.manifest["name"] == name
     page = (folder / "report.html").read_text()
     assert page.count("<img") >= len(distilled.images[0])
+    assert "What they were before the first step" in page
     assert f"--recipe {name}" in page
     if distilled.theta0 is not None:
         distilled.train()
