@@ -17,10 +17,12 @@ import numpy as np
 from raystill.actors.crew import Crew, Result
 from raystill.actors.messages import Option, WorkItem
 from raystill.actors.shards import Handle
-from raystill.platform import robustness, runs
+from raystill.platform import registry, robustness, runs
 from raystill.platform.artifacts import Distilled
 from raystill.platform.baselines import Summary, best_share, summary
 from raystill.platform.data import DataSet
+from raystill.platform.export import quantised
+from raystill.platform.objectives import named
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, LearnerSpec
 from raystill.platform.storage import write_whole
@@ -37,9 +39,10 @@ NAMES = {"real": "random real", "average": "class averages", "kmeans": "k-means 
 class Assessment:
     """Collects the rows of the table; every number in it names its split, its spread and what it is spread over."""
 
-    def __init__(self, spec: DistillSpec, data: DataSet, crew: Crew) -> None:
+    def __init__(self, spec: DistillSpec, data: DataSet, crew: Crew, plugins: registry.Plugins | None = None) -> None:
         self.spec, self.data, self.crew = spec, data, crew
-        self.fixed = spec.initialisation.kind == "fixed"
+        self.single = spec.initialisation.single
+        self.relabels = named(spec.outer.objective, plugins).facts.relabels
         self.rows: list[dict[str, Any]] = []
         self.cpu_seconds = 0.0
         self._none = crew.executor.put({"none": np.zeros(1, np.float32)})
@@ -62,13 +65,19 @@ class Assessment:
         self.cpu_seconds += sum(r.outcome.cpu_seconds for r in results)
         return results
 
+    def measures(self, kind: str, stream: str, many: int, inputs: Any, **options: Option) -> list[dict[str, float]]:
+        """Percent, for each item what it measured: `accuracy`, and what the objective asks for beside."""
+        results = self.items(kind, stream, many, inputs, **options)
+        return [{k: 100 * v for k, v in r.outcome.numbers.items()} for r in results]
+
     def accuracies(self, kind: str, stream: str, many: int, inputs: Any, **options: Option) -> list[float]:
         """Percent, one for each item."""
-        return [100 * r.outcome.numbers["accuracy"] for r in self.items(kind, stream, many, inputs, **options)]
+        return [found["accuracy"] for found in self.measures(kind, stream, many, inputs, **options)]
 
-    def sets(self, name: str, many: int) -> list[Handle]:
+    def sets(self, name: str, many: int, **options: Option) -> list[Handle]:
         """`many` draws of a baseline's set; k-means and averages are drawn by other seeds."""
-        return [r.arrays for r in self.items("real_set", f"set/{name}", many, None, name=name)]
+        stream = "/".join(("set", name, *options))
+        return [r.arrays for r in self.items("real_set", stream, many, None, name=name, **options)]
 
     def tuned(self, stream: str, sets: list[Handle]) -> dict[str, Option]:
         """The constant rate and momentum with the best mean validation accuracy over a few sets and networks."""
@@ -82,18 +91,31 @@ class Assessment:
         lr, momentum = max(scores, key=lambda key: scores[key])
         return {"lr": lr, "momentum": momentum}
 
-    def row(self, name: str, kind: str, values: Sequence[float], over: str, note: str = "", same_budget: bool = True,
-            images: int | None = None, learner: str | None = None,
+    def row(self, name: str, kind: str, values: Sequence[float] | Sequence[dict[str, float]], over: str,
+            note: str = "", same_budget: bool = True, images: int | None = None, learner: str | None = None,
             inner_steps: int | None = None) -> Summary:  # fmt: skip
-        """Add a row; returns its mean and spread."""
+        """Add a row; returns its mean and spread. Values are percent, or what `measures` gives."""
+        told = [v if isinstance(v, dict) else {"accuracy": v} for v in values]
+        values = [v["accuracy"] for v in told]
         found = summary(values)
+        beside = {k: summary([v[k] for v in told]) for k in told[0] if k != "accuracy"}
         self.rows.append({
-            "name": name, "kind": kind, "same_budget": same_budget, "images": images or self.budget,
+            "name": name, "kind": kind, "same_budget": same_budget,
+            "images": self.budget if images is None else images,
             "inner_steps": self.spec.unroll if inner_steps is None else inner_steps, "accuracy_mean": found.mean,
             "accuracy_std": 0.0 if found.n == 1 else found.std, "n": found.n, "spread_over": over, "note": note,
             "learner": self.spec.learner.name if learner is None else learner, "values": [round(v, 4) for v in values],
+            "measures": {k: {"mean": s.mean, "std": 0.0 if s.n == 1 else s.std} for k, s in beside.items()},
         })  # fmt: skip
         return found
+
+    def networks(self, many: int) -> str:
+        """What a spread is over, in words."""
+        if self.single:
+            return "one network: the artefact's own theta0"
+        if self.spec.initialisation.kind == "pool":
+            return f"{many} held-out pre-trained networks"
+        return f"{many} fresh networks"
 
     @property
     def budget(self) -> int:
@@ -103,7 +125,12 @@ class Assessment:
 
 
 def assess(
-    spec: DistillSpec, data: DataSet, crew: Crew, distilled: Distilled, tell: Callable[[str], None]
+    spec: DistillSpec,
+    data: DataSet,
+    crew: Crew,
+    distilled: Distilled,
+    tell: Callable[[str], None],
+    plugins: registry.Plugins | None = None,
 ) -> dict[str, Any]:
     """The assessment of a distilled set, as it is written to `assessment.json`.
 
@@ -112,17 +139,34 @@ def assess(
         tell: called with a word about each part as it begins.
     """
     began = time.monotonic()
-    table = Assessment(spec, data, crew)
+    table = Assessment(spec, data, crew, plugins)
     own = crew.executor.put({"x": distilled.images, "y": distilled.labels, "order": distilled.order, **distilled.rates})
-    networks = 1 if table.fixed else spec.assess.networks
+    networks = 1 if table.single else spec.assess.networks
     tell("distilled set on the test split")
-    over = "one network: the artefact's own theta0" if table.fixed else f"{networks} fresh networks"
-    table.row(
-        "distilled", "distilled", table.accuracies("train_network", "distilled", networks, own, split="test"), over
-    )
+    over = table.networks(networks)
+    table.row("distilled", "distilled", table.measures("train_network", "distilled", networks, own, split="test"), over)
+    if spec.assess.bits is not None:
+        tell(f"distilled images in {spec.assess.bits} bits")
+        few = quantised(distilled.images, spec.assess.bits).restored()
+        stored = crew.executor.put({**crew.executor.fetch(own), "x": few})
+        found = table.measures("train_network", "bits", networks, stored, split="test")
+        table.row(
+            f"distilled, images in {spec.assess.bits} bits",
+            "reference",
+            found,
+            over,
+            "as `raystill export` stores them",
+        )
+    if spec.initialisation.path is not None:
+        tell("networks as they start")
+        found = table.measures("untrained", "untrained", networks, None, split="test")
+        table.row("no training", "reference", found, over, "the pre-trained networks as they are", same_budget=False,
+                  images=0, inner_steps=0)  # fmt: skip
     if spec.assess.baselines:
         _baselines(table, own, tell)
-        _robustness(table, own, tell)
+        if not table.relabels:  # what is nearest, or all of the data, says nothing of an attack
+            _neighbours(table, own, tell)
+            _robustness(table, own, tell)
     for name in spec.assess.architectures:
         tell(f"{name} trained on the distilled set")
         learner = LearnerSpec(name=name)
@@ -146,16 +190,19 @@ def assess(
 def _baselines(table: Assessment, own: Handle, tell: Callable[[str], None]) -> None:
     spec = table.spec
     many = spec.assess.networks
-    over = f"{many} draws, " + ("one network" if table.fixed else "a fresh network each")
-    found: dict[str, list[Handle]] = {}
-    for name, title in NAMES.items():
+    over = f"{many} draws, " + ("one network" if table.single else "a network each")
+    wanted = ", labelled as the attack wants them" if table.relabels else ""
+    rows: list[tuple[str, str, dict[str, Option]]] = [(name, title + wanted, {}) for name, title in NAMES.items()]
+    if table.relabels:
+        rows.append(("real", f"random real of the attacked class alone{wanted}", {"victims": 1}))
+    for name, title, extra in rows:
         tell(f"baseline: {title}")
         # averages and centroids hardly depend on the draw: a few sets are enough, shared by the networks
-        sets = table.sets(name, many if name == "real" else TUNING_NETWORKS)
-        found[name] = sets
-        rates = table.tuned(name, sets)
+        sets = table.sets(name, many if name == "real" else TUNING_NETWORKS, **extra)
+        stream = "/".join((name, *extra))
+        rates = table.tuned(stream, sets)
         spread = [sets[n % len(sets)] for n in range(many)]
-        values = table.accuracies("train_network", name, many, spread, split="test", **rates)
+        values = table.measures("train_network", stream, many, spread, split="test", **rates)
         note = f"lr {rates['lr']:g}, momentum {rates['momentum']:g} by validation"
         table.row(
             title,
@@ -164,11 +211,17 @@ def _baselines(table: Assessment, own: Handle, tell: Callable[[str], None]) -> N
             over if name == "real" else over.replace(f"{many} draws", f"{len(sets)} draws"),
             note,
         )
-        if name == "real":
+        if name == "real" and not extra:
             _optimised(table, rates, tell)
+
+
+def _neighbours(table: Assessment, own: Handle, tell: Callable[[str], None]) -> None:
+    """Nearest neighbours among as many real images, and among the distilled ones."""
+    many = table.spec.assess.networks
+    random = table.sets("real", many)
     for k, norm in itertools.product((1, 3), (1, 2)):
         tell(f"baseline: {k}-NN, l{norm}")
-        real = table.accuracies("nearest", "nn/real", many, found["real"], k=k, norm=norm, split="test")
+        real = table.accuracies("nearest", "nn/real", many, random, k=k, norm=norm, split="test")
         table.row(f"{k}-NN (l{norm}) on random real", "baseline", real, f"{many} draws", learner="", inner_steps=0)
         distilled = table.accuracies("nearest", "nn/own", 1, own, k=k, norm=norm, split="test")
         name, note = f"{k}-NN (l{norm}) on the distilled images", "another use of the same images"
@@ -185,7 +238,7 @@ def _optimised(table: Assessment, rates: dict[str, Option], tell: Callable[[str]
     )
     best = [sets[n] for n in best_share(scores)]
     spread = [best[n % len(best)] for n in range(spec.assess.networks)]
-    values = table.accuracies("train_network", "optimised", len(spread), spread, split="test", **rates)
+    values = table.measures("train_network", "optimised", len(spread), spread, split="test", **rates)
     table.row("optimised real", "baseline", values, f"best {len(best)} of {len(sets)} sets, by validation",
               f"lr {rates['lr']:g}, momentum {rates['momentum']:g} by validation")  # fmt: skip
 

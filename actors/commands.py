@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from raystill.actors import mirror, pipeline
-from raystill.platform import options, runs
+from raystill.actors import mirror, pipeline, pretrain
+from raystill.platform import options, pools, runs
 from raystill.platform.spec import AssessSpec, DistillSpec, Part, TrackingSpec, Workers
 from raystill.platform.storage import Storage, is_remote, plain
 
@@ -61,6 +61,8 @@ def resume(argv: list[str]) -> int:
     text = "Go on with a run that was stopped or killed. The result has the same bits as an undisturbed run's."
     changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_resumed)
     began, folder = time.monotonic(), _at_home(args.folder)
+    if (folder / pools.SPEC).is_file():
+        return pretrain.resume(folder, changes.workers)
     pipeline.resume(folder, workers=changes.workers)
     _close(folder, runs.load(folder).tracking, time.monotonic() - began)
     return 0

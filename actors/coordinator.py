@@ -82,7 +82,7 @@ def gradient_items(spec: DistillSpec, attempt: int, step: int) -> list[WorkItem]
 
 def validation_items(spec: DistillSpec, version: int, attempt: int = 0) -> list[WorkItem]:
     """One item per network; a fixed start has one network."""
-    networks = 1 if spec.initialisation.kind == "fixed" else spec.validation.networks
+    networks = 1 if spec.initialisation.single else spec.validation.networks
     return [
         WorkItem("validate", Address(spec.run.seed, attempt, version, n), version, "snapshot") for n in range(networks)
     ]

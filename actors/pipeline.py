@@ -18,9 +18,9 @@ from raystill.actors.plan import Plan, plan
 from raystill.actors.session import Session, session
 from raystill.actors.shards import ServerLost
 from raystill.actors.signals import Stopped
-from raystill.platform import hardware, learners, registry, runs
+from raystill.platform import hardware, learners, registry, runs, starts
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
-from raystill.platform.report import write_report
+from raystill.platform.report import save_before, write_report
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.tracking import Tracker
@@ -149,33 +149,50 @@ def _keep(held: Session) -> None:
     assert newest is not None, "a loop ends with a checkpoint"
     groups, facts = checkpoints.read(held.store, newest)
     score, meta = facts["best"], {k: torch.from_numpy(v) for k, v in groups["best"].items()}
-    steps = made.synthesizer.steps(meta, Address(spec.run.seed, stream="artefact"))
     order = made.synthesizer.order
     first = [int(np.flatnonzero(order == s)[0]) for s in range(order.max() + 1)]
+
+    def made_of(meta: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        steps = made.synthesizer.steps(meta, Address(spec.run.seed, stream="artefact"))
+        images = np.ascontiguousarray(steps.x[first].detach().numpy())
+        return (
+            images,
+            np.array(steps.y[first].detach().numpy()),
+            {k: v.detach().numpy() for k, v in steps.hyper.items()},
+        )
+
     theta0 = None
-    if spec.initialisation.kind == "fixed":
+    if spec.initialisation.single:
         learner = learners.build(spec.learner, data.shape, len(data.classes), made.plugins)
-        theta0 = learner.init(Address(spec.run.seed, stream="theta0")).numpy()
-    labels = steps.y[first].detach().numpy()
+        theta0 = starts.build(spec)(learner, Address(spec.run.seed)).numpy()
     manifest = {
         "name": spec.recipe or "distilled",
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "learner": spec.learner.model_dump(),
-        "initialisation": spec.initialisation.model_dump(),
+        "initialisation": spec.initialisation.model_dump(mode="json"),
         "seeds": {"run": spec.run.seed, "split": spec.data.split_seed},
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
+        "whitening": None if data.whitening is None else spec.data.whiten,
         "classes": list(data.classes),
-        "source": {"name": data.name, "fingerprint": data.fingerprint},
+        "source": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "images": len(data.train),
+            "bytes": data.train.x.nbytes,
+        },
         "selection": {"split": "validation", **score},
         "spec": spec.dump(),
         "versions": {name: version(name) for name in ("raystill", "torch", "numpy", "ray")}
         | {"python": machine.python_version()},
         "hardware": hardware.fingerprint(spec.run.device),
     }
-    rates = {k: v.detach().numpy() for k, v in steps.hyper.items()}
-    images = np.ascontiguousarray(steps.x[first].detach().numpy())
+    # the start is a function of its address: drawn again for the report, rather than kept in every checkpoint
+    began = made.synthesizer.start(data, Address(spec.run.seed, stream="start"))
+    save_before(
+        folder, Distilled(*made_of({k: torch.from_numpy(v) for k, v in began.items()}), order, theta0, manifest)
+    )
     more = groups["best"] if made.synthesizer.longer else None
-    save_distilled(folder / "artefact", Distilled(images, np.array(labels), rates, order, theta0, manifest, more))
+    save_distilled(folder / "artefact", Distilled(*made_of(meta), order, theta0, manifest, more))
 
 
 def _assess(held: Session, distilled: Distilled) -> None:
@@ -190,7 +207,12 @@ def _assessment(held: Session, spec: DistillSpec, distilled: Distilled) -> dict[
     for last in (False, False, True):
         try:
             return assessment.assess(
-                spec, held.made.data, held.crew, distilled, lambda text: print(f"  {text}", flush=True)
+                spec,
+                held.made.data,
+                held.crew,
+                distilled,
+                lambda text: print(f"  {text}", flush=True),
+                held.made.plugins,
             )
         except ServerLost:
             if last:

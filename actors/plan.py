@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
 
 from raystill.actors import cluster
 from raystill.actors.faults import parse
-from raystill.platform import learners, registry, runs, synthesis
+from raystill.platform import learners, registry, runs, starts, synthesis
 from raystill.platform.data import DataSet, load
 from raystill.platform.learners import pool
-from raystill.platform.objectives import OBJECTIVES
+from raystill.platform.objectives import named
 from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import Storage
 from raystill.platform.synthesis import Synthesizer
@@ -51,8 +52,7 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
         Storage(spec.run.storage)
     if spec.tracking.enabled and not resumed:
         reachable(spec.tracking)
-    registry.resolve("objectives", spec.inner.objective, OBJECTIVES, plugins, "inner.objective")
-    registry.resolve("objectives", spec.outer.objective, OBJECTIVES, plugins, "outer.objective")
+    objectives = {f: named(getattr(spec, f).objective, plugins, f"{f}.objective") for f in ("inner", "outer")}
     for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):
         for name in names:
             learners.resolve(name, plugins, field)
@@ -61,12 +61,20 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
         raise ValueError(
             "data.validation: no validation images; give a share above 0, since the best data is chosen by them"
         )
+    for section, objective in objectives.items():
+        for label in itertools.chain(*objective.facts.relabels):
+            if label >= len(data.classes):
+                raise ValueError(
+                    f"{section}.objective: class {label} is absent; {data.name} has the classes 0 to "
+                    f"{len(data.classes) - 1} ({', '.join(data.classes[:12])})"
+                )
     learner = learners.build(spec.learner, data.shape, len(data.classes), plugins)
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
     synthesizer.check(data)
     pool.drawing(spec.learner, data.shape, lambda _: True, plugins)
     if spec.learner.draw != "none" and spec.meta.stack == "vmap":
         raise ValueError("meta.stack: vmap, but learner.draw gives each member a network of its own; take loop")
+    spec = starts.resolved(spec, learner, data)
     workers, device = _workers(spec)
     check_memory(resolve_auto(spec, device), learner)
     spec = resolve_auto(spec, device).model_copy(update={"tracking": found_again(spec.tracking)})

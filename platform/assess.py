@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raystill.platform import baselines
+from raystill.platform import baselines, starts
 from raystill.platform.data.resident import Resident
 from raystill.platform.meta import Steps, train
 from raystill.platform.seeds import Address, numpy_rng
@@ -28,18 +28,34 @@ SHIFT = 0.125
 
 
 @torch.no_grad()
-def accuracy(problem: Problem, theta: Tensor, data: Resident, limit: int | None = None, chunk: int = 500) -> float:
-    """Share of a split's examples that the network names rightly; of `limit` of them, evenly spaced, where it is given.
+def measured(problem: Problem, theta: Tensor, data: Resident, limit: int | None = None, chunk: int = 500) -> Numbers:
+    """What a network says of a split's examples; of `limit` of them, evenly spaced, where it is given.
 
     Evenly spaced, because sources may be sorted by class.
+
+    Returns:
+        `accuracy`, the share that is named as the outer objective wants it: rightly, but for the classes that it
+        relabels. Where it relabels some: `attack_success`, the share of those that are taken for what it wants, and
+        `other_classes`, the accuracy on the rest.
     """
     count = min(limit or len(data), len(data))
     rows = np.arange(count) * len(data) // count
-    right = 0
+    right = hits = victims = 0
     for at in range(0, count, chunk):
         x, y = data.batch(rows[at : at + chunk])
-        right += int((problem.learner.apply(theta, x).argmax(1) == y).sum())
-    return right / count
+        wanted, struck = y, torch.zeros_like(y, dtype=torch.bool)
+        for k, t in problem.relabels:
+            wanted, struck = torch.where(y == k, t, wanted), struck | (y == k)
+        as_wanted = problem.learner.apply(theta, x).argmax(1) == wanted
+        right, hits = right + int(as_wanted.sum()), hits + int((as_wanted & struck).sum())
+        victims += int(struck.sum())
+    if not problem.relabels:
+        return {"accuracy": right / count}
+    return {
+        "accuracy": right / count,
+        "attack_success": hits / max(victims, 1),
+        "other_classes": (right - hits) / max(count - victims, 1),
+    }
 
 
 def trained(bench: Workbench, problem: Problem, steps: Steps, theta0: Tensor) -> Tensor:
@@ -76,9 +92,17 @@ def train_network(bench: Workbench, address: Address, options: Options, inputs: 
     if options.get("augment"):
         x = _shifted(x, address)
     hyper = {k: x.new_full(order.shape, options[k]) for k in ("lr", "momentum") if options.get(k)} or tensors
-    start = bench.start_of(address) if own else address.at(stream=f"{address.stream}/theta0")
-    theta = trained(bench, problem, Steps(x, y, hyper), problem.learner.init(start).to(bench.device))
-    return {"accuracy": accuracy(problem, theta, getattr(bench, options["split"]), options.get("limit"))}, {}
+    # a start that was made for the run's learner serves no other
+    theta0 = bench.theta0(problem.learner, address) if own else starts.fresh(problem.learner, address).to(bench.device)
+    theta = trained(bench, problem, Steps(x, y, hyper), theta0)
+    return measured(problem, theta, getattr(bench, options["split"]), options.get("limit")), {}
+
+
+def untrained(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """A network as it starts, before any step."""
+    problem = bench.problem(bench.spec.learner)
+    theta = bench.theta0(problem.learner, address)
+    return measured(problem, theta, getattr(bench, options["split"]), options.get("limit")), {}
 
 
 def train_full(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
@@ -102,14 +126,20 @@ def train_full(bench: Workbench, address: Address, options: Options, inputs: Inp
             theta = theta - options["lr"] * 0.5 * (1 + np.cos(np.pi * done / total)) * velocity
             done += 1
     split: Resident = getattr(bench, options["split"])
-    return {"accuracy": accuracy(problem, theta, split, options.get("limit"))}, {"theta": theta.cpu().numpy()}
+    return measured(problem, theta, split, options.get("limit")), {"theta": theta.cpu().numpy()}
 
 
 def real_set(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """A baseline's images at the run's budget, `x` [S, M, ...] normalised, hard `y` [S, M], and the run's `order`."""
-    part = bench.spec.synthesizer
+    """A baseline's images at the run's budget, `x` [S, M, ...] normalised, hard `y` [S, M], and the run's `order`.
+
+    Labels are those that the outer objective wants. Option `victims` 1: images of the classes that it relabels alone.
+    """
+    part, relabels = bench.spec.synthesizer, bench.problem(bench.spec.learner).relabels
     images = part.images or part.per_class * len(bench.data.classes)
-    x, y = baselines.normalised_steps(options["name"], bench.data, part.steps, images, address)
+    only = [k for k, _ in relabels] if options.get("victims") else None
+    x, y = baselines.normalised_steps(options["name"], bench.data, part.steps, images, address, only)
+    for k, t in relabels:
+        y = np.where(y == k, t, y)
     return {}, {"x": x, "y": y, "order": bench.synthesizer.order}
 
 

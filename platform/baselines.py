@@ -129,18 +129,24 @@ def as_steps(x: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normalised_steps(
-    name: str, data: DataSet, steps: int, images: int, address: seeds.Address
+    name: str, data: DataSet, steps: int, images: int, address: seeds.Address, only: Sequence[int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """A baseline's set as inner steps: x[steps, images, C, H, W], normalised as the data is, and hard y[steps, images].
+
+    Args:
+        only: classes to take images of, in place of all.
 
     Raises:
         ValueError: a class has fewer images than asked for.
     """
-    classes = len(data.classes)
-    x = BASELINES[name](data.train, data.classes, steps * -(-images // classes), address)
-    mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (data.mean, data.std))
-    x, y = as_steps((x - mean) / std, steps)
-    return np.ascontiguousarray(x[:, :images]), y[:, :images]
+    labels = sorted(range(len(data.classes)) if only is None else only)
+    train, names = data.train, [data.classes[k] for k in labels]
+    if only is not None:
+        rows = np.flatnonzero(np.isin(train.y, labels))
+        train = Split(train.x[rows], np.searchsorted(labels, train.y[rows]))
+    x = BASELINES[name](train, names, steps * -(-images // len(labels)), address)
+    x, y = as_steps(data.units(x), steps)
+    return np.ascontiguousarray(x[:, :images]), np.asarray(labels)[y[:, :images]]
 
 
 def _rows(x: np.ndarray) -> np.ndarray:

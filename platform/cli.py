@@ -10,6 +10,7 @@ from typing import NoReturn
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("raystill.actors.commands:distill", "distil a data set: images, a table, a report, an MLflow run"),
+    "pretrain": ("raystill.actors.pretrain:command", "train a pool of networks for runs to start from"),
     "resume": ("raystill.actors.commands:resume", "go on with a run that was stopped or killed"),
     "assess": (
         "raystill.actors.commands:assess",
@@ -18,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("raystill.actors.replay:command", "derive a run's result again from its commit log, bit for bit"),
     "attach": ("raystill.actors.attach:attach", "follow a run from a second terminal"),
     "pull": ("raystill.actors.attach:pull", "bring a run home from its storage"),
+    "export": ("raystill.platform.export:command", "write a result as PNG, NPZ, Hugging Face layout or safetensors"),
     "report": ("raystill.platform.commands:report", "write a run's report.html again"),
     "recipes": ("raystill.platform.commands:recipes", "list the named recipes, or print one"),
     "ui": ("raystill.platform.commands:ui", "open MLflow's pages on the runs"),

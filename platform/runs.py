@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from raystill.platform.spec import DistillSpec
+from raystill.platform.spec import DistillSpec, RunSpec
 
 
 def writable(out: Path) -> None:
@@ -28,17 +28,25 @@ def create(spec: DistillSpec, artefact: str = "run") -> Path:
     Raises:
         ValueError: the folder exists, or its parent can not be written.
     """
-    out = spec.run.out
-    stem = spec.run.name or spec.recipe or artefact
+    return begin(spec.run, spec.recipe or artefact, "spec.yaml", dump(spec))
+
+
+def begin(run: RunSpec, stem: str, file: str, text: str) -> Path:
+    """Make a new folder for what a command computes, and write its spec into it.
+
+    Raises:
+        ValueError: the folder exists, or its parent can not be written.
+    """
+    out, stem = run.out, run.name or stem
     writable(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if spec.run.name is not None:
-            folder = out / spec.run.name
+        if run.name is not None:
+            folder = out / run.name
             folder.mkdir()
         else:
             folder = _numbered(out, stem)
-        (folder / "spec.yaml").write_text(dump(spec))
+        (folder / file).write_text(text)
     except FileExistsError:
         raise ValueError(
             f"run.name: {out / stem} exists; take another name, or go on with it: raystill resume {out / stem}"

@@ -47,6 +47,9 @@ class DataSpec(Part):
     image_column: str = Field("image", description="Parquet column with the encoded image")
     label_column: str = Field("label", description="Parquet column with the integer label")
     size: Count | None = Field(None, description="resize to this many pixels on each side; none keeps the source's")
+    whiten: Literal["none", "zca"] = Field(
+        "none", description="take the correlations out of pixels, by training images"
+    )
     limit: Count | None = Field(None, description="use at most this many training images, drawn by the split seed")
     download: bool = Field(False, description="let torchvision download what the data root lacks")
     cache: Path | None = Field(None, description="folder of the Arrow cache; else $RAYSTILL_CACHE or ~/.cache/raystill")
@@ -101,7 +104,16 @@ class SynthesizerSpec(Part):
     labels: Literal["hard", "soft"] = Field(
         "hard", description="fixed one-hot labels, or labels learned beside the images"
     )
+    label_start: Literal["hard", "smooth", "similar", "noise", "wanted"] = Field(
+        "hard",
+        description="what labels start from: one-hot, 0.9 of it and the rest even, 0.9 and the rest by the likeness of "
+        "class averages, normal numbers, or one-hot of what the outer objective wants (poison)",
+    )
     start: Literal["noise", "real", "average", "kmeans"] = Field("noise", description="what the images start from")
+    augment: tuple[Literal["flip", "shift", "scale", "rotate", "colour"], ...] = Field(
+        (), description="changes of each inner step's images while learning (DSA), which gradients pass through"
+    )
+    frozen: bool = Field(False, description="leave the images as they start, and learn labels and rates alone")
     scales: Annotated[int, Field(ge=1, le=8)] = Field(
         1, description="resolutions that an image is the sum of, each half the one before; 1 learns pixels alone"
     )
@@ -122,15 +134,40 @@ class SynthesizerSpec(Part):
     def _few_images_need_soft_labels(self) -> SynthesizerSpec:
         if self.images is not None and self.per_class != 1:
             raise ValueError("give synthesizer.images or synthesizer.per_class, not both")
+        if self.frozen and self.labels == "hard":
+            raise ValueError(
+                "synthesizer.frozen: images that stay need labels to learn; set synthesizer.labels to soft"
+            )
+        if self.frozen and self.scales > 1:
+            raise ValueError("synthesizer.scales: images that stay (synthesizer.frozen) are learned at no resolution")
+        if self.label_start not in ("hard", "wanted") and self.labels == "hard":
+            raise ValueError(f"synthesizer.label_start: {self.label_start} needs synthesizer.labels to be soft")
         return self
 
 
 class InitialisationSpec(Part):
     """Where the learner starts: theta0 ~ p(theta0)."""
 
-    kind: Literal["fixed", "random"] = Field(
-        "random", description="one network (its weights are part of the result), or fresh networks at each step"
+    kind: Literal["fixed", "random", "pool", "pretrained"] = Field(
+        "random",
+        description="one network (its weights are part of the result), fresh networks at each step, networks of a pool "
+        "that `raystill pretrain` made, or one pre-trained network",
     )
+    path: Path | None = Field(None, description="pool's folder; for pretrained also a safetensors file of weights")
+    member: Natural = Field(0, description="which network of the pool's train part is the one (pretrained)")
+    content: str | None = Field(None, description="sha256 of what the path holds; filled in as a run is planned")
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one starting network, whose weights are part of the result."""
+        return self.kind in ("fixed", "pretrained")
+
+    @model_validator(mode="after")
+    def _path_where_it_is_read(self) -> InitialisationSpec:
+        if (self.path is not None) != (self.kind in ("pool", "pretrained")):
+            need = "needs" if self.path is None else "takes no"
+            raise ValueError(f"initialisation.kind: {self.kind} {need} initialisation.path")
+        return self
 
 
 class InnerSpec(Part):
@@ -262,6 +299,9 @@ class AssessSpec(Part):
     architectures: tuple[str, ...] = Field(
         (), description="other learners trained on the distilled data (cross-architecture)"
     )
+    bits: Annotated[int, Field(ge=1, le=8)] | None = Field(
+        None, description="also measure the distilled images at so many bits a value, as `raystill export` stores them"
+    )
     cross_networks: Count = Field(5, description="fresh networks for each other architecture")
     seed: Natural = Field(1, description="seed of the networks that are assessed, apart from the run's")
 
@@ -316,6 +356,33 @@ class TrackingSpec(Part):
     experiment: str = Field("raystill", description="MLflow experiment")
 
 
+class PretrainSpec(Part):
+    """Everything about a pool of pre-trained networks."""
+
+    data: DataSpec = DataSpec()
+    learner: LearnerSpec = LearnerSpec()
+    members: Count = Field(100, description="networks of the train part")
+    held_out: Count = Field(20, description="networks of each of the parts validation and test")
+    epochs: Count = Field(3, description="passes over the training data, by SGD with momentum 0.9")
+    lr: Positive = Field(0.01, description="its rate at the start; it falls to 0 along a cosine")
+    run: RunSpec = RunSpec(out=Path("pools"))
+
+    @property
+    def distillation(self) -> DistillSpec:
+        """What evaluators are built from: the same data and network, from random weights."""
+        return DistillSpec(data=self.data, learner=self.learner, run=self.run, tracking=TrackingSpec(enabled=False))
+
+    def dump(self) -> dict[str, Any]:
+        """Plain JSON-able mapping, the form in which specs are saved."""
+        return self.model_dump(mode="json")
+
+    @property
+    def identity(self) -> str:
+        """sha256 of what the weights depend on; how many there are is not among it, so that a pool can grow."""
+        told = self.model_dump(mode="json", include={"data", "learner", "epochs", "lr"})
+        return hashlib.sha256(json.dumps({**told, "seed": self.run.seed}, sort_keys=True).encode()).hexdigest()
+
+
 class DistillSpec(Part):
     """Everything about one distillation."""
 
@@ -356,7 +423,8 @@ class DistillSpec(Part):
         """sha256 of what the bits of a result depend on; where and by whom it is computed is not among it."""
         # a memory budget changes what is computed twice, shards change where, and neither a bit
         told = self.model_dump(mode="json", exclude={"run": True, "tracking": True, "assess": True, "recipe": True,
-                                                     "meta": {"memory"}, "outer": {"shards"}})  # fmt: skip
+                                                     "meta": {"memory"}, "outer": {"shards"},
+                                                     "initialisation": {"path"}})  # fmt: skip
         return hashlib.sha256(json.dumps({**told, "seed": self.run.seed}, sort_keys=True).encode()).hexdigest()
 
     def dump(self) -> dict[str, Any]:

@@ -123,13 +123,14 @@ def validate(
     steps = bench.synthesizer.steps(bench.tensors(inputs), address)
     network = address.at(step=0, attempt=0, stream="validate")
     theta = assess.trained(bench, problem, steps, bench.theta0(problem.learner, network))
-    return {"accuracy": assess.accuracy(problem, theta, bench.validation, bench.spec.validation.images)}, {}
+    return assess.measured(problem, theta, bench.validation, bench.spec.validation.images), {}
 
 
 KINDS: dict[str, Kind] = {
     "meta_gradient": meta_gradient,
     "validate": validate,
     "train_network": assess.train_network,
+    "untrained": assess.untrained,
     "train_full": assess.train_full,
     "real_set": assess.real_set,
     "nearest": assess.nearest,

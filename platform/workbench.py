@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raystill.platform import allocator, learners, registry, synthesis
+from raystill.platform import allocator, learners, registry, starts, synthesis
 from raystill.platform.data import DataSet, load
 from raystill.platform.data.resident import Resident, resident
 from raystill.platform.learners import Learner, pool
 from raystill.platform.meta import GRAPH_BYTES, Engine, make_engine
 from raystill.platform.meta.linearise import Loss
 from raystill.platform.meta.trajectory import slots
-from raystill.platform.objectives import OBJECTIVES, Objective, Out, Step
+from raystill.platform.objectives import Objective, Out, Step, named
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, LearnerSpec
 
@@ -62,11 +62,12 @@ def losses(learner: Learner, objective: Objective) -> tuple[Loss, Loss]:
 
 @dataclass(frozen=True)
 class Problem:
-    """A learner with its inner engine and its outer loss."""
+    """A learner with its inner engine and its outer loss, and the classes that this loss wants named otherwise."""
 
     learner: Learner
     engine: Engine
     total: Loss
+    relabels: tuple[tuple[int, int], ...] = ()
 
 
 class Workbench:
@@ -80,19 +81,20 @@ class Workbench:
         self.data = data if data is not None else load(spec.data, plugins)
         self.synthesizer = synthesis.build(spec, self.data.shape, len(self.data.classes), plugins)
         self.problem = lru_cache(maxsize=32)(self._problem)
+        self.start = starts.build(spec)
         if spec.meta.memory is not None:
             check_memory(spec, self.problem(spec.learner).learner)
 
     def _problem(self, learner: LearnerSpec) -> Problem:
         built = learners.build(learner, self.data.shape, len(self.data.classes), self.plugins)
         built.module.to(self.device)
-        inner = registry.resolve("objectives", self.spec.inner.objective, OBJECTIVES, self.plugins, "inner.objective")
-        outer = registry.resolve("objectives", self.spec.outer.objective, OBJECTIVES, self.plugins, "outer.objective")
+        inner = named(self.spec.inner.objective, self.plugins, "inner.objective")
+        outer = named(self.spec.outer.objective, self.plugins, "outer.objective")
         mean, total = losses(built, inner)[0], losses(built, outer)[1]
         meta = self.spec.meta
         wrap = torch.compile if meta.compile == "always" else None
         engine = make_engine(mean, meta.sweep, meta.stack, GRAPH_BYTES, wrap, meta.memory, meta.trajectory)
-        return Problem(built, engine, total)
+        return Problem(built, engine, total, outer.facts.relabels)
 
     @cached_property
     def train(self) -> Resident:
@@ -128,11 +130,5 @@ class Workbench:
         return pool.begins_to_learn(problem.learner, problem.total, self.train, learner.trial, len(self.data.classes))
 
     def theta0(self, learner: Learner, address: Address) -> Tensor:
-        """A member's initial parameters: the run's one network for fixed starts, else the address's own."""
-        return learner.init(self.start_of(address)).to(self.device)
-
-    def start_of(self, address: Address) -> Address:
-        """Where a network's initial parameters are drawn; a stream of its own for training, validation and test."""
-        if self.spec.initialisation.kind == "fixed":
-            return Address(self.spec.run.seed, stream="theta0")
-        return address.at(stream=f"{address.stream}/theta0")
+        """A member's initial parameters, as the spec's initialisation has them (`platform.starts`)."""
+        return self.start(learner, address).to(self.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +37,7 @@ class DataSet:
         classes: class names, in label order.
         mean, std: per channel, of train pixels / 255; the normalisation of every split.
         fingerprint: sha256 hex of the content and of what the cut depends on (size, validation share, seed, limit).
+        whitening: mean [D] and matrix [D, D] that normalised images are whitened by, where the spec asks for it.
     """
 
     name: str
@@ -47,12 +48,23 @@ class DataSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    whitening: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         c, h, w = self.train.x.shape[1:]
         return c, h, w
+
+    def units(self, x: np.ndarray) -> np.ndarray:
+        """Pixels / 255, float32 [..., C, H, W], in the units that networks learn from."""
+        mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.mean, self.std))
+        normalised: np.ndarray = (x - mean) / std
+        if self.whitening is None:
+            return normalised
+        from raystill.platform.data.whiten import whitened
+
+        return whitened(normalised, self.whitening)
 
 
 def load(spec: DataSpec, plugins: Plugins | None = None, progress: Callable[[int, int], None] | None = None) -> DataSet:
@@ -71,4 +83,13 @@ def load(spec: DataSpec, plugins: Plugins | None = None, progress: Callable[[int
     from raystill.platform.data.sources import cache_folder, find
     from raystill.platform.data.store import decoded
 
-    return cut(spec, decoded(find(spec, plugins), spec.size, cache_folder(spec), progress))
+    found = cut(spec, decoded(find(spec, plugins), spec.size, cache_folder(spec), progress))
+    if spec.whiten == "none":
+        return found
+    from raystill.platform.data.whiten import kept, zca
+
+    cache = cache_folder(spec)
+    whitening = kept(cache, found.fingerprint)
+    if whitening is None:
+        whitening = kept(cache, found.fingerprint, zca(found.train.x, found.mean, found.std))
+    return replace(found, whitening=whitening)

@@ -47,6 +47,8 @@ def cut(spec: DataSpec, source: Decoded) -> DataSet:
     splits["train"] = _take(train, rows)
     mean, std = normalisation(splits["train"].x)
     chosen = spec.model_dump(mode="json", include={"validation", "split_seed", "limit", "size"})
+    if spec.whiten != "none":  # else what it was before there was a choice
+        chosen["whiten"] = spec.whiten
     return DataSet(
         name=spec.source,
         classes=source.classes,

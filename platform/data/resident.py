@@ -19,12 +19,14 @@ class Resident:
         x: uint8 [N, C, H, W].
         y: int64 [N].
         mean, std: float32 [C, 1, 1], of pixels / 255.
+        whitening: float32 [D] and [D, D], where images are whitened.
     """
 
     x: Tensor
     y: Tensor
     mean: Tensor
     std: Tensor
+    whitening: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -40,6 +42,9 @@ class Resident:
         layout = torch.channels_last if self.x.shape[1] > 1 else torch.contiguous_format
         x = self.x[flat].to(torch.float32, memory_format=layout)
         x = x.div_(255).sub_(self.mean).div_(self.std)
+        if self.whitening is not None:
+            centre, matrix = self.whitening
+            x = ((x.flatten(1) - centre) @ matrix).reshape(x.shape).contiguous(memory_format=layout)
         return x.unflatten(0, index.shape) if index.ndim != 1 else x, self.y[index]
 
 
@@ -53,4 +58,5 @@ def resident(split: Split, dataset: DataSet, device: torch.device | str = "cpu")
     def channel(values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
 
-    return Resident(owned(split.x), owned(split.y), channel(dataset.mean), channel(dataset.std))
+    whitening = None if dataset.whitening is None else (owned(dataset.whitening[0]), owned(dataset.whitening[1]))
+    return Resident(owned(split.x), owned(split.y), channel(dataset.mean), channel(dataset.std), whitening)

@@ -8,6 +8,7 @@ settings is made by a function that checks them. What an objective needs, couple
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,12 +25,13 @@ from raystill.platform.objectives.distillation import (
     wasserstein,
 )  # fmt: skip
 from raystill.platform.objectives.labels import cross_entropy, soft, squared_error
+from raystill.platform.objectives.poison import poison
 from raystill.platform.objectives.step import Facts, Objective, Out, Step, Term, need_uncoupled, term
 from raystill.platform.registry import Plugins, nearest, resolve
 
 __all__ = [
     "FACTORIES", "OBJECTIVES", "Facts", "Objective", "Out", "Step", "Term", "kl", "labelled", "linear", "make",
-    "need_uncoupled", "ramp_up", "regressor", "soft", "term", "weighted",
+    "named", "need_uncoupled", "ramp_up", "regressor", "soft", "term", "weighted",
 ]  # fmt: skip
 
 FACTORIES: dict[str, Callable[..., Term]] = {
@@ -50,6 +52,7 @@ FACTORIES: dict[str, Callable[..., Term]] = {
     "cpc": cpc,
     "weighted": weighted,
     "labelled": labelled,
+    "poison": poison,
 }
 """Every objective by name, as the function that makes it from its settings."""
 
@@ -86,3 +89,38 @@ def make(name: str, settings: Mapping[str, Any] | None = None, plugins: Plugins 
         if missing := [k for k, p in wanted.items() if p.default is p.empty and k not in settings]:
             raise ValueError(f"objective.{name}: needs {', '.join(missing)}")
     return term(made(**settings))
+
+
+def _value(text: str) -> int | float | str:
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+def named(text: str, plugins: Plugins | None = None, field: str = "objective") -> Term:
+    """The objective of a spec's field: `name`, or `name(setting=value, ...)` with the settings of `FACTORIES`.
+
+    Args:
+        field: dotted name of the spec's field, for the error.
+
+    Raises:
+        ValueError: an unknown name or setting, or an objective that needs more than labels.
+    """
+    call = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*", text)
+    if call is None and (text in OBJECTIVES or text not in FACTORIES):
+        return term(resolve("objectives", text, OBJECTIVES, plugins, field))
+    name, inside = (call[1], call[2]) if call else (text, "")
+    pairs = [part.partition("=") for part in inside.split(",") if part.strip()]
+    if bad := [key for key, mark, _ in pairs if not mark]:
+        raise ValueError(f"{field}: {bad[0].strip()!r} is no setting; write {name}(setting=value)")
+    try:
+        made = make(name, {key.strip(): _value(value.strip()) for key, _, value in pairs}, plugins)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+    facts = made.facts
+    if facts.teacher or facts.views or facts.inputs or facts.couples or facts.carries or made.module:
+        raise ValueError(f"{field}: {name} needs more than labels, and a distillation has no more")
+    return made

@@ -67,6 +67,7 @@ class Facts(NamedTuple):
         views: how many further views it reads.
         inputs: reads `Step.outputs`, and differentiates it; cached logits do not serve.
         student_features, teacher_features: module paths whose outputs it reads.
+        relabels: (class, the class that it is to be taken for), for objectives that want some classes named wrongly.
     """
 
     couples: str = ""
@@ -76,6 +77,7 @@ class Facts(NamedTuple):
     inputs: bool = False
     student_features: tuple[str, ...] = ()
     teacher_features: tuple[str, ...] = ()
+    relabels: tuple[tuple[int, int], ...] = ()
 
 
 NOTHING = Facts()

@@ -1,5 +1,5 @@
 """Pictures and the HTML report of a run."""
 
-from raystill.platform.report.page import write_report
+from raystill.platform.report.page import save_before, write_report
 
-__all__ = ["write_report"]
+__all__ = ["save_before", "write_report"]

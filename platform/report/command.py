@@ -15,6 +15,7 @@ from raystill.platform.spec import DistillSpec
 # where a run lies and who watches it does not change what it makes
 ASIDE = (
     "recipe",
+    "initialisation.content",
     "run.name",
     "run.out",
     "run.address",
@@ -45,8 +46,14 @@ def from_recipe(spec: Mapping[str, Any]) -> str | None:
     for name, value in _leaves(after.dump()).items():
         # what `auto` came to is left to it: it may be another thing on another machine
         if name not in ASIDE and old.get(name) not in (value, "auto"):
-            words += [f"--{name}", value if isinstance(value, str) else yaml.safe_dump(value).split("\n")[0]]
+            words += [f"--{name}", _word(value)]
     return shlex.join(words)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_word, value))
+    return value if isinstance(value, str) else str(yaml.safe_dump(value)).split("\n")[0]
 
 
 def _leaves(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +14,14 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from raystill.platform.artifacts import DATA
+from raystill.platform.artifacts import DATA, Distilled
 from raystill.platform.redaction import redacted
 from raystill.platform.report import command
 from raystill.platform.report.curves import Line, chart, smoothed, thinned
 from raystill.platform.report.gallery import gallery
-from raystill.platform.report.run import ARTEFACT, Row, Run, read_run
+from raystill.platform.report.run import ARTEFACT, BEFORE, Row, Run, read_run
 from raystill.platform.report.verdict import against_baselines, headline, margin, percent, plural
+from raystill.platform.storage import write_whole
 
 PAGE = "report.html"
 HERE = Path(__file__).parent
@@ -45,6 +48,15 @@ def write_report(run: Path) -> Path:
     return run / PAGE
 
 
+def save_before(run: Path, start: Distilled) -> None:
+    """Writes the picture of what the images were before the first step into a run folder, for its report."""
+    from raystill.platform.report.preview import preview
+
+    stream = io.BytesIO()
+    preview(start).save(stream, "PNG", optimize=True)
+    write_whole(run / BEFORE, lambda out: out.write(stream.getvalue()))
+
+
 def render(run: Run) -> str:
     """The page; the same run gives the same bytes."""
     environment = Environment(
@@ -61,6 +73,7 @@ def render(run: Run) -> str:
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         numbers=_numbers(run),
         gallery=gallery(run.distilled),
+        before=None if run.before is None else "data:image/png;base64," + base64.b64encode(run.before).decode(),
         charts=[(title, Markup(svg), words) for title, svg, words in _charts(run)],
         has_history=run.history is not None,
         assessment=run.assessment,
@@ -164,7 +177,8 @@ def _tables(run: Run) -> list[dict[str, Any]]:
         {"title": title, "words": words, "rows": rows,
          "measure": "score of 100" if rows[0].kind == "robustness" else "accuracy",
          "compare": compare and bool(fair) and bool(ours),
-         "seeds": any(row.distillation_seeds for row in rows)}
+         "seeds": any(row.distillation_seeds for row in rows),
+         "measures": list(dict.fromkeys(name for row in rows for name in row.measures))}
         for title, words, rows, compare in tables if rows
     ]  # fmt: skip
 

@@ -23,6 +23,8 @@ from raystill.platform.artifacts import Distilled, load_distilled
 SPEC, ARTEFACT, HISTORY, ASSESSMENT = "spec.yaml", "artefact", "history.parquet", "assessment.json"
 NEEDED = ("step", "meta_loss")
 COLUMNS = (*NEEDED, "seconds", "cpu_seconds", "validation_accuracy", "validation_std")  # seconds: of this step alone
+BEFORE = "before.png"  # the images as they were before the first step; may be missing
+MAX_PICTURE = 8 * 2**20
 MAX_TEXT = 4 * 2**20  # bytes of spec or assessment
 MAX_STEPS = 5_000_000  # rows of history
 
@@ -39,6 +41,13 @@ class SeedSpread(_Part):
     std: float
 
 
+class Spread(_Part):
+    """Mean and spread, in percent."""
+
+    mean: float
+    std: float = 0.0
+
+
 class Row(_Part):
     """One measured thing; accuracies in percent, on the split that the assessment names.
 
@@ -46,6 +55,7 @@ class Row(_Part):
         same_budget: has as many images and inner steps as the distilled data, so that comparing is fair.
         accuracy_std, n, spread_over: spread within one distillation, over `n` values, in words `spread_over`.
         distillation_seeds: spread over distillations, where there are several; never mixed with the former.
+        measures: what was measured beside the accuracy, by name.
     """
 
     name: str
@@ -60,6 +70,7 @@ class Row(_Part):
     note: str = ""
     learner: str = ""
     distillation_seeds: SeedSpread | None = None
+    measures: dict[str, Spread] = {}
 
 
 class Assessment(_Part):
@@ -83,7 +94,7 @@ class Assessment(_Part):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds; `history` maps column names to float64 [steps], nulls as NaN."""
+    """What a run folder holds; `history` maps column names to float64 [steps], nulls as NaN; `before` is a PNG."""
 
     path: Path
     spec: dict[str, Any]
@@ -91,6 +102,7 @@ class Run:
     distilled: Distilled
     history: dict[str, np.ndarray] | None
     assessment: Assessment | None
+    before: bytes | None = None
 
 
 def read_run(path: Path) -> Run:
@@ -116,7 +128,16 @@ def read_run(path: Path) -> Run:
         load_distilled(path / ARTEFACT),
         _history(history) if history.exists() else None,
         _assessment(assessment) if assessment.exists() else None,
+        _picture(path / BEFORE),
     )
+
+
+def _picture(file: Path) -> bytes | None:
+    """A PNG of reasonable size, or none: a report does not fail for a picture."""
+    if not file.is_file() or file.stat().st_size > MAX_PICTURE:
+        return None
+    data = file.read_bytes()
+    return data if data.startswith(b"\x89PNG\r\n\x1a\n") else None
 
 
 def _text(file: Path) -> str:

@@ -69,10 +69,13 @@ def headline(run: Run) -> str:
     if run.assessment is None or best is None:
         return f"{images} {verb} a network ({learner}); how well was not measured on test data yet."
     fixed = run.distilled.theta0 is not None
-    start = "from its fixed starting weights" if fixed else "from fresh random weights"
+    pool = run.distilled.manifest.get("initialisation", {}).get("kind") == "pool"
+    start = (
+        "its fixed starting weights" if fixed else "held-out pre-trained weights" if pool else "fresh random weights"
+    )
     count = (
         plural(run.assessment.test_images, f"{run.assessment.split} image")
         if run.assessment.test_images
         else "test data"
     )
-    return f"{images} {verb} a network ({learner}) {start} to {percent(best)} on {count}."
+    return f"{images} {verb} a network ({learner}) from {start} to {percent(best)} on {count}."

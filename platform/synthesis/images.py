@@ -2,7 +2,8 @@
 
 Images are learned as pixels, or as a sum of resolutions.
 
-Dataset distillation (1811.10959, Algorithm 1) and its soft-label form (1910.02551).
+Dataset distillation (1811.10959, Algorithm 1) and its soft-label form (1910.02551); with frozen images, label
+distillation (2006.08572).
 """
 
 from __future__ import annotations
@@ -18,25 +19,11 @@ from torch import Tensor
 from raystill.platform import baselines, seeds
 from raystill.platform.data import DataSet
 from raystill.platform.meta import Steps
+from raystill.platform.objectives import named
 from raystill.platform.spec import DistillSpec
-from raystill.platform.synthesis import rates
-from raystill.platform.synthesis.synthesizer import Meta, Synthesizer
-
-
-def _labels(images: int, classes: int) -> np.ndarray:
-    return np.arange(images) % classes
-
-
-def _soft_start(images: int, classes: int) -> np.ndarray:
-    """One-hot rows; with fewer images than classes, image i stands for the classes i, i + images, ... alike."""
-    rows = np.zeros((images, classes), np.float32)
-    if images >= classes:
-        rows[np.arange(images), _labels(images, classes)] = 1.0
-    else:
-        share = np.arange(classes) % images
-        rows[share, np.arange(classes)] = 1.0
-        rows /= rows.sum(1, keepdims=True)
-    return rows
+from raystill.platform.synthesis import labels, rates
+from raystill.platform.synthesis.augment import augmented
+from raystill.platform.synthesis.synthesizer import LEARN, Meta, Synthesizer
 
 
 def _start_images(spec: DistillSpec, data: DataSet, images: int, address: seeds.Address) -> np.ndarray:
@@ -78,7 +65,8 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
     # Adam moves every number alike: coarser layers let it move whole strokes as fast as single pixels
     sides = {f"images/{2**k}": [-(-n // 2**k) for n in shape[1:]] for k in range(1, part.scales)}
     coarser = {k: (_enlarge(h, shape[1]), _enlarge(w, shape[2])) for k, (h, w) in sides.items()}
-    hard = torch.from_numpy(_labels(count, classes))
+    wanted = named(spec.outer.objective).facts.relabels if part.label_start == "wanted" else ()
+    hard = torch.from_numpy(labels.ids(count, classes, wanted))
 
     def check(data: DataSet) -> None:
         if part.start != "noise":
@@ -89,18 +77,22 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
         for name, side in sides.items():
             meta[name] = np.zeros((part.steps, count, shape[0], *side), np.float32)
         if part.labels == "soft":
-            meta["labels"] = np.repeat(_soft_start(count, classes)[None], part.steps, 0)
+            at = address.at(stream=f"{address.stream}/labels")
+            make = labels.STARTS[part.label_start]
+            meta["labels"] = np.stack([make(count, data, wanted, at.at(step=s)) for s in range(part.steps)])
         return {**meta, **rates.start(inner, spec.unroll)}
 
     def steps(meta: Mapping[str, Tensor], address: seeds.Address) -> Steps:
         device = meta["images"].device
         x = _composed(meta, coarser)[order.to(device)]
+        x = x.detach() if part.frozen else x
+        if part.augment and address.stream == LEARN:
+            x = augmented(x, part.augment, address)
         y = meta["labels"][order.to(device)] if "labels" in meta else hard.to(device).expand(spec.unroll, -1)
         return Steps(x, y, rates.rates(inner, meta, address))
 
     learned = {
-        "images": "lr",
-        **dict.fromkeys(sides, "lr"),
+        **({} if part.frozen else {"images": "lr", **dict.fromkeys(sides, "lr")}),
         **({"labels": "label_lr"} if part.labels == "soft" else {}),
         **rates.groups(inner),
     }

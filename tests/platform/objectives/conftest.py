@@ -58,6 +58,7 @@ SETTINGS: dict[str, Callable[[], list[dict[str, Any]]]] = {
         {"simclr": (1.0, make("nt_xent")), "labels": (1.0, make("cross_entropy"))},
     ],
     "labelled": lambda: [{"inner": make("hinton")}],
+    "poison": lambda: [{"victim": 1, "target": 3}, {"victim": 4, "target": 0, "weight": 2.5}],
 }
 
 

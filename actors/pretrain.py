@@ -1,0 +1,143 @@
+"""`raystill pretrain`: a pool of networks, each a work item of its own, trained by the evaluators in parallel."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from raystill.actors.executors import ServerLost
+from raystill.actors.messages import WorkItem
+from raystill.actors.pipeline import Interrupted
+from raystill.actors.plan import Plan, plan
+from raystill.actors.session import Session, session
+from raystill.actors.signals import Stopped
+from raystill.platform import learners, options, pools, registry, runs
+from raystill.platform.progress import progress
+from raystill.platform.seeds import Address
+from raystill.platform.spec import PretrainSpec
+from raystill.platform.storage import write_whole
+
+LOSSES = 20
+"""Times that a session may lose arrays before it gives up; what was written by then stays."""
+
+
+def pretrain(spec: PretrainSpec, plugins: registry.Plugins | None = None) -> pools.Pool:
+    """Train a pool of networks, from a spec to its folder.
+
+    Args:
+        plugins: parts of your own, `{kind: {name: callable}}`, that the spec names.
+
+    Raises:
+        ValueError: the spec or its data are wrong.
+        Interrupted: stopped by Ctrl-C; `raystill resume` goes on.
+    """
+    made = plan(spec.distillation, plugins)
+    source = re.sub(r"[^A-Za-z0-9]+", "-", spec.data.source).strip("-")
+    stem = f"{source}-{re.sub(r'[^A-Za-z0-9]+', '-', spec.learner.name)}"[:50]
+    folder = runs.begin(spec.run, stem, pools.SPEC, yaml.safe_dump(spec.dump(), sort_keys=False))
+    return carry_out(made, spec, folder)
+
+
+def load(folder: Path) -> PretrainSpec:
+    """What a pool is made from.
+
+    Raises:
+        ValueError: its spec is torn or foreign.
+    """
+    path = folder / pools.SPEC
+    try:
+        return PretrainSpec.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise ValueError(f"{path} is not a spec of a pool: {' '.join(str(error).split())[:300]}") from None
+
+
+def carry_out(made: Plan, spec: PretrainSpec, folder: Path) -> pools.Pool:
+    """Train the networks that a folder still lacks; the manifest, which makes it a pool, comes last."""
+    print(f"pool {folder}", flush=True)
+    with session(made, folder) as held:
+        try:
+            for left in reversed(range(LOSSES)):
+                try:
+                    _train(held, spec)
+                    break
+                except ServerLost:  # arrays that were on a node that is gone: those networks are trained again
+                    if not left:
+                        raise
+                    held.crew.forget()
+        except KeyboardInterrupt as stop:
+            signum = stop.signum if isinstance(stop, Stopped) else 2
+            raise Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
+        data, identity = made.data, spec.identity
+        size = learners.build(spec.learner, data.shape, len(data.classes), made.plugins).size
+        parts = {part: [_found(folder, part, n, identity) for n in range(many)] for part, many in _parts(spec)}
+        told = pools.manifest(spec, data, size, {k: [row for row in rows if row] for k, rows in parts.items()})
+        write_whole(folder / pools.MANIFEST, lambda stream: stream.write(told))
+    return pools.open_pool(folder)
+
+
+def _parts(spec: PretrainSpec) -> Iterator[tuple[str, int]]:
+    return zip(pools.PARTS, (spec.members, spec.held_out, spec.held_out))
+
+
+def _found(folder: Path, part: str, member: int, identity: str) -> dict[str, object] | None:
+    path = folder / pools.file_of(part, member)
+    return pools.facts_of(path.read_bytes(), identity) if path.is_file() else None
+
+
+def _train(held: Session, spec: PretrainSpec) -> None:
+    """Every missing network as a work item; each is written as it comes in."""
+    identity, crew, folder = spec.identity, held.crew, held.folder
+    nothing = crew.executor.put({"none": np.zeros(1, np.float32)})
+    told = (("epochs", spec.epochs), ("lr", spec.lr), ("split", "validation"))
+    items: dict[WorkItem, tuple[str, int]] = {}
+    for part, many in _parts(spec):
+        for n in range(many):
+            if _found(folder, part, n, identity) is None:
+                address = Address(spec.run.seed, stream=f"pretrain/{part}", member=n)
+                items[WorkItem("train_full", address, n, f"pretrain/{part}", told)] = part, n
+    whole = spec.members + 2 * spec.held_out
+    with progress("pretrain", whole, whole - len(items)) as show:
+        for item in items:
+            crew.add(item, nothing)
+        while items:
+            result = crew.first(items)
+            part, member = items.pop(result.outcome.item)
+            theta, accuracy = crew.executor.fetch(result.arrays)["theta"], result.outcome.numbers["accuracy"]
+            data = pools.packed(theta, identity, accuracy)
+            write_whole(folder / pools.file_of(part, member), lambda stream, data=data: stream.write(data))  # type: ignore[misc]
+            held.tell(step=whole - len(items))
+            show(whole - len(items), accuracy=f"{100 * accuracy:.1f} %")
+
+
+def resume(folder: Path, workers: int | str | None = None) -> int:
+    """Go on with a pool; networks that are there are not trained again."""
+    spec = load(folder)
+    changes = {"out": folder.absolute().parent, **({} if workers is None else {"workers": workers})}
+    spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
+    began = time.monotonic()
+    _close(carry_out(plan(spec.distillation, resumed=True), spec, folder), time.monotonic() - began)
+    return 0
+
+
+def _close(pool: pools.Pool, seconds: float) -> None:
+    print(f"done in {seconds:.0f} s")
+    for part in pools.PARTS:
+        found = 100 * pool.accuracy(part)
+        spread = f" +- {found.std(ddof=1):.2f}" if len(found) > 1 else ""
+        print(f"  {part:10s} {len(found):5d} networks, {found.mean():.2f}{spread} % on validation data")
+    print(f"  use it     raystill distill --initialisation.kind pool --initialisation.path {pool.path} ...")
+
+
+def command(argv: list[str]) -> int:
+    """Train a pool of networks."""
+    text = "Train a pool of networks for runs to start from (initialisation.kind: pool or pretrained)."
+    spec, _ = options.load(PretrainSpec, "pretrain", text, argv, base={"run": {"out": "pools"}})
+    began = time.monotonic()
+    _close(pretrain(spec), time.monotonic() - began)
+    return 0
