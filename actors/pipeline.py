@@ -20,6 +20,7 @@ from raystill.actors.session import Session, session
 from raystill.actors.signals import Stopped
 from raystill.platform import hardware, learners, registry, runs
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
+from raystill.platform.data import embeddings
 from raystill.platform.report import write_report
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
@@ -174,7 +175,10 @@ def _keep(held: Session) -> None:
     }
     rates = {k: v.detach().numpy() for k, v in steps.hyper.items()}
     images = np.ascontiguousarray(steps.x[first].detach().numpy())
-    save_distilled(folder / "artefact", Distilled(images, np.array(labels), rates, order, theta0, manifest))
+    if data.text is not None:
+        manifest["text"] = embeddings.described(data.text, images)
+    found = Distilled(images, np.array(labels), rates, order, theta0, manifest, data.text)
+    save_distilled(folder / "artefact", found)
 
 
 def _assess(held: Session, distilled: Distilled) -> None:

@@ -197,6 +197,25 @@ def nearest(vectors: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndar
     return ids, cosines
 
 
+def described(text: Text, sentences: np.ndarray) -> dict[str, Any]:
+    """What an artefact's manifest says of its sentences, x float32 [S, M, 1, L, D]: vectors, length, nearest words.
+
+    `nearest` and `cosines` are lists [S][M][L].
+    """
+    s, m, _, length, width = sentences.shape
+    ids, cosines = nearest(sentences.reshape(-1, width), text.table)
+    return {
+        "length": length,
+        "width": width,
+        "vocabulary": len(text.words),
+        "embeddings": text.embeddings,
+        "fingerprint": text.fingerprint,
+        "truncated": dict(text.truncated),
+        "nearest": np.array(text.words, object)[ids].reshape(s, m, length).tolist(),
+        "cosines": np.round(cosines.astype(np.float64), 3).reshape(s, m, length).tolist(),
+    }
+
+
 def _width(path: Path, at: int, seen: int, found: int | None, asked: int | None) -> int:
     if found is not None and seen != found:
         raise ValueError(f"data.embeddings: {path} line {at} has {seen} numbers, those before have {found}")
