@@ -20,6 +20,7 @@ from raystill.actors.shards import ServerLost
 from raystill.actors.signals import Stopped
 from raystill.platform import hardware, learners, registry, runs, starts
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
+from raystill.platform.data import embeddings
 from raystill.platform.report import save_before, write_report
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
@@ -188,11 +189,13 @@ def _keep(held: Session) -> None:
     }
     # the start is a function of its address: drawn again for the report, rather than kept in every checkpoint
     began = made.synthesizer.start(data, Address(spec.run.seed, stream="start"))
-    save_before(
-        folder, Distilled(*made_of({k: torch.from_numpy(v) for k, v in began.items()}), order, theta0, manifest)
-    )
+    first_images = made_of({k: torch.from_numpy(v) for k, v in began.items()})
+    save_before(folder, Distilled(*first_images, order, theta0, manifest, text=data.text))
+    found = made_of(meta)
+    if data.text is not None:
+        manifest["text"] = embeddings.described(data.text, found[0])
     more = groups["best"] if made.synthesizer.longer else None
-    save_distilled(folder / "artefact", Distilled(*made_of(meta), order, theta0, manifest, more))
+    save_distilled(folder / "artefact", Distilled(*found, order, theta0, manifest, more, data.text))
 
 
 def _assess(held: Session, distilled: Distilled) -> None:

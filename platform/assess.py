@@ -65,11 +65,16 @@ def trained(bench: Workbench, problem: Problem, steps: Steps, theta0: Tensor) ->
     return train(problem.engine, theta0, steps)
 
 
-def _shifted(x: Tensor, address: Address) -> Tensor:
-    """Each image of x[T, M, C, H, W] moved by random pixels of its own; what enters repeats the border."""
-    side = max(1, round(SHIFT * x.shape[-1]))
+def _shifted(x: Tensor, address: Address, texts: bool = False) -> Tensor:
+    """Each image of x[T, M, C, H, W] moved by random pixels of its own; what enters repeats the border.
+
+    Texts x[T, M, 1, L, D] move along their tokens alone.
+    """
+    side = max(1, round(SHIFT * x.shape[-2 if texts else -1]))
     t, m, c, h, w = x.shape
     moves = numpy_rng(address.at(stream=f"{address.stream}/shift")).integers(0, 2 * side + 1, (t * m, 2))
+    if texts:
+        moves[:, 1] = side
     padded = F.pad(x.reshape(t * m, c, h, w), (side,) * 4, mode="replicate")
     return torch.stack([z[:, a : a + h, b : b + w] for z, (a, b) in zip(padded, moves)]).reshape(x.shape)
 
@@ -90,7 +95,7 @@ def train_network(bench: Workbench, address: Address, options: Options, inputs: 
     if options.get("hard") and y.is_floating_point():
         y = y.argmax(-1)
     if options.get("augment"):
-        x = _shifted(x, address)
+        x = _shifted(x, address, bench.data.text is not None)
     hyper = {k: x.new_full(order.shape, options[k]) for k in ("lr", "momentum") if options.get(k)} or tensors
     # a start that was made for the run's learner serves no other
     theta0 = bench.theta0(problem.learner, address) if own else starts.fresh(problem.learner, address).to(bench.device)
@@ -144,13 +149,19 @@ def real_set(bench: Workbench, address: Address, options: Options, inputs: Input
 
 
 def nearest(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """Accuracy of k nearest neighbours (`k`, `norm`) among a small set's images, on the test split."""
-    x, y = inputs["x"], inputs["y"]
+    """Accuracy of k nearest neighbours (`k`, `norm`) among a small set's images, on the test split.
+
+    Texts are compared by the mean vector of their tokens.
+    """
+    y = inputs["y"]
     data: Resident = getattr(bench, options["split"])
-    query, truth = data.batch(np.arange(len(data)))
+    x = data.features(torch.from_numpy(np.array(inputs["x"]))).flatten(0, 1).numpy()
+    rows = torch.arange(len(data)).split(2048)  # the vectors of all words of a split can take gigabytes
+    query, truth = (
+        torch.cat(parts).cpu().numpy() for parts in zip(*((data.features(q), t) for q, t in map(data.batch, rows)))
+    )
     found = baselines.knn_accuracy(
-        x.reshape(-1, *x.shape[2:]), y.reshape(-1, *y.shape[2:]), query.cpu().numpy(), truth.cpu().numpy(),
-        options["k"], options["norm"],
+        x, y.reshape(-1, *y.shape[2:]), query, truth, options["k"], options["norm"]
     )  # fmt: skip
     return {"accuracy": found / 100}, {}
 

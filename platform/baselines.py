@@ -16,6 +16,9 @@ import numpy as np
 from raystill.platform import seeds
 from raystill.platform.data import DataSet, Split
 
+_PIECE = 512  # texts whose vectors are summed at a time
+_MOST = 2**26  # numbers that k-means on texts may hold
+
 Baseline = Callable[[Split, Sequence[str], int, seeds.Address], np.ndarray]
 """(train, class names in label order, images per class m, address) -> x float32 [K, m, C, H, W], pixels / 255."""
 
@@ -60,7 +63,7 @@ def random_real(train: Split, classes: Sequence[str], count: int, address: seeds
 
     def draw(label: int) -> np.ndarray:
         rows = _rng(address, label).choice(_members(train, classes, label, count), count, replace=False)
-        return train.x[rows].astype(np.float32) / np.float32(255)
+        return train.values(rows)
 
     return np.stack([draw(label) for label in range(len(classes))])
 
@@ -72,7 +75,14 @@ def average_real(train: Split, classes: Sequence[str], count: int, address: seed
     """
 
     def mean(rows: np.ndarray) -> np.ndarray:
-        return (train.x[np.sort(rows)].mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
+        rows = np.sort(rows)
+        if train.table is None:
+            return (train.x[rows].mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
+        # in pieces: the vectors of all words of a class can take gigabytes
+        pieces = (
+            train.values(rows[at : at + _PIECE]).sum(axis=0, dtype=np.float64) for at in range(0, len(rows), _PIECE)
+        )
+        return (sum(pieces) / len(rows)).astype(np.float32)
 
     def parts(label: int) -> np.ndarray:
         rows = _rng(address, label).permutation(_members(train, classes, label, count))
@@ -91,11 +101,16 @@ def kmeans_real(train: Split, classes: Sequence[str], count: int, address: seeds
     from threadpoolctl import threadpool_limits
 
     def centroids(label: int) -> np.ndarray:
-        x = train.x[_members(train, classes, label, count)].astype(np.float32) / np.float32(255)
+        rows = _members(train, classes, label, count)
+        most = max(count, _MOST // math.prod(train.shape))
+        if train.table is not None and len(rows) > most:  # long texts: centroids of as many as fit into memory
+            rows = np.sort(_rng(address, label).choice(rows, most, replace=False))
+        x = train.values(rows)
         seed = int(_rng(address, label).integers(2**31))
         fit = KMeans(count, n_init=1, random_state=seed).fit(x.reshape(len(x), -1))
         # sklearn centres the data and shifts back, which can leave a pixel at -1e-7
-        return fit.cluster_centers_.clip(0, 1).astype(np.float32).reshape(count, *x.shape[1:])
+        centres = fit.cluster_centers_ if train.table is not None else fit.cluster_centers_.clip(0, 1)
+        return centres.astype(np.float32).reshape(count, *x.shape[1:])
 
     # sums are split by thread: more threads on another machine would be other bits
     with threadpool_limits(1):

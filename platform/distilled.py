@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from raystill.platform import learners, registry, seeds
+from raystill.platform.data import Text
+from raystill.platform.data.text import ids_of, tokens
 from raystill.platform.objectives import Out, Step, named
 from raystill.platform.spec import LearnerSpec
 
@@ -25,8 +28,10 @@ class Distilled:
         rates: float32 [T] each: `lr`, and `momentum` where there is one; T inner steps.
         order: int64 [T], which of the S steps' images each inner step uses.
         theta0: float32 [P] for a fixed start, else None.
-        manifest: learner, initialisation, seeds, spec, normalisation (mean, std), classes, fingerprint, versions.
+        manifest: learner, initialisation, seeds, spec, normalisation (mean, std), classes, fingerprint, versions; of
+            sentences, `text`: length, embeddings, and the nearest word of each token.
         generator: float32 arrays by name that can make more steps than those above (`longer`); else None.
+        text: of sentences (C is 1, H tokens, W numbers of a vector), the vocabulary and its vectors.
 
     Raises:
         ValueError: shapes or types that do not fit together, or numbers that are not finite.
@@ -39,6 +44,7 @@ class Distilled:
     theta0: np.ndarray | None
     manifest: dict[str, Any]
     generator: dict[str, np.ndarray] | None = None
+    text: Text | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -161,6 +167,18 @@ class Distilled:
         order = np.arange(steps, dtype=np.int64)
         return replace(self, images=images, labels=labels, rates=rates, order=order, generator=None)
 
+    def embed(self, texts: Sequence[str]) -> torch.Tensor:
+        """Real texts as the networks of this data read them, float32 [N, 1, L, D]: cut into tokens, embedded, padded.
+
+        Raises:
+            ValueError: the data are no sentences.
+        """
+        if self.text is None:
+            raise ValueError("this data are images, not sentences, and have no vocabulary to embed a text with")
+        number = {word: i for i, word in enumerate(self.text.words)}
+        ids = ids_of([tokens(text) for text in texts], number, self.images.shape[3])
+        return torch.tensor(self.text.table[ids][:, None])
+
     def dataset(self) -> TensorDataset:
         """All S * M images with their labels, step by step."""
         flat = self.images.reshape(-1, *self.images.shape[2:]), self.labels.reshape(-1, *self.labels.shape[2:])
@@ -200,10 +218,17 @@ def _check(d: Distilled) -> None:
     need("lr" in d.rates and set(d.rates) <= {"lr", "momentum"}, f"rates are {sorted(d.rates)}, not lr and momentum")
     for name, rate in d.rates.items():
         need(rate.shape == d.order.shape and rate.dtype == np.float32, f"rates.{name} is not float32 [T]")
-    for key in ("learner", "normalisation", "spec"):
+    for key in ("learner", "normalisation", "spec", "text"):
         need(isinstance(d.manifest.get(key, {}), dict), f"manifest.{key} is not a mapping")
     for key, values in d.manifest.get("normalisation", {}).items():
         need(np.shape(values) == (d.images.shape[2],), f"normalisation.{key} is not one number for each channel")
+    if "text" in d.manifest:
+        for key in ("nearest", "cosines"):
+            need(np.shape(d.manifest["text"].get(key)) == (*d.images.shape[:2], d.images.shape[3]),
+                 f"manifest.text.{key} is not one for each token")  # fmt: skip
+    if d.text is not None:
+        fits = d.text.table.shape == (len(d.text.words), d.images.shape[4]) and d.text.table.dtype == np.float32
+        need(fits, "the words' vectors do not fit the sentences")
     classes = d.manifest.get("classes")
     if classes is not None:
         top, count = (d.labels.shape[2], len(classes)) if rows else (int(d.labels.max()) + 1, len(classes))

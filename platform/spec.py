@@ -45,10 +45,22 @@ class DataSpec(Part):
     validation: Fraction = Field(0.1, description="share of train held out by seed where the source has no validation")
     split_seed: Natural = Field(0, description="seed of the held-out split")
     image_column: str = Field("image", description="Parquet column with the encoded image")
+    text_column: str = Field("text", description="Parquet column with the text, where there is no image column")
     label_column: str = Field("label", description="Parquet column with the integer label")
     size: Count | None = Field(None, description="resize to this many pixels on each side; none keeps the source's")
     whiten: Literal["none", "zca"] = Field(
         "none", description="take the correlations out of pixels, by training images"
+    )
+    length: Count | None = Field(
+        None,
+        description="tokens kept of each text; none takes what leaves 95 % of the training texts whole, at most 400",
+    )
+    vocabulary: Count = Field(20000, description="words of the training texts that are known, the most frequent ones")
+    embeddings: Path | None = Field(
+        None, description="GloVe text file with the words' vectors; none makes them here, of the training texts"
+    )
+    embedding_width: Count | None = Field(
+        None, description="numbers of a word's vector; none takes the file's, or 100 for those made here"
     )
     limit: Count | None = Field(None, description="use at most this many training images, drawn by the split seed")
     download: bool = Field(False, description="let torchvision download what the data root lacks")
@@ -60,8 +72,8 @@ class LearnerSpec(Part):
 
     name: str = Field(
         "lenet",
-        description="linear, mlp, lenet, alexnet, convnet, resnet, an entry point of raystill.learners, "
-        "or an architecture (macro:d3-w16-x2-k3-max-group-relu-gap)",
+        description="linear, mlp, lenet, alexnet, convnet, resnet, textcnn, birnn, bilstm, an entry point of "
+        "raystill.learners, or an architecture (macro:d3-w16-x2-k3-max-group-relu-gap)",
     )
     init: Literal["xavier", "kaiming", "orthogonal", "normal", "default"] = Field(
         "xavier", description="distribution that initial weights are drawn from"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,18 +14,58 @@ if TYPE_CHECKING:
     from raystill.platform.registry import Plugins
     from raystill.platform.spec import DataSpec
 
-__all__ = ["DataSet", "Portion", "Raw", "Split", "Stored", "load"]
+__all__ = ["DataSet", "Portion", "Raw", "Split", "Stored", "Text", "load"]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples as they are kept: x uint8 [N, C, H, W], y int64 [N]; may be views of a memory-mapped file."""
+    """Examples as they are kept; may be views of a memory-mapped file.
+
+    Attributes:
+        x: images, uint8 [N, C, H, W]; or texts as token ids, int32 [N, L].
+        y: int64 [N].
+        table: of texts, the vector of each word, float32 [V, D]; a text is then an example of shape (1, L, D).
+    """
 
     x: np.ndarray
     y: np.ndarray
+    table: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an example; (1, L, D) of a text."""
+        if self.table is not None:
+            return 1, self.x.shape[1], self.table.shape[1]
+        c, h, w = self.x.shape[1:]
+        return c, h, w
+
+    def values(self, rows: np.ndarray) -> np.ndarray:
+        """Examples as numbers, float32 [n, C, H, W]: pixels / 255, or the vectors of a text's words."""
+        if self.table is not None:
+            return self.table[self.x[rows]][:, None]
+        return self.x[rows].astype(np.float32) / np.float32(255)
+
+
+@dataclass(frozen=True)
+class Text:
+    """What token ids mean.
+
+    Attributes:
+        words: the vocabulary by id; 0 is padding and 1 the unknown word.
+        table: the vector of each word, float32 [V, D]; row 0 is zero.
+        embeddings: where the vectors come from, in words.
+        truncated: by split, texts that were longer than the length that is kept; of the source, before any cut.
+        fingerprint: sha256 hex of words and vectors.
+    """
+
+    words: tuple[str, ...]
+    table: np.ndarray
+    embeddings: str
+    truncated: Mapping[str, int]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +78,7 @@ class DataSet:
         mean, std: per channel, of train pixels / 255; the normalisation of every split.
         fingerprint: sha256 hex of the content and of what the cut depends on (size, validation share, seed, limit).
         whitening: mean [D] and matrix [D, D] that normalised images are whitened by, where the spec asks for it.
+        text: the vocabulary and its vectors, where examples are texts.
     """
 
     name: str
@@ -49,12 +90,12 @@ class DataSet:
     std: tuple[float, ...]
     fingerprint: str
     whitening: tuple[np.ndarray, np.ndarray] | None = None
+    text: Text | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        c, h, w = self.train.x.shape[1:]
-        return c, h, w
+        """(C, H, W) of an example; (1, L, D) of a text."""
+        return self.train.shape
 
     def units(self, x: np.ndarray) -> np.ndarray:
         """Pixels / 255, float32 [..., C, H, W], in the units that networks learn from."""
@@ -83,12 +124,19 @@ def load(spec: DataSpec, plugins: Plugins | None = None, progress: Callable[[int
     from raystill.platform.data.sources import cache_folder, find
     from raystill.platform.data.store import decoded
 
-    found = cut(spec, decoded(find(spec, plugins), spec.size, cache_folder(spec), progress))
+    cache = cache_folder(spec)
+    source = decoded(find(spec, plugins), spec.size, cache, progress, spec.length, spec.vocabulary)
+    if source.words:
+        if spec.whiten != "none":
+            raise ValueError(f"data.whiten: {spec.whiten} is for images, and {spec.source} has texts")
+        from raystill.platform.data.embeddings import text_of
+
+        return cut(spec, source, text_of(spec, source, cache))
+    found = cut(spec, source)
     if spec.whiten == "none":
         return found
     from raystill.platform.data.whiten import kept, zca
 
-    cache = cache_folder(spec)
     whitening = kept(cache, found.fingerprint)
     if whitening is None:
         whitening = kept(cache, found.fingerprint, zca(found.train.x, found.mean, found.std))

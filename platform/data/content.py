@@ -84,7 +84,9 @@ def _parts(images: Any) -> Sequence[Any]:
     return [part for image in images for part in (_parts(image) if isinstance(image, np.ndarray) else [_bytes(image)])]
 
 
-def _bytes(image: bytes | Path) -> bytes:
+def _bytes(image: bytes | Path | str) -> bytes:
+    if isinstance(image, str):
+        return image.encode()
     try:
         return image.read_bytes() if isinstance(image, Path) else image
     except OSError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from raystill.platform.data import DataSet, Split
+from raystill.platform.data import DataSet, Split, Text
 from raystill.platform.data.content import digest
 from raystill.platform.data.store import Decoded
 from raystill.platform.seeds import Address, numpy_rng
@@ -17,8 +18,8 @@ _FLOOR = 1e-3  # least standard deviation: a channel that is constant is only ce
 _CHUNK = 1024
 
 
-def cut(spec: DataSpec, source: Decoded) -> DataSet:
-    """The data set of a spec.
+def cut(spec: DataSpec, source: Decoded, text: Text | None = None) -> DataSet:
+    """The data set of a spec; `text` says what the ids mean where the source gave texts.
 
     Splits that the source has stay views of its memory map; what a seed draws from train is copied, in the source's
     order.
@@ -45,10 +46,14 @@ def cut(spec: DataSpec, source: Decoded) -> DataSet:
             raise ValueError(f"data.limit: {spec.limit} images are fewer than the {len(source.classes)} classes")
         rows = rows[draw(train.y[rows], spec.limit, numpy_rng(address.at(stream="limit")))]
     splits["train"] = _take(train, rows)
-    mean, std = normalisation(splits["train"].x)
+    # word vectors are centred and scaled in their table
+    mean, std = normalisation(splits["train"].x) if text is None else ((0.0,), (1.0,))
     chosen = spec.model_dump(mode="json", include={"validation", "split_seed", "limit", "size"})
     if spec.whiten != "none":  # else what it was before there was a choice
         chosen["whiten"] = spec.whiten
+    if text is not None:
+        splits = {name: replace(split, table=text.table) for name, split in splits.items()}
+        chosen["text"] = text.fingerprint
     return DataSet(
         name=spec.source,
         classes=source.classes,
@@ -58,6 +63,7 @@ def cut(spec: DataSpec, source: Decoded) -> DataSet:
         mean=mean,
         std=std,
         fingerprint=digest([source.content, chosen]),
+        text=text,
     )
 
 

@@ -148,6 +148,8 @@ def _one(item: Item, size: int | None, place: Callable[[int], str], row: int) ->
 
 
 def _opened(item: Item) -> Any:
+    if isinstance(item, str):
+        raise ValueError("a text among images")
     if isinstance(item, np.ndarray):
         pixels = _channels_last(item[None])[0]
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

@@ -1,7 +1,7 @@
-"""`parquet:PATH`: Parquet in the image convention of Hugging Face `datasets`, local or in an object store.
+"""`parquet:PATH`: Parquet in the conventions of Hugging Face `datasets`, local or in an object store.
 
-Images are `struct<bytes, path>` (or plain binary), labels integers; files are cut into splits by the start of their
-names; class names come from the `huggingface` schema metadata where there is any.
+Images are `struct<bytes, path>` (or plain binary), texts strings, labels integers; files are cut into splits by the
+start of their names; class names come from the `huggingface` schema metadata where there is any.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def source(path: str, spec: DataSpec) -> Stored:
     if schema is None:
         raise ValueError(f"data.source: no Parquet files at {path}")
     splits = _by_split(files)
-    columns = {"image": spec.image_column, "label": spec.label_column}
+    role = "text" if spec.image_column not in schema.names and spec.text_column in schema.names else "image"
+    columns = {role: getattr(spec, f"{role}_column"), "label": spec.label_column}
     _demand(columns, schema, files[0])
 
     def read() -> Raw:
@@ -103,7 +104,7 @@ def _demand(columns: Mapping[str, str], schema: pa.Schema, file: File) -> None:
 
 
 def _portion(system: pafs.FileSystem, files: Sequence[File], columns: Mapping[str, str]) -> Portion:
-    image, label = columns["image"], columns["label"]
+    (role, image), (_, label) = columns.items()
     images: list[Image] = []
     labels: list[Any] = []
     ends: list[int] = []
@@ -120,7 +121,7 @@ def _portion(system: pafs.FileSystem, files: Sequence[File], columns: Mapping[st
             raise ValueError(f"data.source: cannot read columns {image}, {label} of {file.path}: {error}") from error
         if not pa.types.is_integer(table[label].type):
             raise ValueError(f"data.label_column: {label!r} in {file.path} is {table[label].type}, expected integers")
-        images += _encoded(table[image], image, file)
+        images += _READ[role](table[image], image, file)
         labels += table[label].to_pylist()
         ends.append(len(labels))
     for row, value in enumerate(labels):
@@ -128,7 +129,8 @@ def _portion(system: pafs.FileSystem, files: Sequence[File], columns: Mapping[st
             raise ValueError(f"data.label_column: no label in {place(row)}")
     for row, item in enumerate(images):
         if item is None:
-            raise ValueError(f"data.image_column: no bytes of an image in {place(row)}")
+            what = "bytes of an image" if role == "image" else "text"
+            raise ValueError(f"data.{role}_column: no {what} in {place(row)}")
     return Portion(images, labels, place)
 
 
@@ -144,6 +146,15 @@ def _encoded(column: pa.ChunkedArray, name: str, file: File) -> list[Any]:
         )
     # images beside the file (a path and no bytes) are refused: the cache would not see them change
     return [image for chunk in column.chunks for image in chunk.field("bytes").to_pylist()]
+
+
+def _texts(column: pa.ChunkedArray, name: str, file: File) -> list[Any]:
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise ValueError(f"data.text_column: {name!r} in {file.path} is {column.type}, expected string")
+    return column.to_pylist()
+
+
+_READ = {"image": _encoded, "text": _texts}
 
 
 def _class_names(schema: pa.Schema, label: str) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""What a source gives: images as they come, labels, and where each image lies.
+"""What a source gives: images or texts as they come, labels, and where each image lies.
 
 A source is a function of `DataSpec`. A user's own returns a `Raw`; one that reads files returns `Stored`, so that a
 warm cache is found from the files alone and nothing is read twice.
@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-# an encoded image (PNG, JPEG, ...), its file, or pixels uint8 [H, W] or [H, W, C]
-Image = bytes | Path | np.ndarray
+# an encoded image (PNG, JPEG, ...), its file, or pixels uint8 [H, W] or [H, W, C]; or a text
+Image = bytes | Path | np.ndarray | str
 
 # how Hugging Face `datasets` names the splits of files and folders
 _KEYWORDS = {
@@ -30,7 +30,7 @@ class Portion(NamedTuple):
 
     Attributes:
         images: uint8 array [N, H, W], [N, H, W, C] or [N, C, H, W] (C 1 or 3; channels last wins where both fit), or N
-            single ones: encoded bytes, files, or arrays.
+            single ones: encoded bytes, files, or arrays; or N texts as strings.
         labels: N integers, 0..K-1.
         place: from a row to where that image lies, for error messages.
     """

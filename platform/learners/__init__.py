@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 from raystill.platform import registry, seeds
 from raystill.platform.learners.initialise import initialise
-from raystill.platform.learners.networks import NETWORKS, Shape
+from raystill.platform.learners.networks import NETWORKS as IMAGES
+from raystill.platform.learners.networks import Shape
+from raystill.platform.learners.sequences import SEQUENCES
 from raystill.platform.learners.weight_norm import weight_normed
 from raystill.platform.spec import LearnerSpec
 
 __all__ = ["NETWORKS", "Learner", "Network", "build", "resolve", "weight_normed", "wrap"]
+
+NETWORKS = {**IMAGES, **SEQUENCES}
 
 Network = Callable[[Shape, int, int | None, int | None], nn.Module]  # (shape, classes, width, depth) -> module
 

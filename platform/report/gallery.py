@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
 
 from raystill.platform.artifacts import Distilled
+from raystill.platform.report import sentences
 from raystill.platform.report.pixels import data_uri, name_of, strongest, to_pixels, uses
+from raystill.platform.report.sentences import Word
 
 MOST_IMAGES = 600  # about 1 MB of 28 x 28 pictures; the artefact has them all
 MOST_RATES = 6  # of one step, before they are shortened to the first and the last
@@ -16,12 +18,13 @@ MOST_RATES = 6  # of one step, before they are shortened to the first and the la
 
 @dataclass(frozen=True)
 class Picture:
-    """One image: its PNG as a data URI, what is written below, and a soft label as an SVG of bars."""
+    """One image as a PNG data URI, or a sentence's words; what is written below, and a soft label as an SVG of bars."""
 
     uri: str
     alt: str
     caption: str
     bars: str
+    words: list[Word] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,16 @@ class Gallery:
     side: int
     least: int
     left_out: int
+    noun: str = "image"
 
 
 def gallery(d: Distilled) -> Gallery:
     """Views of the distilled images, at most 600 of them."""
-    pixels, brightness = to_pixels(d.images, d.manifest.get("normalisation"))
-    s, m = pixels.shape[:2]
+    noun, s, m = sentences.noun(d), *d.images.shape[:2]
+    if noun == "image":
+        pixels, brightness = to_pixels(d.images, d.manifest.get("normalisation"))
+    else:
+        brightness = sentences.about(d)
     soft = d.labels.ndim == 3
     classes = d.manifest.get("classes") or []
     per_step = min(m, MOST_IMAGES)
@@ -68,12 +75,16 @@ def gallery(d: Distilled) -> Gallery:
                 caption = " · ".join(f"{name}: {weight:.2f}" for name, weight in strongest(label, classes))
             else:
                 caption = name_of(int(label), classes)
-            alt = f"Distilled image {i + 1} of step {step + 1}, label {caption}"
-            pictures.append(Picture(data_uri(pixels[step, i]), alt, caption, _bars(label, classes) if soft else ""))
+            alt = f"Distilled {noun} {i + 1} of step {step + 1}, label {caption}"
+            uri = data_uri(pixels[step, i]) if noun == "image" else ""
+            bars = _bars(label, classes) if soft else ""
+            pictures.append(Picture(uri, alt, caption, bars, sentences.words(d, step, i)))
         views.append(StepView(step + 1, _used(d, step), pictures))
     # ten in a row on a desk and five on a phone, so that ten classes stand in whole rows
     side, least = (148, 29) if soft else (96, 17)
-    return Gallery(views, brightness, side, least, s * m - shown * per_step)
+    if noun == "sentence":
+        side, least = 340, 100
+    return Gallery(views, brightness, side, least, s * m - shown * per_step, noun)
 
 
 def _used(d: Distilled, step: int) -> str:

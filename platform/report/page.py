@@ -20,13 +20,14 @@ from raystill.platform.report import command
 from raystill.platform.report.curves import Line, chart, smoothed, thinned
 from raystill.platform.report.gallery import gallery
 from raystill.platform.report.run import ARTEFACT, BEFORE, Row, Run, read_run
+from raystill.platform.report.sentences import noun
 from raystill.platform.report.verdict import against_baselines, headline, margin, percent, plural
 from raystill.platform.storage import write_whole
 
 PAGE = "report.html"
 HERE = Path(__file__).parent
 # said in places of their own
-ELSEWHERE = ("spec", "learner", "classes", "normalisation")
+ELSEWHERE = ("spec", "learner", "classes", "normalisation", "text")
 
 
 def write_report(run: Path) -> Path:
@@ -67,7 +68,7 @@ def render(run: Run) -> str:
     count = run.distilled.images.shape[0] * run.distilled.images.shape[1]
     word, sentence = against_baselines(run.assessment) if run.assessment else ("none", "")
     return environment.get_template("page.html").render(
-        title=f"{plural(count, 'distilled image')} of {source}",
+        title=f"{plural(count, f'distilled {noun(run.distilled)}')} of {source}",
         headline=headline(run),
         run_name=run.path.resolve().name,
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
@@ -106,7 +107,8 @@ def _numbers(run: Run) -> list[tuple[str, str]]:
     if best and best.distillation_seeds:
         seeds = best.distillation_seeds
         found.append((f"{seeds.mean:.1f} ± {seeds.std:.1f} %", f"± over {plural(seeds.n, 'distillation seed')}"))
-    found.append((f"{s * m:,}", f"images of {c} × {h} × {w}, {plural(s, 'step')} of {m}"))
+    size = f"{c} × {h} × {w}" if noun(run.distilled) == "image" else f"{h} tokens of {w} numbers"
+    found.append((f"{s * m:,}", f"{noun(run.distilled)}s of {size}, {plural(s, 'step')} of {m}"))
     found.append((f"{len(run.distilled.order):,}", "inner steps to train a network"))
     if run.history is not None and len(run.history["step"]):
         cpu, wall = (float(np.nansum(run.history[name])) for name in ("cpu_seconds", "seconds"))
@@ -204,12 +206,13 @@ def _about(run: Run) -> list[tuple[str, str]]:
         ("learner", d.manifest.get("learner")),
         ("classes", d.manifest.get("classes")),
         ("normalisation", d.manifest.get("normalisation")),
+        ("text", {k: v for k, v in d.manifest.get("text", {}).items() if k not in ("nearest", "cosines")}),
     ]
     facts += [(key.replace("_", " "), value) for key, value in d.manifest.items() if key not in ELSEWHERE]
     if run.assessment:
-        images = run.assessment.test_images
+        images, thing = run.assessment.test_images, noun(run.distilled).replace("sentence", "text")
         facts += [
-            ("tested on", f"{run.assessment.split} split" + (f", {plural(images, 'image')}" if images else "")),
+            ("tested on", f"{run.assessment.split} split" + (f", {plural(images, thing)}" if images else "")),
             ("seeds of the assessment", run.assessment.seeds),
             ("assessment took", _duration(run.assessment.seconds) if run.assessment.seconds else None),
         ]

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from raystill.platform.report import sentences
 from raystill.platform.report.pixels import name_of, strongest, to_pixels, uses
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class _Grid:
 
 def preview(distilled: Distilled) -> Image.Image:
     """The picture of distilled data; at most 400 images are drawn, and what is left out is said."""
+    if "text" in distilled.manifest:
+        return sentences.picture(distilled)
     manifest, labels = distilled.manifest, distilled.labels
     pixels, _ = to_pixels(distilled.images, manifest.get("normalisation"))
     soft = labels.ndim == 3
@@ -70,7 +73,7 @@ def preview(distilled: Distilled) -> Image.Image:
             else:
                 words = name_of(int(labels[s, m]), classes)
             middle = (x + grid.cell / 2, y + grid.cell + grid.below - CAPTION / 2)
-            draw.text(middle, _fit(draw, words, grid.cell, 12), INK, _font(12), anchor="mm")
+            draw.text(middle, _fit(draw, words, grid.cell, 12), INK, font(12), anchor="mm")
         top += grid.block + GAP
     return canvas
 
@@ -93,13 +96,13 @@ def _header(draw: ImageDraw.ImageDraw, d: Distilled, grid: _Grid) -> None:
     facts = [f"{s} step{'s' * (s > 1)} of {m}", f"{len(d.order)} inner steps", f"for {learner}" if learner else ""]
     if (grid.steps, grid.images) != (s, m):
         facts.append(f"{s * m - grid.steps * grid.images} not shown")
-    draw.text((MARGIN, MARGIN - 4), title, INK, _font(17, bold=True))
-    draw.text((MARGIN, MARGIN + 19), " · ".join(filter(None, facts)), FAINT, _font(12))
+    draw.text((MARGIN, MARGIN - 4), title, INK, font(17, bold=True))
+    draw.text((MARGIN, MARGIN + 19), " · ".join(filter(None, facts)), FAINT, font(12))
 
 
 def _gutter(draw: ImageDraw.ImageDraw, top: int, d: Distilled, s: int) -> None:
     used = uses(d.order, s)
-    draw.text((MARGIN, top), f"step {s + 1}", INK, _font(13, bold=True))
+    draw.text((MARGIN, top), f"step {s + 1}", INK, font(13, bold=True))
     words = []
     for name, rate in d.rates.items():
         values = [f"{value:.3g}" for value in rate[used]]
@@ -111,7 +114,7 @@ def _gutter(draw: ImageDraw.ImageDraw, top: int, d: Distilled, s: int) -> None:
     if len(used) > 3:
         words.append(f"used {len(used)} times")
     for line, word in enumerate(words):
-        draw.text((MARGIN, top + 20 + 16 * line), _fit(draw, word, GUTTER - 8, 11), FAINT, _font(11))
+        draw.text((MARGIN, top + 20 + 16 * line), _fit(draw, word, GUTTER - 8, 11), FAINT, font(11))
 
 
 def _span(first: str, last: str) -> str:
@@ -141,15 +144,16 @@ def _scaled(pixels: np.ndarray, cell: int) -> Image.Image:
 
 
 def _fit(draw: ImageDraw.ImageDraw, words: str, width: int, size: int) -> str:
-    if draw.textlength(words, _font(size)) <= width:
+    if draw.textlength(words, font(size)) <= width:
         return words
-    while words and draw.textlength(words + "…", _font(size)) > width:
+    while words and draw.textlength(words + "…", font(size)) > width:
         words = words[:-1]
     return words.rstrip() + "…"
 
 
 @cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The font of a size in pixels."""
     # the font that comes with matplotlib: the same on every machine
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from raystill.platform.report.run import Assessment, Row, Run
+from raystill.platform.report.sentences import noun
 
 
 class Margin(NamedTuple):
@@ -63,7 +64,8 @@ def headline(run: Run) -> str:
     """The result in one sentence."""
     s, m = run.distilled.images.shape[:2]
     learner = run.distilled.manifest.get("learner", {}).get("name", "network")
-    images = f"{plural(s * m, 'distilled image')}, used in {plural(len(run.distilled.order), 'inner step')},"
+    thing = noun(run.distilled)
+    images = f"{plural(s * m, f'distilled {thing}')}, used in {plural(len(run.distilled.order), 'inner step')},"
     best = run.assessment.distilled if run.assessment else None
     verb = "trains" if s * m == 1 else "train"
     if run.assessment is None or best is None:
@@ -74,7 +76,7 @@ def headline(run: Run) -> str:
         "its fixed starting weights" if fixed else "held-out pre-trained weights" if pool else "fresh random weights"
     )
     count = (
-        plural(run.assessment.test_images, f"{run.assessment.split} image")
+        plural(run.assessment.test_images, f"{run.assessment.split} {thing.replace('sentence', 'text')}")
         if run.assessment.test_images
         else "test data"
     )

@@ -1,0 +1,259 @@
+"""Word vectors: read from a GloVe text file, or made here from the training texts; never downloaded.
+
+Made here: positive pointwise mutual information of words that stand near each other, factored by a truncated singular
+value decomposition (Levy and Goldberg 2014, "Neural word embedding as implicit matrix factorization").
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from raystill.platform.data import Text
+from raystill.platform.data.content import content_of, digest
+from raystill.platform.data.raw import File, Raw, Stored, local_file
+from raystill.platform.storage import write_whole
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from raystill.platform.data.store import Decoded
+    from raystill.platform.spec import DataSpec
+
+WIDTH = 100  # numbers of a word's vector where `data.embedding_width` does not say
+WINDOW = 5  # words to each side that count as near
+SMOOTHING = 0.75  # exponent on the counts of contexts: rare ones lose some of their weight
+_GRID = 2.0**-10  # vectors are rounded to this: what another machine's arithmetic adds is far below
+_FORMAT = 1  # raise it when vectors would come out otherwise
+_PIECE = 4096
+
+
+def text_of(spec: DataSpec, source: Decoded, cache: Path) -> Text:
+    """The vectors of a source's words, from the cache or put there first.
+
+    Row 0 (padding) is zero. The others are centred and scaled, so that over the tokens of the training texts their
+    numbers have mean 0 and mean square 1.
+
+    Args:
+        spec: `embeddings` and `embedding_width`.
+        source: training texts and the vocabulary.
+        cache: the cache folder.
+
+    Raises:
+        ValueError: a GloVe file that is none, or of another width; a width that the texts can not fill.
+    """
+    ids, words = source.splits["train"].x, source.words
+    if spec.embeddings is not None:
+        file = _file(spec.embeddings)
+        told: list[Any] = [content_of(Stored(lambda: Raw({}), [file]), cache), spec.embedding_width]
+        origin = f"GloVe file {Path(spec.embeddings).name}"
+    else:
+        width = spec.embedding_width or WIDTH
+        if width > len(words) - 3:
+            raise ValueError(
+                f"data.embedding_width: {width} numbers, but {len(words) - 2} words fill at most {len(words) - 3}; "
+                "set it lower, or give a GloVe file as data.embeddings"
+            )
+        told = [width, WINDOW, SMOOTHING]
+        origin = f"made of the training texts (PPMI, SVD of {width}, window {WINDOW})"
+    path = cache / "embeddings" / f"{digest([_FORMAT, source.content, told])}.safetensors"
+    table = _kept(path, len(words))
+    if table is None:
+        if spec.embeddings is not None:
+            table = read_glove(spec.embeddings, words, spec.embedding_width)
+        else:
+            table = factored(ppmi(cooccurrence(ids, len(words))), width)
+        table = standardised(table, ids)
+        stored = {"vectors": table, "sha256": _sum(table)}
+        with suppress(OSError):  # a cache that can not be written costs the work again, no more
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, lambda stream: stream.write(safetensors.numpy.save(stored)))
+    return Text(words, table, origin, source.truncated, digest([words, _sum(table).tolist()]))
+
+
+def cooccurrence(ids: np.ndarray, count: int, window: int = WINDOW) -> csr_matrix:
+    """How often word a stands within `window` words of word b, either side, in one text; float64 [V, V], symmetric.
+
+    Args:
+        ids: texts [N, L]; 0 is padding and counts for nothing.
+        count: V.
+    """
+    from scipy.sparse import coo_matrix, csr_matrix
+
+    total = csr_matrix((count, count))
+    for start in range(0, len(ids), _PIECE):
+        piece = ids[start : start + _PIECE]
+        for gap in range(1, min(window, ids.shape[1] - 1) + 1):
+            a, b = piece[:, :-gap], piece[:, gap:]
+            both = (a > 0) & (b > 0)
+            pairs = (np.ones(int(both.sum())), (a[both], b[both]))
+            total = total + coo_matrix(pairs, (count, count)).tocsr()
+    return (total + total.T).tocsr()
+
+
+def ppmi(counts: csr_matrix, smoothing: float = SMOOTHING) -> csr_matrix:
+    """max(0, log(P(a, b) / (P(a) P_s(b)))), with P_s(b) in proportion to b's count to the power of `smoothing`.
+
+    Levy, Goldberg and Dagan 2015, equations 3 and 4. What was never seen together stays zero.
+    """
+    from scipy.sparse import csr_matrix
+
+    pairs = counts.tocoo()
+    total = np.asarray(counts.sum(1)).ravel()
+    context = np.asarray(counts.sum(0)).ravel() ** smoothing
+    context = context / context.sum()
+    value = np.log(pairs.data / (total[pairs.row] * context[pairs.col]))
+    kept = value > 0
+    return csr_matrix((value[kept], (pairs.row[kept], pairs.col[kept])), counts.shape)
+
+
+def factored(matrix: csr_matrix, width: int) -> np.ndarray:
+    """U sqrt(S) of the `width` largest singular values, float64 [V, width]; a column's largest entry is positive.
+
+    Raises:
+        ValueError: the matrix has nothing in it.
+    """
+    from scipy.sparse.linalg import svds
+    from threadpoolctl import threadpool_limits
+
+    if not matrix.nnz:
+        raise ValueError("data.embeddings: no words stand together in these texts; give a GloVe file")
+    # a start of ones rather than a drawn one, and one thread: the same bits each time
+    with threadpool_limits(1):
+        u, s, _ = svds(matrix, width, v0=np.ones(min(matrix.shape)))
+    order = np.argsort(-s)
+    u, s = u[:, order], s[order]
+    signs = np.sign(u[np.abs(u).argmax(0), np.arange(width)])
+    return u * signs * np.sqrt(s)
+
+
+def standardised(vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Vectors [V, D] whose numbers have mean 0 and mean square 1 over the tokens of texts ids [N, L]; row 0 is zero."""
+    share = np.bincount(ids.reshape(-1), minlength=len(vectors)).astype(np.float64)
+    share[0] = 0
+    share /= share.sum()
+    centred = vectors - share @ vectors
+    scale = np.sqrt((share @ np.square(centred)).mean())
+    centred = np.rint(centred / max(scale, 1e-12) / _GRID) * _GRID
+    centred[0] = 0
+    return centred.astype(np.float32)
+
+
+def read_glove(path: Path, words: tuple[str, ...], width: int | None = None) -> np.ndarray:
+    """The vectors of a vocabulary in a file of lines `word number number ...`, float64 [V, D].
+
+    Words that the file lacks, and the unknown word, get the mean of those that were found.
+
+    Raises:
+        ValueError: no such file, a line that does not fit, numbers that are not finite, another width than the spec's,
+            or none of the words.
+    """
+    number = {word: i for i, word in enumerate(words)}
+    rows: dict[int, np.ndarray] = {}
+    found: int | None = None
+    try:
+        with Path(path).expanduser().open(encoding="utf-8") as stream:
+            for at, line in enumerate(stream, 1):
+                word, _, rest = line.rstrip().partition(" ")
+                seen = rest.count(" ") + 1 if rest else 0
+                if at == 1 and seen == 1 and word.isdigit():
+                    continue  # word2vec's header: how many words, and their width
+                found = _width(path, at, seen, found, width)
+                if word in number:
+                    rows[number[word]] = _numbers(path, at, rest.split(" "))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ValueError(f"data.embeddings: can not read {path}: {reason}") from error
+    if found is None or not rows:
+        raise ValueError(f"data.embeddings: {path} has none of the {len(words) - 2} words of these texts")
+    vectors = np.tile(np.mean(list(rows.values()), axis=0), (len(words), 1))
+    vectors[list(rows)] = list(rows.values())
+    return vectors
+
+
+def nearest(vectors: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The row of a table that each vector is nearest to by cosine, padding and the unknown word apart.
+
+    Args:
+        vectors: [N, D].
+        among: [V, D], rows from 2 on are words.
+
+    Returns:
+        ids int64 [N] and cosines float32 [N].
+    """
+    unit = among[2:] / np.maximum(np.linalg.norm(among[2:], axis=1, keepdims=True), 1e-12)
+    ids, cosines = np.empty(len(vectors), np.int64), np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), _PIECE // 8):
+        rows = slice(start, start + _PIECE // 8)
+        cosine = vectors[rows] @ unit.T / np.maximum(np.linalg.norm(vectors[rows], axis=1, keepdims=True), 1e-12)
+        best = cosine.argmax(1)
+        ids[rows], cosines[rows] = best + 2, np.take_along_axis(cosine, best[:, None], 1)[:, 0]
+    return ids, cosines
+
+
+def described(text: Text, sentences: np.ndarray) -> dict[str, Any]:
+    """What an artefact's manifest says of its sentences, x float32 [S, M, 1, L, D]: vectors, length, nearest words.
+
+    `nearest` and `cosines` are lists [S][M][L].
+    """
+    s, m, _, length, width = sentences.shape
+    ids, cosines = nearest(sentences.reshape(-1, width), text.table)
+    return {
+        "length": length,
+        "width": width,
+        "vocabulary": len(text.words),
+        "embeddings": text.embeddings,
+        "fingerprint": text.fingerprint,
+        "truncated": dict(text.truncated),
+        "nearest": np.array(text.words, object)[ids].reshape(s, m, length).tolist(),
+        "cosines": np.round(cosines.astype(np.float64), 3).reshape(s, m, length).tolist(),
+    }
+
+
+def _width(path: Path, at: int, seen: int, found: int | None, asked: int | None) -> int:
+    if found is not None and seen != found:
+        raise ValueError(f"data.embeddings: {path} line {at} has {seen} numbers, those before have {found}")
+    if seen < 2:
+        raise ValueError(f"data.embeddings: {path} line {at} is no word and its numbers, as GloVe's text files have")
+    if asked is not None and seen != asked:
+        raise ValueError(f"data.embedding_width: {asked}, but the vectors of {path} have {seen} numbers")
+    return seen
+
+
+def _numbers(path: Path, at: int, values: list[str]) -> np.ndarray:
+    try:
+        row = np.array(values, np.float64)
+    except ValueError:
+        raise ValueError(f"data.embeddings: {path} line {at} holds something that is not a number") from None
+    if not np.isfinite(row).all():
+        raise ValueError(f"data.embeddings: {path} line {at} holds a number that is not finite")
+    return row
+
+
+def _file(path: Path) -> File:
+    path = Path(path).expanduser()
+    try:
+        return local_file(path, path.parent)
+    except OSError as error:
+        raise ValueError(f"data.embeddings: can not read {path}: {error.strerror}") from error
+
+
+def _kept(path: Path, count: int) -> np.ndarray | None:
+    try:
+        stored: dict[str, Any] = safetensors.numpy.load(path.read_bytes())
+    except (OSError, SafetensorError):
+        return None
+    vectors, known = stored.get("vectors"), stored.get("sha256")
+    if vectors is None or known is None or len(vectors) != count or not np.array_equal(_sum(vectors), known):
+        return None
+    return np.asarray(vectors)
+
+
+def _sum(vectors: np.ndarray) -> np.ndarray:
+    return np.frombuffer(hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).digest(), np.uint8)

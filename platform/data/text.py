@@ -1,0 +1,102 @@
+"""Texts to token ids: tokenising, the vocabulary, padding and truncation.
+
+A text is lower-cased, HTML line breaks become spaces, and what is left is cut into words, numbers, English clitics as
+the Penn Treebank writes them (`do n't`, `it 's`, which is also how GloVe's files were tokenised) and single marks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from raystill.platform.data.raw import Portion
+
+PAD, UNKNOWN = "<pad>", "<unk>"
+"""The first two words of every vocabulary: id 0 fills a text up, id 1 stands for words that are not in it."""
+
+LONGEST = 400  # tokens of a text where `data.length` does not say
+_SHARE = 0.95  # of training texts that are whole where `data.length` does not say
+_LEAST_COUNT = 2  # times a word is seen: one that is seen once would be learned from nothing
+_BREAK = re.compile(r"<br\s*/?>")
+_TOKEN = re.compile(r"\w+?(?=n't\b)|n't\b|'\w+|\w+|[^\w\s]")
+
+
+class Encoded(NamedTuple):
+    """Texts as token ids.
+
+    Attributes:
+        ids: by split, int32 [N, length]; the first `length` tokens, filled up with 0.
+        words: the vocabulary, by id.
+        truncated: by split, texts that were longer.
+    """
+
+    ids: dict[str, np.ndarray]
+    words: tuple[str, ...]
+    truncated: dict[str, int]
+
+
+def tokens(text: str) -> list[str]:
+    """The tokens of one text."""
+    return _TOKEN.findall(_BREAK.sub(" ", text.lower()))
+
+
+def encode(splits: Mapping[str, Portion], length: int | None, most: int) -> Encoded:
+    """Token ids of every split, in a vocabulary of the training texts' words.
+
+    Args:
+        splits: `train` and what else there is; portions whose examples are strings.
+        length: tokens kept of each text; none takes the least that leaves 95 % of the training texts whole, at most
+            400.
+        most: words of the vocabulary, the two special ones among them; the most frequent win, the alphabet on ties.
+
+    Raises:
+        ValueError: no texts, one without a token, or a length that no training text has; the message says where.
+    """
+    cut = {split: _cut(portion, split) for split, portion in splits.items()}
+    lengths = np.array([len(text) for text in cut["train"]])
+    if length is None:
+        length = min(LONGEST, int(np.quantile(lengths, _SHARE, method="higher")))
+    if length > lengths.max():
+        raise ValueError(
+            f"data.length: {length} tokens, but the longest training text has {lengths.max()} (half of them have at "
+            f"most {int(np.median(lengths))}); more would be nothing but padding"
+        )
+    words = _vocabulary(cut["train"], most)
+    number = {word: i for i, word in enumerate(words)}
+    return Encoded(
+        {split: ids_of(texts, number, length) for split, texts in cut.items()},
+        words,
+        {split: sum(len(text) > length for text in texts) for split, texts in cut.items()},
+    )
+
+
+def ids_of(texts: Sequence[Sequence[str]], number: Mapping[str, int], length: int) -> np.ndarray:
+    """Tokens as ids int32 [N, length]; unknown words are 1, and what a text lacks is 0."""
+    ids = np.zeros((len(texts), length), np.int32)
+    for row, text in zip(ids, texts):
+        found = [number.get(word, 1) for word in text[:length]]
+        row[: len(found)] = found
+    return ids
+
+
+def _cut(portion: Portion, split: str) -> list[list[str]]:
+    if not len(portion.images):
+        raise ValueError(f"data.source: split {split} has no texts")
+    found = []
+    for row, text in enumerate(portion.images):
+        if not isinstance(text, str):
+            raise ValueError(f"data.source: {portion.place(row)} is {type(text).__name__}, expected a text")
+        found.append(tokens(text))
+        if not found[-1]:
+            raise ValueError(f"data.text_column: no word in {portion.place(row)}")
+    return found
+
+
+def _vocabulary(texts: Sequence[Sequence[str]], most: int) -> tuple[str, ...]:
+    counts = Counter(word for text in texts for word in text)
+    ranked = sorted((-n, word) for word, n in counts.items() if n >= _LEAST_COUNT)
+    return (PAD, UNKNOWN, *(word for _, word in ranked[: max(0, most - 2)]))
