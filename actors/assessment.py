@@ -148,7 +148,7 @@ def assess(
     if spec.assess.bits is not None:
         tell(f"distilled images in {spec.assess.bits} bits")
         few = quantised(distilled.images, spec.assess.bits).restored()
-        stored = crew.executor.put({**crew.executor.fetch(own), "x": few})
+        stored = crew.executor.put({**crew.executor.server.fetch(own), "x": few})
         found = table.measures("train_network", "bits", networks, stored, split="test")
         table.row(
             f"distilled, images in {spec.assess.bits} bits",

@@ -11,11 +11,11 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from raystill.actors.executors import ServerLost
 from raystill.actors.messages import WorkItem
 from raystill.actors.pipeline import Interrupted
 from raystill.actors.plan import Plan, plan
 from raystill.actors.session import Session, session
+from raystill.actors.shards import ServerLost
 from raystill.actors.signals import Stopped
 from raystill.platform import learners, options, pools, registry, runs
 from raystill.platform.progress import progress
@@ -108,7 +108,7 @@ def _train(held: Session, spec: PretrainSpec) -> None:
         while items:
             result = crew.first(items)
             part, member = items.pop(result.outcome.item)
-            theta, accuracy = crew.executor.fetch(result.arrays)["theta"], result.outcome.numbers["accuracy"]
+            theta, accuracy = crew.executor.server.fetch(result.arrays)["theta"], result.outcome.numbers["accuracy"]
             data = pools.packed(theta, identity, accuracy)
             write_whole(folder / pools.file_of(part, member), lambda stream, data=data: stream.write(data))  # type: ignore[misc]
             held.tell(step=whole - len(items))

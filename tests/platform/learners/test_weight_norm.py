@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import grad, vmap
 
 from raystill.platform import learners, seeds
-from raystill.platform.learners import NETWORKS
+from raystill.platform.learners.networks import NETWORKS
 from raystill.platform.learners.weight_norm import DIRECTION, LENGTH, weight_normed
 from raystill.platform.objectives import OBJECTIVES, Out, Step
 from raystill.platform.spec import LearnerSpec
