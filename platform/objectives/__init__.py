@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from raystill.platform.objectives.combine import hinton, labelled, linear, ramp_up, weighted
+from raystill.platform.objectives.combine import hinton, labelled, linear, ramp_up, unlabelled, weighted
 from raystill.platform.objectives.consistency import fixmatch, jensen_shannon, mean_teacher, uda
 from raystill.platform.objectives.contrastive import cpc, info_nce, nt_xent
 from raystill.platform.objectives.distillation import (
@@ -29,7 +29,8 @@ from raystill.platform.registry import Plugins, nearest, resolve
 
 __all__ = [
     "FACTORIES", "OBJECTIVES", "Facts", "Objective", "Out", "Step", "Term", "kl", "labelled", "linear", "make",
-    "need_uncoupled", "ramp_up", "regressor", "soft", "term", "weighted",
+    "need_uncoupled", "ramp_up", "regressor", "soft", "term", "unlabelled",
+    "weighted",
 ]  # fmt: skip
 
 FACTORIES: dict[str, Callable[..., Term]] = {
@@ -50,6 +51,7 @@ FACTORIES: dict[str, Callable[..., Term]] = {
     "cpc": cpc,
     "weighted": weighted,
     "labelled": labelled,
+    "unlabelled": unlabelled,
 }
 """Every objective by name, as the function that makes it from its settings."""
 

@@ -58,6 +58,7 @@ SETTINGS: dict[str, Callable[[], list[dict[str, Any]]]] = {
         {"simclr": (1.0, make("nt_xent")), "labels": (1.0, make("cross_entropy"))},
     ],
     "labelled": lambda: [{"inner": make("hinton")}],
+    "unlabelled": lambda: [{"inner": make("mean_teacher")}],
 }
 
 
