@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import time
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def resume(argv: list[str]) -> int:
     text = "Go on with a run that was stopped or killed. The result has the same bits as an undisturbed run's."
     changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_resumed)
     began, folder = time.monotonic(), _at_home(args.folder)
+    if other := runs.OTHERS.get(runs.made_by(folder)):
+        return int(importlib.import_module(other).resume(folder))
     pipeline.resume(folder, workers=changes.workers)
     _close(folder, runs.load(folder).tracking, time.monotonic() - began)
     return 0

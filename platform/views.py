@@ -6,7 +6,6 @@ batch goes to 0..255 and back. On a whole batch they would draw once for all sam
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from torchvision.transforms import v2
 
 from raystill.platform.features import Change, module_at
 from raystill.platform.objectives import Out, soft
-from raystill.platform.registry import nearest
+from raystill.platform.registry import checked, nearest
 from raystill.platform.seeds import Address, global_at, numpy_rng
 
 Map = Callable[[Tensor, Address], Tensor]
@@ -148,10 +147,15 @@ def _maps(about: About) -> dict[str, Map]:
     return {"plain": lambda x, address: x, "weak": shifted, "strong": strongly, "crops": crops}
 
 
-def _map(about: About, name: str, field: str) -> Map:
+def view_map(about: About, name: str, field: str) -> Map:
+    """A view of single samples by name: plain, weak, strong, crops.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     maps = _maps(about)
     if name not in maps:
-        raise ValueError(f"views.{field}: unknown {name!r}; {nearest(name, maps)}")
+        raise ValueError(f"{field}: unknown {name!r}; {nearest(name, maps)}")
     return maps[name]
 
 
@@ -294,8 +298,8 @@ def pair(about: About, teacher: str = "weak", student: str = "strong", labelled:
     Raises:
         ValueError: an unknown kind.
     """
-    theirs, mine = _map(about, teacher, "pair.teacher"), _map(about, student, "pair.student")
-    known = _map(about, labelled, "pair.labelled") if labelled else None
+    theirs, mine = view_map(about, teacher, "views.pair.teacher"), view_map(about, student, "views.pair.student")
+    known = view_map(about, labelled, "views.pair.labelled") if labelled else None
 
     def make(seen: Seen, address: Address) -> Seen:
         def at(name: str) -> Address:
@@ -313,7 +317,7 @@ def pair(about: About, teacher: str = "weak", student: str = "strong", labelled:
 
 def two(about: About, kind: str = "crops") -> Views:
     """Two views of each sample for the student (SimCLR): x and one further view."""
-    run = _map(about, kind, "two.kind")
+    run = view_map(about, kind, "views.two.kind")
 
     def make(seen: Seen, address: Address) -> Seen:
         first, second = (run(seen.x, address.at(stream=f"{address.stream}/{i}")) for i in range(2))
@@ -369,12 +373,5 @@ def make(names: Mapping[str, Mapping[str, Any] | None], about: About) -> Views |
     for name, settings in names.items():
         if name not in VIEWS:
             raise ValueError(f"views: unknown {name!r}; {nearest(name, VIEWS)}")
-        wanted = [k for k in inspect.signature(VIEWS[name]).parameters if k != "about"]
-        for key in settings or {}:
-            if key not in wanted:
-                raise ValueError(f"views.{name}: no setting {key!r}; {nearest(key, wanted)}")
-        try:
-            found.append(VIEWS[name](about, **(settings or {})))
-        except TypeError as error:
-            raise ValueError(f"views.{name}: {error}") from None
+        found.append(VIEWS[name](about, **checked(f"views.{name}", VIEWS[name], settings or {}, 1)))
     return together(*found) if found else None
