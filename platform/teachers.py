@@ -178,8 +178,8 @@ def ema(student: nn.Module, decay: float = 0.999, warm: bool = True, at: Sequenc
         m = min(decay, 1 - 1 / (done + 1)) if warm else decay
         for mine, theirs in zip(average.parameters(), now.parameters()):
             mine.lerp_(theirs.detach(), 1 - m)
-        for mine, theirs in zip(average.buffers(), now.buffers()):
-            mine.copy_(theirs)
+        for kept, new in zip(average.buffers(), now.buffers()):
+            kept.copy_(new)
 
     return Teacher(lambda x, y, address: answers(x), "it is a moving average of the student", average, update)
 

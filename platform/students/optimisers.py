@@ -46,7 +46,7 @@ def _timm(name: str, **fixed: Any) -> Callable[[OptimizerSpec], Make]:
         kind = getattr(timm.optim, name)
         takes = inspect.signature(kind).parameters
         settings = {"lr": spec.lr, "weight_decay": spec.weight_decay, "momentum": spec.momentum, **fixed}
-        return lambda p: kind(p, **{k: v for k, v in settings.items() if k in takes})  # type: ignore[no-any-return]
+        return lambda p: kind(p, **{k: v for k, v in settings.items() if k in takes})
 
     return make
 

@@ -48,7 +48,7 @@ class Asked:
 
 def _weight(given: Any, where: str) -> float | Callable[[float], float]:
     if not isinstance(given, Mapping):
-        return given  # type: ignore[no-any-return]
+        return given
     if len(given) != 1 or next(iter(given)) not in RISES:
         raise ValueError(f"{where}.weight: a number, or one of {', '.join(RISES)} with its settings")
     ((name, settings),) = given.items()

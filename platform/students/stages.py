@@ -229,7 +229,8 @@ def check(bench: Bench) -> None:
     Raises:
         ValueError: what is wrong, in one line that starts with the stage's field.
     """
-    spec, networks = bench.spec, {}
+    spec = bench.spec
+    networks: dict[str, nn.Module] = {}
     named = {kind for stage in spec.stages.values() for kind in _kinds(stage.objective)}
     for key, where in (("temperature", {"kd", "hinton"}), ("alpha", {"hinton"})):
         if getattr(spec, key) is not None and not named & where:
