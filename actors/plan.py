@@ -16,7 +16,7 @@ from raystill.platform.storage import Storage
 from raystill.platform.synthesis import Synthesizer
 from raystill.platform.tracking import reachable
 from raystill.platform.tracking_store import found_again
-from raystill.platform.workbench import check_memory, resolve_auto
+from raystill.platform.workbench import check_memory, outer_objective, outer_teacher, resolve_auto
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
     if spec.tracking.enabled and not resumed:
         reachable(spec.tracking)
     registry.resolve("objectives", spec.inner.objective, OBJECTIVES, plugins, "inner.objective")
-    registry.resolve("objectives", spec.outer.objective, OBJECTIVES, plugins, "outer.objective")
+    outer_objective(spec, plugins)
     for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):
         for name in names:
             learners.resolve(name, plugins, field)
@@ -60,6 +60,7 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
         raise ValueError(
             "data.validation: no validation images; give a share above 0, since the best data is chosen by them"
         )
+    outer_teacher(spec, data, plugins)
     learner = learners.build(spec.learner, data.shape, len(data.classes), plugins)
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
     synthesizer.check(data)

@@ -21,6 +21,7 @@ from raystill.platform.storage import write_whole
 
 NETWORK = "raystill.network/1"
 MOST_BYTES = 4 << 30
+_HEADER = "raystill"
 
 
 def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
@@ -43,7 +44,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
     """
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     told = json.dumps(facts, sort_keys=True)
-    header = {"facts": told, "sha256": _digest(plain, told)}
+    # one entry: safetensors writes several in no order of their own, and the same network is to be the same bytes
+    header = {_HEADER: json.dumps({"facts": told, "sha256": _digest(plain, told)})}
     try:
         write_whole(path, lambda stream: stream.write(save(plain, header)))
     except OSError as error:
@@ -60,10 +62,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"{path}: more than {MOST_BYTES} bytes")
         with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: can not be read: {' '.join(str(error).split())[:200]}") from error
     if not {"facts", "sha256"} <= header.keys():
         raise ValueError(f"{path}: is no file of raystill's: its header has no facts")
@@ -108,3 +110,29 @@ def load_network(path: Path, plugins: Plugins | None = None) -> tuple[nn.Module,
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: does not fit its network: {' '.join(str(error).split())[:200]}") from error
     return module.eval(), facts
+
+
+def load_teacher(
+    path: Path, shape: tuple[int, int, int], mean: tuple[float, ...], std: tuple[float, ...], field: str,
+    plugins: Plugins | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+    """A network that looks at images of a data set, whichever data set's normalisation it was trained with.
+
+    Args:
+        shape: of the images, (C, H, W).
+        mean, std: of the channels of pixels / 255, which the images were normalised by.
+        field: of the spec, for the error.
+
+    Raises:
+        ValueError: what `load_network` raises, or images of another shape.
+    """
+    module, facts = load_network(path, plugins)
+    if tuple(facts["shape"]) != tuple(shape):
+        theirs, mine = ("x".join(map(str, s)) for s in (facts["shape"], shape))
+        raise ValueError(f"{field}: {path} looks at {theirs} images, and these are {mine}")
+    own_mean, own_std = (torch.tensor(facts.get(k, v))[:, None, None] for k, v in (("mean", mean), ("std", std)))
+    here_mean, here_std = (torch.tensor(v)[:, None, None] for v in (mean, std))
+    scale, offset = here_std / own_std, (here_mean - own_mean) / own_std
+    if not (torch.equal(scale, torch.ones_like(scale)) and not offset.any()):
+        module.register_forward_pre_hook(lambda _, args: (args[0] * scale.to(args[0]) + offset.to(args[0]),))
+    return module, facts

@@ -28,9 +28,8 @@ from raystill.platform.objectives.step import Facts, Objective, Out, Step, Term,
 from raystill.platform.registry import Plugins, nearest, resolve
 
 __all__ = [
-    "FACTORIES", "OBJECTIVES", "Facts", "Objective", "Out", "Step", "Term", "kl", "labelled", "linear", "make",
-    "need_uncoupled", "ramp_up", "regressor", "soft", "term", "unlabelled",
-    "weighted",
+    "FACTORIES", "OBJECTIVES", "TAUGHT", "Facts", "Objective", "Out", "Step", "Term", "kl", "labelled", "linear",
+    "make", "need_uncoupled", "ramp_up", "regressor", "soft", "term", "unlabelled", "weighted",
 ]  # fmt: skip
 
 FACTORIES: dict[str, Callable[..., Term]] = {
@@ -61,6 +60,13 @@ OBJECTIVES: dict[str, Objective] = {
     "label_smoothing": cross_entropy(smoothing=0.1),
 }
 """Those that need nothing but labels, ready: what a spec's `inner.objective` and `outer.objective` name."""
+
+TAUGHT: dict[str, Callable[[float], Term]] = {
+    "kd": kd,
+    "hinton": lambda temperature: hinton(temperature),
+    "logit_matching": lambda temperature: logit_matching(),
+}
+"""Those that ask a teacher for its logits, from a temperature: what `outer.objective` takes beside `outer.teacher`."""
 
 
 def make(name: str, settings: Mapping[str, Any] | None = None, plugins: Plugins | None = None) -> Term:

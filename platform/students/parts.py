@@ -122,10 +122,8 @@ def _frozen(around: Around, of: str = "", file: str = "") -> Teacher:
         raise ValueError("teacher.frozen: give `of`, a stage, or `file`, a network; not both")
     if of:
         return frozen(around.networks[of], around.at)
-    module, facts = weights.load_network(Path(file), around.plugins)
-    if tuple(facts["shape"]) != around.shape:
-        c, h, w = facts["shape"]
-        raise ValueError(f"teacher.frozen.file: {file} looks at {c}x{h}x{w} images, these are of {around.shape}")
+    mean, std = (tuple(v.flatten().tolist()) for v in (around.about.mean, around.about.std))
+    module, _ = weights.load_teacher(Path(file), around.shape, mean, std, "teacher.frozen.file", around.plugins)
     return frozen(module, around.at)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,9 +22,34 @@ from raystill.platform.teachers import Teacher, ema, frozen, noisy, own, virtual
 from raystill.platform.views import About, Seen, Views
 from raystill.platform.views import make as make_views
 
-from .conftest import AT, K, N, Problem, network
-
+SHAPE, K, N = (1, 6, 6), 4, 96
+AT = seeds.Address(2, stream="students")
 CE, PLAIN = make("cross_entropy"), OptimizerSpec(lr=0.1, momentum=0.0, weight_decay=0.0, schedule="constant", warmup=0)
+
+
+class Problem(NamedTuple):
+    """Images x (N, 1, 6, 6) and their classes y (N,), told apart by which corner is bright."""
+
+    x: Tensor
+    y: Tensor
+
+
+@pytest.fixture
+def problem() -> Problem:
+    y = torch.arange(N) % K
+    x = 0.5 * torch.randn(N, *SHAPE, generator=seeds.torch_rng(AT))
+    for i, k in enumerate(y):
+        x[i, 0, 3 * (k // 2) : 3 * (k // 2) + 3, 3 * (k % 2) : 3 * (k % 2) + 3] += 1
+    return Problem(x, y)
+
+
+def network(member: int = 0, width: int = 8, outputs: int = K, dropout: float = 0.0) -> nn.Module:
+    """A perceptron of two hidden layers: 1 and 4 are linear, 2 and 5 their rectifiers, 7 the head."""
+    with seeds.global_at(AT.at(member=member)):
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(36, width), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, outputs),
+        )  # fmt: skip
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
