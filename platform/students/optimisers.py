@@ -26,7 +26,7 @@ class OptimizerSpec(Part):
     weight_decay: float = Field(5e-4, ge=0.0, description="decay of the weights")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="course of the rate")
     warmup: Fraction = Field(0.05, description="share of the steps in which the rate rises")
-    clip: Positive | None = Field(None, description="largest norm of a gradient; none does not clip")
+    clip: Positive | None = Field(1.0, description="largest norm of a gradient; none does not clip")
 
 
 def _sgd(spec: OptimizerSpec) -> Make:
