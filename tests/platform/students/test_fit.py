@@ -24,7 +24,8 @@ from raystill.platform.views import make as make_views
 
 SHAPE, K, N = (1, 6, 6), 4, 96
 AT = seeds.Address(2, stream="students")
-CE, X
+CE = make("cross_entropy")
+PLAIN = OptimizerSpec(lr=0.1, momentum=0.0, weight_decay=0.0, schedule="constant", warmup=0, clip=None)
 
 
 class Problem(NamedTuple):
