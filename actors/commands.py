@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import time
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def resume(argv: list[str]) -> int:
     began, folder = time.monotonic(), _at_home(args.folder)
     if (folder / pools.SPEC).is_file():
         return pretrain.resume(folder, changes.workers)
+    if other := runs.OTHERS.get(runs.made_by(folder)):
+        return int(importlib.import_module(other).resume(folder))
     pipeline.resume(folder, workers=changes.workers)
     _close(folder, runs.load(folder).tracking, time.monotonic() - began)
     return 0

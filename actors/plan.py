@@ -18,7 +18,7 @@ from raystill.platform.storage import Storage
 from raystill.platform.synthesis import Synthesizer
 from raystill.platform.tracking import reachable
 from raystill.platform.tracking_store import found_again
-from raystill.platform.workbench import check_memory, resolve_auto
+from raystill.platform.workbench import check_memory, outer_objective, outer_teacher, resolve_auto
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
         Storage(spec.run.storage)
     if spec.tracking.enabled and not resumed:
         reachable(spec.tracking)
-    objectives = {f: named(getattr(spec, f).objective, plugins, f"{f}.objective") for f in ("inner", "outer")}
+    inner = named(spec.inner.objective, plugins, "inner.objective")
+    objectives = {"inner": inner, "outer": outer_objective(spec, plugins)}
     for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):
         for name in names:
             learners.resolve(name, plugins, field)
@@ -68,6 +69,7 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
                     f"{section}.objective: class {label} is absent; {data.name} has the classes 0 to "
                     f"{len(data.classes) - 1} ({', '.join(data.classes[:12])})"
                 )
+    outer_teacher(spec, data, plugins)
     learner = learners.build(spec.learner, data.shape, len(data.classes), plugins)
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
     synthesizer.check(data)

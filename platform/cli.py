@@ -11,6 +11,7 @@ from typing import NoReturn
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("raystill.actors.commands:distill", "distil a data set: images, a table, a report, an MLflow run"),
     "pretrain": ("raystill.actors.pretrain:command", "train a pool of networks for runs to start from"),
+    "kd": ("raystill.platform.students.command:kd", "train students: from teachers, mixtures, unlabelled images"),
     "resume": ("raystill.actors.commands:resume", "go on with a run that was stopped or killed"),
     "assess": (
         "raystill.actors.commands:assess",

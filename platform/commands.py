@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform as machine
 import sys
@@ -27,8 +28,10 @@ def report(argv: list[str]) -> int:
     parser = _parser("report", "Write a run's report.html again, from what lies in its folder.")
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
     folder = parser.parse_args(argv).folder
-    runs.load(folder)
-    print(write_report(folder))
+    other = runs.OTHERS.get(runs.made_by(folder))
+    if other is None:
+        runs.load(folder)
+    print(importlib.import_module(other).write_report(folder) if other else write_report(folder))
     return 0
 
 
@@ -91,19 +94,22 @@ def doctor(argv: list[str]) -> int:
 def completion(argv: list[str]) -> int:
     """Print a completion script for bash, zsh or tcsh."""
     import shtab
+    from pydantic import BaseModel
 
     from raystill.platform.cli import COMMANDS
     from raystill.platform.options import parser_of
     from raystill.platform.spec import DistillSpec
+    from raystill.platform.students.spec import KdSpec
 
+    specs: dict[str, type[BaseModel]] = {"distill": DistillSpec, "kd": KdSpec}
     parser = _parser("completion", 'Print a shell completion script: eval "$(raystill completion bash)"')
     parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
     shell = parser.parse_args(argv).shell
     root = argparse.ArgumentParser(prog="raystill")
     commands = root.add_subparsers()
     for name, (_, text) in COMMANDS.items():
-        if name == "distill":
-            commands.add_parser(name, help=text, parents=[parser_of(DistillSpec, "distill", text)[0]], add_help=False)
+        if name in specs:
+            commands.add_parser(name, help=text, parents=[parser_of(specs[name], name, text)[0]], add_help=False)
             continue
         sub = commands.add_parser(name, help=text)
         if name in ("resume", "assess", "report"):

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 
 from raystill.platform import registry
 from raystill.platform.cli import Parser
-from raystill.platform.recipes import RECIPES, recipe
+from raystill.platform.recipes import of, recipe
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
@@ -66,7 +66,7 @@ def parser_of(
         if metavar.startswith("{") and not {"none", "int", "str"} & set(metavar[1:-1].split(",")):
             action.choices, action.metavar = metavar[1:-1].split(","), None
         if action.dest == "recipe":
-            action.choices = sorted(RECIPES)
+            action.choices = sorted(of(command))
             action.metavar = "NAME"
     return parser, Settings, source
 
@@ -106,13 +106,14 @@ def load(
         sys.exit(0)
     name = next((argv[i + 1] for i, a in enumerate(argv[:-1]) if a == "--recipe"), None)
     name = next((a.split("=", 1)[1] for a in argv if a.startswith("--recipe=")), name)
-    if name is not None and name not in RECIPES:
-        raise ValueError(f"--recipe: unknown {name!r}; {registry.nearest(name, RECIPES)}")
+    mine = of(command)
+    if name is not None and name not in mine:
+        raise ValueError(f"--recipe: unknown {name!r}; {registry.nearest(name, mine)}")
     args = _parse(parser, argv)
     file = _read(args.config) if args.config else {}
     named = file.get("recipe") if "recipe" in model.model_fields else None
-    if named is not None and str(named) not in RECIPES:
-        raise ValueError(f"--config: unknown recipe {named!r}; {registry.nearest(str(named), RECIPES)}")
+    if named is not None and str(named) not in mine:
+        raise ValueError(f"--config: unknown recipe {named!r}; {registry.nearest(str(named), mine)}")
     if name and named and name != named:
         raise ValueError(f"--recipe {name} and the recipe {named} of --config contradict each other; give one of them")
     name = name or named or (None if args.config else default)

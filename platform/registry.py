@@ -8,6 +8,7 @@ named in YAML.
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
@@ -52,3 +53,18 @@ def resolve(
             raise ValueError(f"{field or kind}: {name!r} is {where}, which does not load: {error}") from error
         return part
     raise ValueError(f"{field or kind}: unknown {name!r}; {nearest(name, [*builtin, *own, *installed])}")
+
+
+def checked(field: str, part: Callable[..., Any], settings: Mapping[str, Any], own: int = 0) -> dict[str, Any]:
+    """Settings as keyword arguments of a part, whose first `own` arguments the caller gives.
+
+    Raises:
+        ValueError: an unknown setting (the nearest valid one is named), or one that is missing.
+    """
+    wanted = dict(list(inspect.signature(part).parameters.items())[own:])
+    for key in settings:
+        if key not in wanted:
+            raise ValueError(f"{field}: no setting {key!r}; {nearest(key, wanted)}")
+    if missing := [k for k, p in wanted.items() if p.default is p.empty and k not in settings]:
+        raise ValueError(f"{field}: needs {', '.join(missing)}")
+    return dict(settings)

@@ -8,11 +8,31 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from raystill.platform.spec import DistillSpec, RunSpec
+
+Spec = TypeVar("Spec", bound=BaseModel)
+OTHERS: dict[str, str] = {"kd": "raystill.platform.students.command"}
+"""Commands beside `distill` that make runs, and the module with their `resume(folder)` and `write_report(folder)`."""
+
+
+class Saved(Protocol):
+    """A spec that a run folder is made for."""
+
+    @property
+    def recipe(self) -> str | None:
+        """The named recipe that it started from."""
+
+    @property
+    def run(self) -> Any:
+        """Where it is to lie: `out` and `name`."""
+
+    def dump(self) -> dict[str, Any]:
+        """The form in which it is saved."""
 
 
 def writable(out: Path) -> None:
@@ -22,7 +42,7 @@ def writable(out: Path) -> None:
         raise ValueError(f"run.out: {out} can not be written; name a folder that can")
 
 
-def create(spec: DistillSpec, artefact: str = "run") -> Path:
+def create(spec: Saved, artefact: str = "run") -> Path:
     """Make a new run folder and write the resolved spec into it.
 
     Raises:
@@ -70,26 +90,51 @@ def _numbered(out: Path, stem: str) -> Path:
         return folder
 
 
-def dump(spec: DistillSpec) -> str:
+def dump(spec: Saved) -> str:
     """A spec as the YAML that makes it again."""
     return str(yaml.safe_dump(spec.dump(), sort_keys=False))
 
 
+def made_by(folder: Path) -> str:
+    """The command that made a run: `distill`, or one of `OTHERS`.
+
+    Raises:
+        ValueError: not a run folder, or its spec is torn.
+    """
+    found = _read(folder)
+    return str(found.get("command", "distill")) if isinstance(found, dict) else "distill"
+
+
 def load(folder: Path) -> DistillSpec:
-    """The resolved spec of a run.
+    """The resolved spec of a distillation.
 
     Raises:
         ValueError: not a run folder, or its spec is torn or foreign.
     """
+    return load_as(DistillSpec, folder)
+
+
+def load_as(model: type[Spec], folder: Path) -> Spec:
+    """The resolved spec of a run of some command.
+
+    Raises:
+        ValueError: not a run folder, or its spec is torn or foreign.
+    """
+    path, found = folder / "spec.yaml", _read(folder)
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"{path} is not a spec: {wrong}") from None
+
+
+def _read(folder: Path) -> Any:
     path = folder / "spec.yaml"
     if not path.is_file():
         near = sorted(p.parent.name for p in folder.parent.glob("*/spec.yaml")) if folder.parent.is_dir() else []
         here = f"; runs beside it: {', '.join(near)}" if near else ""
         raise ValueError(f"{folder} is not a run: it has no spec.yaml{here}")
     try:
-        return DistillSpec.model_validate(yaml.safe_load(path.read_text()))
+        return yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} can not be read: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{path} is not a spec: {wrong}") from None

@@ -58,3 +58,15 @@ def fixed_global() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@contextmanager
+def global_at(address: Address) -> Iterator[None]:
+    """Run a block with torch's global generators at an address and give the old ones back.
+
+    For other people's code that draws from them: torchvision's transforms, dropout.
+    """
+    seed = int(_sequence(address).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        torch.manual_seed(seed)
+        yield

@@ -232,8 +232,14 @@ class OuterSpec(Part):
         "per_member", description="real minibatch of each member's own, or one for all (Algorithm 1)"
     )
     objective: str = Field(
-        "cross_entropy", description="per-sample outer loss, or an entry point of raystill.objectives"
+        "cross_entropy",
+        description="per-sample outer loss, or an entry point of raystill.objectives; with a teacher kd, hinton, "
+        "logit_matching",
     )
+    teacher: Path | None = Field(
+        None, description="network that the outer objective asks: a .safetensors of `raystill kd`, on every node"
+    )
+    temperature: Positive = Field(4.0, description="T of the outer objective, where it has one (outer.teacher)")
     lr: Positive = Field(0.01, description="Adam's rate for images")
     label_lr: Positive = Field(0.01, description="Adam's rate for soft labels")
     rate_lr: Positive = Field(0.01, description="Adam's rate for inner learning rates and momentum")

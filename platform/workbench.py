@@ -8,16 +8,16 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from raystill.platform import allocator, learners, registry, starts, synthesis
+from raystill.platform import allocator, learners, registry, starts, synthesis, weights
 from raystill.platform.data import DataSet, load
 from raystill.platform.data.resident import Resident, resident
 from raystill.platform.learners import Learner, pool
 from raystill.platform.meta import GRAPH_BYTES, Engine, make_engine
 from raystill.platform.meta.linearise import Loss
 from raystill.platform.meta.trajectory import slots
-from raystill.platform.objectives import Objective, Out, Step, named
+from raystill.platform.objectives import OBJECTIVES, TAUGHT, Objective, Out, Step, Term, named, term
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, LearnerSpec
 
@@ -51,13 +51,50 @@ def check_memory(spec: DistillSpec, learner: Learner) -> None:
     slots(spec.meta.memory, (theta, theta) if spec.inner.momentum else (theta,), 1)
 
 
-def losses(learner: Learner, objective: Objective) -> tuple[Loss, Loss]:
-    """(mean, sum) of an objective's per-sample losses as functions of (theta, x, y)."""
+def losses(learner: Learner, objective: Objective, teacher: nn.Module | None = None) -> tuple[Loss, Loss]:
+    """(mean, sum) of an objective's per-sample losses as functions of (theta, x, y); the teacher holds still."""
 
     def per_sample(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return objective(Step(x, y, Out(learner.apply(theta, x))))
+        taught = None
+        if teacher is not None:
+            with torch.no_grad():
+                taught = Out(teacher(x))
+        return objective(Step(x, y, Out(learner.apply(theta, x)), taught))
 
     return (lambda theta, x, y: per_sample(theta, x, y).mean()), (lambda theta, x, y: per_sample(theta, x, y).sum())
+
+
+def outer_objective(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Term:
+    """What judges: an objective of labels, or with `outer.teacher` one that asks it.
+
+    Raises:
+        ValueError: unknown, or a teacher and an objective that do not go together.
+    """
+    outer = spec.outer
+    if outer.teacher is None and outer.objective in TAUGHT:
+        raise ValueError(f"outer.objective: {outer.objective} needs a teacher; set outer.teacher")
+    if outer.teacher is None:
+        return named(outer.objective, plugins, "outer.objective")
+    if outer.objective in OBJECTIVES:
+        raise ValueError(f"outer.objective: {outer.objective} asks no teacher; valid with one: {', '.join(TAUGHT)}")
+    if outer.objective in TAUGHT:
+        return term(TAUGHT[outer.objective](outer.temperature))
+    return term(registry.resolve("objectives", outer.objective, {}, plugins, "outer.objective"))
+
+
+def outer_teacher(spec: DistillSpec, data: DataSet, plugins: registry.Plugins | None = None) -> nn.Module | None:
+    """The network that the outer objective asks; None for none.
+
+    Raises:
+        ValueError: its file can not be loaded, or it knows other classes or images.
+    """
+    if spec.outer.teacher is None:
+        return None
+    path = spec.outer.teacher
+    module, facts = weights.load_teacher(path, data.shape, data.mean, data.std, "outer.teacher", plugins)
+    if facts["outputs"] != len(data.classes):
+        raise ValueError(f"outer.teacher: {path} has {facts['outputs']} classes and the data {len(data.classes)}")
+    return module.requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -89,12 +126,18 @@ class Workbench:
         built = learners.build(learner, self.data.shape, len(self.data.classes), self.plugins)
         built.module.to(self.device)
         inner = named(self.spec.inner.objective, self.plugins, "inner.objective")
-        outer = named(self.spec.outer.objective, self.plugins, "outer.objective")
-        mean, total = losses(built, inner)[0], losses(built, outer)[1]
+        outer = outer_objective(self.spec, self.plugins)
+        mean, total = losses(built, inner)[0], losses(built, outer, self.teacher)[1]
         meta = self.spec.meta
         wrap = torch.compile if meta.compile == "always" else None
         engine = make_engine(mean, meta.sweep, meta.stack, GRAPH_BYTES, wrap, meta.memory, meta.trajectory)
         return Problem(built, engine, total, outer.facts.relabels)
+
+    @cached_property
+    def teacher(self) -> nn.Module | None:
+        """The network that the outer objective asks, on the device."""
+        found = outer_teacher(self.spec, self.data, self.plugins)
+        return None if found is None else found.to(self.device)
 
     @cached_property
     def train(self) -> Resident:

@@ -150,6 +150,38 @@ def resnet(shape: Shape, classes: int, width: int | None, depth: int | None) -> 
     return _Flat(shape, nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)), (classes,))
 
 
+class _Strips(nn.Module):
+    """Strips of an image from top to bottom, encoded one by one and read by a gated recurrent unit."""
+
+    def __init__(self, shape: Shape, classes: int, width: int, strips: int) -> None:
+        super().__init__()
+        self.height = shape[1] // strips
+        size = shape[0] * self.height * shape[2]
+        self.encode = nn.Sequential(nn.Flatten(), nn.Linear(size, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        self.gates, self.candidate = nn.Linear(2 * width, 2 * width), nn.Linear(2 * width, width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x[:, :, : x.shape[2] // self.height * self.height].split(self.height, 2)
+        codes = [self.encode(row) for row in rows]
+        if len(codes) == 1:
+            return codes[0]
+        h = torch.zeros_like(codes[0])
+        for z in codes:
+            update, reset = torch.sigmoid(self.gates(torch.cat([z, h], 1))).chunk(2, 1)
+            h = (1 - update) * h + update * torch.tanh(self.candidate(torch.cat([z, reset * h], 1)))
+        return self.head(h)
+
+
+def strips(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
+    """`depth` (4) strips of an image, read from top to bottom; a strip alone is answered by its code, of `width` (64).
+
+    The network of contrastive predictive coding (1807.03748), small: with `width` outputs its head says the next code.
+    """
+    _need(shape, depth or 4, "strips")
+    return _Strips(shape, classes, width or 64, depth or 4)
+
+
 NETWORKS = {
     "linear": linear,
     "mlp": mlp,
@@ -157,4 +189,5 @@ NETWORKS = {
     "alexnet": alexnet,
     "convnet": convnet,
     "resnet": resnet,
+    "strips": strips,
 }

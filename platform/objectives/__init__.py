@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from raystill.platform.objectives.combine import hinton, labelled, linear, ramp_up, weighted
+from raystill.platform.objectives.combine import hinton, labelled, linear, ramp_up, unlabelled, weighted
 from raystill.platform.objectives.consistency import fixmatch, jensen_shannon, mean_teacher, uda
 from raystill.platform.objectives.contrastive import cpc, info_nce, nt_xent
 from raystill.platform.objectives.distillation import (
@@ -30,8 +30,8 @@ from raystill.platform.objectives.step import Facts, Objective, Out, Step, Term,
 from raystill.platform.registry import Plugins, nearest, resolve
 
 __all__ = [
-    "FACTORIES", "OBJECTIVES", "Facts", "Objective", "Out", "Step", "Term", "kl", "labelled", "linear", "make",
-    "named", "need_uncoupled", "ramp_up", "regressor", "soft", "term", "weighted",
+    "FACTORIES", "OBJECTIVES", "TAUGHT", "Facts", "Objective", "Out", "Step", "Term", "kl", "labelled", "linear",
+    "make", "named", "need_uncoupled", "ramp_up", "regressor", "soft", "term", "unlabelled", "weighted",
 ]  # fmt: skip
 
 FACTORIES: dict[str, Callable[..., Term]] = {
@@ -53,6 +53,7 @@ FACTORIES: dict[str, Callable[..., Term]] = {
     "weighted": weighted,
     "labelled": labelled,
     "poison": poison,
+    "unlabelled": unlabelled,
 }
 """Every objective by name, as the function that makes it from its settings."""
 
@@ -62,6 +63,13 @@ OBJECTIVES: dict[str, Objective] = {
     "label_smoothing": cross_entropy(smoothing=0.1),
 }
 """Those that need nothing but labels, ready: what a spec's `inner.objective` and `outer.objective` name."""
+
+TAUGHT: dict[str, Callable[[float], Term]] = {
+    "kd": kd,
+    "hinton": lambda temperature: hinton(temperature),
+    "logit_matching": lambda temperature: logit_matching(),
+}
+"""Those that ask a teacher for its logits, from a temperature: what `outer.objective` takes beside `outer.teacher`."""
 
 
 def make(name: str, settings: Mapping[str, Any] | None = None, plugins: Plugins | None = None) -> Term:

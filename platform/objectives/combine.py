@@ -96,21 +96,31 @@ def hinton(temperature: Number = 4.0, alpha: Number = 0.9, smoothing: Number = 0
 
 
 def labelled(inner: Objective) -> Term:
-    """An objective where a sample has a label, and 0 where its id is -1; rows are labels.
+    """An objective where a sample has a label, and 0 where its id is -1 or its row is zeros.
 
     For batches of labelled and unlabelled samples: the loop's mean is over both, so a weight of
     (B + B_u) / B beside it gives the mean over the B labelled ones.
     """
+    return _where(inner, True)
+
+
+def unlabelled(inner: Objective) -> Term:
+    """An objective where a sample has no label, and 0 where it has; the other half of `labelled`."""
+    return _where(inner, False)
+
+
+def _where(inner: Objective, known: bool) -> Term:
     part = term(inner)
 
     def masked(step: Step, losses: Tensor) -> Tensor:
-        return losses if step.y.is_floating_point() else torch.where(step.y >= 0, losses, 0.0)
+        has = (step.y != 0).any(1) if step.y.is_floating_point() else step.y >= 0
+        return torch.where(has == known, losses, 0.0)
 
-    def known(step: Step) -> Step:
+    def plain(step: Step) -> Step:
         return step if step.y.is_floating_point() else step._replace(y=step.y.clamp(min=0))
 
     def split(step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        losses, below = part.report(known(step))
+        losses, below = part.report(plain(step))
         return masked(step, losses), {key: masked(step, value) for key, value in below.items()}
 
     return Term(lambda step: split(step)[0], part.facts, part.module, part.start, part.advance, split)

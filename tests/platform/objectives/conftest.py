@@ -59,6 +59,7 @@ SETTINGS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     ],
     "labelled": lambda: [{"inner": make("hinton")}],
     "poison": lambda: [{"victim": 1, "target": 3}, {"victim": 4, "target": 0, "weight": 2.5}],
+    "unlabelled": lambda: [{"inner": make("mean_teacher")}],
 }
 
 

@@ -383,3 +383,12 @@ def test_weights_may_change_with_the_training() -> None:
     assert up(0.0) == pytest.approx(8 * math.exp(-5))
     assert up(0.25) == pytest.approx(8 * math.exp(-1.25))
     assert [up(0.5), up(1.0)] == [8, 8]
+
+
+def test_unlabelled_is_the_other_half_of_labelled(step: Step) -> None:
+    y = torch.where(torch.arange(len(step.y)) % 2 == 0, step.y, -1)
+    rows = soft(y, step.student.logits.shape[1])
+    for labels in (y, rows):
+        halves = [make(n, {"inner": make("mean_teacher")})(step._replace(y=labels)) for n in ("labelled", "unlabelled")]
+        torch.testing.assert_close(halves[0] + halves[1], make("mean_teacher")(step))
+        assert not (halves[0] * halves[1]).any()

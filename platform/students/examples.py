@@ -1,0 +1,93 @@
+"""What a student learns from: real data on its device, plain tensors, a distilled artefact."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raystill.platform.data.batches import order
+from raystill.platform.data.resident import Resident
+from raystill.platform.distilled import Distilled
+from raystill.platform.seeds import Address
+
+
+class Examples(Protocol):
+    """Samples by number; `Resident` is one."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def batch(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        """x (B, C, H, W) as networks take it; y ids (B,), -1 for none, or rows (B, K)."""
+
+
+class Fixed:
+    """Samples that are tensors already: x (N, ...), y ids (N,) or rows (N, K).
+
+    Raises:
+        ValueError: no samples, or not one label for each.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        if not len(x) or len(x) != len(y):
+            raise ValueError(f"data: {len(x)} samples and {len(y)} labels; needs one label for each, at least one")
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The samples of an index."""
+        rows = torch.from_numpy(index).to(self.x.device)
+        return self.x[rows], self.y[rows]
+
+
+class Some:
+    """Some of other samples, perhaps without their labels."""
+
+    def __init__(self, whole: Examples, rows: np.ndarray, labels: bool = True) -> None:
+        self.whole, self.rows, self.labels = whole, rows, labels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The samples of an index."""
+        x, y = self.whole.batch(self.rows[index])
+        if self.labels:
+            return x, y
+        return x, torch.zeros_like(y) if y.is_floating_point() else torch.full_like(y, -1)
+
+
+def distilled(data: Distilled, device: torch.device | str = "cpu") -> Fixed:
+    """A distilled data set as samples, each once; its steps' order and rates belong to `Distilled.train`."""
+    x, y = torch.tensor(data.images, device=device), torch.tensor(data.labels, device=device)
+    return Fixed(x.flatten(0, 1), y.flatten(0, 1))
+
+
+def examples(data: Examples | Resident | Distilled | tuple[Tensor, Tensor]) -> Examples:
+    """Whatever holds samples, as `Examples`."""
+    if isinstance(data, Distilled):
+        return distilled(data)
+    return Fixed(*data) if isinstance(data, tuple) else data
+
+
+class Order:
+    """Rows of each batch: permutations of all samples one after another, without a gap, readable at any step."""
+
+    def __init__(self, count: int, size: int, seed: Address) -> None:
+        self._count, self._size, self._seed = count, size, seed
+        self._epoch = lru_cache(maxsize=2)(lambda epoch: order(count, seed, epoch))
+
+    def rows(self, step: int) -> np.ndarray:
+        """int64 [size] of a step."""
+        at, left, parts = step * self._size, self._size, []
+        while left:
+            epoch, start = divmod(at, self._count)
+            parts.append(self._epoch(epoch)[start : start + left])
+            at, left = at + len(parts[-1]), left - len(parts[-1])
+        return np.concatenate(parts)

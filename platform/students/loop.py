@@ -1,0 +1,305 @@
+"""One loop for every student: (views, teacher, objective) over batches, with a checkpoint where one is asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raystill.platform.data.resident import Resident
+from raystill.platform.distilled import Distilled
+from raystill.platform.features import changed, module_at, see
+from raystill.platform.objectives import Objective, Out, Step, Term, term
+from raystill.platform.seeds import Address, global_at
+from raystill.platform.students.examples import Examples, Order, examples
+from raystill.platform.students.keeping import Checkpoints, pack, plain_moments, unpack
+from raystill.platform.students.optimisers import OptimizerSpec, factor, optimiser
+from raystill.platform.teachers import Teacher
+from raystill.platform.views import Seen, Views
+
+Row = dict[str, float]
+Log = Callable[[int, Row], None]
+_CHUNK = 256  # samples that the teacher answers at a time where its logits are kept
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained student.
+
+    Attributes:
+        student: the module that was given, in evaluation mode.
+        history: rows of step, loss and each term's mean.
+        cached: whether the teacher's logits were computed once.
+        seconds: of this session.
+    """
+
+    student: nn.Module
+    history: list[Row]
+    cached: bool
+    seconds: float
+
+
+def not_kept(objective: Term, teacher: Teacher | None, views: Views | None) -> str:
+    """Why a teacher's logits can not be computed once for all steps; empty where they can."""
+    facts = objective.facts
+    if teacher is None or not facts.teacher:
+        return "there is no teacher that the objective asks"
+    if facts.inputs:
+        return "the objective differentiates the teacher's answers with respect to x"
+    if views is not None and views.changes:
+        return f"the view {views.changes}"
+    if facts.teacher_features:
+        return f"the objective compares features ({', '.join(facts.teacher_features)})"
+    return f"the teacher's answers change: {teacher.changes}" if teacher.changes else ""
+
+
+@dataclass(eq=False)
+class _Fitting:
+    """The parts of one training; what changes from step to step is `state`."""
+
+    student: nn.Module
+    objective: Term
+    teacher: Teacher | None
+    views: Views | None
+    parts: list[Examples]
+    seed: Address
+    device: torch.device
+    state: dict[str, Tensor] = field(default_factory=dict)
+    kept: list[Tensor] | None = None
+    precision: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        self.answers = see(self.student, self.objective.facts.student_features, "objective.student")
+
+    def taught(self, x: Tensor, y: Tensor, at: Address) -> Out | None:
+        """The teacher's answers, without a gradient."""
+        if self.teacher is None or not self.objective.facts.teacher:
+            return None
+        with torch.no_grad():
+            return self.teacher(x, y, at)
+
+    def look(self, step: int, rows: list[Any], progress: float) -> Step:
+        """What the objective looks at: the student's answers, and the teacher's, to a batch."""
+        drawn = [part.batch(index) for part, index in zip(self.parts, rows)]
+        x, y = (torch.cat([d[i].to(self.device) for d in drawn]) for i in range(2))
+        at, seen = self.seed.at(step=step, stream=f"{self.seed.stream}/view"), Seen(x, y)
+        if self.views:
+            seen = self.views(seen, at)
+        taught_at = self.seed.at(step=step, stream=f"{self.seed.stream}/teacher")
+        if self.kept is not None:
+            out: Out | None = Out(torch.cat([kept[torch.from_numpy(r)] for kept, r in zip(self.kept, rows)]))
+        else:
+            out = self.taught(seen.x if seen.teacher is None else seen.teacher, seen.y, taught_at)
+        if self.views and self.views.blend:
+            if out is None:
+                raise ValueError("views: this one mixes in the teacher's answers, and there is no teacher")
+            seen, out = self.views.blend(seen, out, at.at(stream=f"{at.stream}/blend"))
+
+        def outputs(x: Tensor) -> tuple[Out, Out | None]:
+            teacher = self.teacher if self.objective.facts.teacher else None
+            return self.answers(x), teacher(x, seen.y, taught_at) if teacher else None
+
+        with changed(self.student, seen.inside) if seen.inside else nullcontext():
+            said = self.answers(seen.x)
+        others = tuple(self.answers(v) for v in seen.others)
+        both = outputs if self.objective.facts.inputs else None
+        return Step(seen.x, seen.y, said, out, others, {}, self.state, progress, both)
+
+    def keep(self) -> None:
+        """Compute the teacher's logits once for every sample, on the device."""
+        self.kept = []
+        for part in self.parts:
+            found = []
+            for start in range(0, len(part), _CHUNK):
+                index = torch.arange(start, min(start + _CHUNK, len(part))).numpy()
+                x, y = (t.to(self.device) for t in part.batch(index))
+                seen = self.views(Seen(x, y), self.seed) if self.views else Seen(x, y)
+                out = self.taught(seen.x if seen.teacher is None else seen.teacher, seen.y, self.seed)
+                assert out is not None
+                found.append(out.logits)
+            self.kept.append(torch.cat(found))
+
+    def rehearse(self) -> None:
+        """One look at a few samples, before any work: what can not go together says so here.
+
+        Raises:
+            ValueError: as the objective, the teacher or the views raise it.
+        """
+        mode = self.student.training
+        self.student.eval()
+        try:
+            with global_at(self.seed), torch.no_grad() if not self.objective.facts.inputs else nullcontext():
+                rows = [torch.arange(min(3, len(part))).numpy() for part in self.parts]
+                self.objective(self.look(0, rows, 0.0))
+        finally:
+            self.student.train(mode)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds."""
+        found = {"student": self.student, "objective": self.objective.module}
+        if self.teacher is not None and self.teacher.update:
+            found["teacher"] = self.teacher.module
+        return {name: module for name, module in found.items() if module is not None}
+
+
+@contextmanager
+def _learning(student: nn.Module, only: Sequence[str]) -> Iterator[list[nn.Parameter]]:
+    """The parameters to train; all others hold still within the block.
+
+    Raises:
+        ValueError: a path that does not exist, or nothing to train.
+    """
+    chosen = {id(p) for path in only for p in module_at(student, path, "only").parameters()}
+    before = {p: p.requires_grad for p in student.parameters()}
+    if only:
+        for p in before:
+            p.requires_grad_(id(p) in chosen)
+    try:
+        learning = [p for p in student.parameters() if p.requires_grad]
+        if not learning:
+            raise ValueError("only: these parts of the student have no parameters to train")
+        yield learning
+    finally:
+        for p, needed in before.items():
+            p.requires_grad_(needed)
+
+
+def fit(
+    student: nn.Module,
+    data: Examples | Resident | Distilled | tuple[Tensor, Tensor],
+    objective: Objective,
+    *,
+    seed: Address,
+    steps: int,
+    teacher: Teacher | None = None,
+    views: Views | None = None,
+    optimizer: OptimizerSpec | None = None,
+    batch_size: int = 64,
+    unlabelled: Examples | None = None,
+    ratio: int = 1,
+    only: Sequence[str] = (),
+    cached: bool | None = None,
+    precision: str = "auto",
+    checkpoint: Checkpoints | None = None,
+    log: Log | None = None,
+    log_every: int = 50,
+    dry: bool = False,
+) -> Result:
+    """Train a student in place.
+
+    Args:
+        student: any module that gives logits (B, K), on its device; it goes on from its weights.
+        data: real data on a device, (x, y), a distilled artefact, or anything that gives batches by index.
+        objective: per-sample losses; the mean over the batch is taken here, once.
+        seed: names all random numbers: order, views, noise, dropout.
+        steps: updates.
+        teacher, views: what the objective and the method ask for.
+        batch_size: labelled samples of a step, at most all there are.
+        unlabelled: further samples in each batch, `ratio` for each labelled one; their labels are not looked at.
+        only: module paths whose parameters learn; all without it. What a loss does not reach stays as it is: a hint
+            trains what lies below it.
+        cached: compute the teacher's logits once; None where that is the same as asking at each step.
+        precision: float32, bfloat16 (the student's and teacher's products), or auto: bfloat16 on a GPU.
+        checkpoint: where it is written and gone on from; the result has the same bits as an undisturbed one's.
+        log: called with (step, row) every `log_every` steps and after the last.
+        dry: check that all of it goes together, and train nothing.
+
+    Raises:
+        ValueError: parts that do not go together, before any work; says which.
+        FloatingPointError: the loss is no finite number.
+    """
+    began, whole = time.monotonic(), term(objective)
+    device = next(student.parameters()).device
+    if steps < 1 or batch_size < 1 or ratio < 1:
+        raise ValueError(f"steps ({steps}), batch_size ({batch_size}) and ratio ({ratio}) must be at least 1")
+    labelled = examples(data)
+    parts = [labelled] if unlabelled is None else [labelled, unlabelled]
+    size = min(batch_size, len(labelled))
+    at = seed.stream
+    orders = [Order(len(labelled), size, seed.at(stream=f"{at}/order"))]
+    if unlabelled is not None:
+        orders.append(Order(len(unlabelled), size * ratio, seed.at(stream=f"{at}/order unlabelled")))
+    for module in (whole.module, teacher.module if teacher else None):
+        if module is not None:
+            module.to(device)
+    state = {k: v.to(device) for k, v in whole.start(seed.at(stream=f"{at}/state")).items()}
+    fitting = _Fitting(student, whole, teacher, views, parts, seed, device, state)
+    why = not_kept(whole, teacher, views)
+    if cached and why:
+        raise ValueError(f"cached: the teacher's logits can not be computed once: {why}")
+    if whole.facts.teacher and teacher is None:
+        raise ValueError("teacher: the objective needs a teacher, and none was given")
+    spec = optimizer or OptimizerSpec()
+    make = optimiser(spec)
+    with _learning(student, only) as learning:
+        fitting.rehearse()
+        if dry:
+            return Result(student, [], not why, 0.0)
+        if cached is not False and not why:
+            fitting.keep()
+        if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
+            fitting.precision = torch.bfloat16
+        weights = [*learning, *(whole.module.parameters() if whole.module else ())]
+        history = _train(fitting, make(weights), weights, spec, orders, steps, checkpoint, log, log_every)
+    student.eval()
+    return Result(student, history, fitting.kept is not None, time.monotonic() - began)
+
+
+def _train(
+    fitting: _Fitting, optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], spec: OptimizerSpec,
+    orders: list[Order], steps: int, checkpoint: Checkpoints | None, log: Log | None, every: int,
+) -> list[Row]:  # fmt: skip
+    done, history = 0, []
+    found = checkpoint.newest() if checkpoint else None
+    if found:
+        state = unpack(*found, fitting.modules(), optimizer)
+        fitting.state = {k: v.to(fitting.device) for k, v in state.items()}
+        done, history = found[1]["step"], found[1]["history"]
+    fitting.student.train()
+    while done < steps:
+        for group in optimizer.param_groups:
+            group["lr"] = spec.lr * factor(spec, done, steps)
+        loss, terms = _update(fitting, optimizer, weights, spec, [o.rows(done) for o in orders], done, done / steps)
+        done += 1
+        if done % every == 0 or done == steps:
+            history.append(_row(done, loss, terms))
+            if log:
+                log(done, history[-1])
+        if checkpoint and checkpoint.every and done % checkpoint.every == 0 and done < steps:
+            facts = {"history": history, "optimizer": plain_moments(optimizer)}
+            checkpoint.write(done, pack(fitting.modules(), optimizer, fitting.state), facts)
+    return history
+
+
+def _update(
+    fitting: _Fitting, optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], spec: OptimizerSpec,
+    rows: list[Any], done: int, progress: float,
+) -> tuple[Tensor, Mapping[str, Tensor]]:  # fmt: skip
+    """One step of the student, of what its objective carries, and of a teacher that follows it."""
+    dropout = fitting.seed.at(step=done, stream=f"{fitting.seed.stream}/network")
+    kind, dtype = fitting.device.type, fitting.precision
+    with global_at(dropout), torch.autocast(kind, dtype) if dtype else nullcontext():
+        step = fitting.look(done, rows, progress)
+        losses, terms = fitting.objective.report(step)
+        loss = losses.mean()
+    optimizer.zero_grad(set_to_none=True)  # what a loss does not reach keeps None, and no decay moves it
+    loss.backward()
+    if spec.clip:
+        nn.utils.clip_grad_norm_(weights, spec.clip)
+    optimizer.step()
+    fitting.state = {k: v.detach() for k, v in fitting.objective.advance(step).items()}
+    if fitting.teacher and fitting.teacher.update:
+        fitting.teacher.update(fitting.student, done + 1)
+    return loss, terms
+
+
+def _row(step: int, loss: Tensor, terms: Mapping[str, Tensor]) -> Row:
+    value = loss.item()
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss of step {step} is {value}; a lower optimizer.lr or a clip may help")
+    return {"step": step, "loss": value, **{name: float(t.detach().mean()) for name, t in terms.items()}}

@@ -1,0 +1,218 @@
+"""From a spec to a result: every stage for every seed, then one look at test data, then the report.
+
+RUN/spec.yaml  networks/SEED/STAGE.safetensors (and STAGE.json, its history)  results.json  report.html
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from raystill.platform import runs, weights
+from raystill.platform.progress import progress
+from raystill.platform.registry import Plugins
+from raystill.platform.storage import write_whole
+from raystill.platform.students.keeping import Checkpoints
+from raystill.platform.students.loop import Row
+from raystill.platform.students.spec import KdSpec, StageSpec
+from raystill.platform.students.stages import Bench, Stage, accuracy, check, prepare
+from raystill.platform.tracking import Tracker, reachable
+from raystill.platform.tracking_store import found_again
+
+RESULTS, TRACKING = "results.json", "tracking.json"
+
+
+def kd(spec: KdSpec, plugins: Plugins | None = None) -> Path:
+    """Train students as a spec says.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ValueError: the spec, its data or its parts are wrong; nothing was trained.
+    """
+    runs.writable(spec.run.out)
+    if spec.tracking.enabled:
+        reachable(spec.tracking)
+    _one_thread()
+    bench = Bench(spec, plugins)
+    check(bench)
+    spec = resolved(bench)
+    bench.spec = spec
+    folder = runs.create(spec, "kd")
+    carry_out(bench, folder)
+    return folder
+
+
+def resume(folder: Path, plugins: Plugins | None = None) -> None:
+    """Go on with a run that was stopped or killed; the networks have the same bits as undisturbed ones.
+
+    Raises:
+        ValueError: not a run of students.
+    """
+    _one_thread()
+    carry_out(Bench(runs.load_as(KdSpec, folder), plugins), folder)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # sums in an order of their own, whatever the machine
+
+
+def resolved(bench: Bench) -> KdSpec:
+    """The spec with what was left to the machine decided."""
+    spec, gpu = bench.spec, bench.device.type == "cuda"
+    precision = ("bfloat16" if gpu else "float32") if spec.run.precision == "auto" else spec.run.precision
+    run = spec.run.model_copy(update={"device": bench.device.type, "precision": precision})
+    return spec.model_copy(update={"run": run, "tracking": found_again(spec.tracking)})
+
+
+def carry_out(bench: Bench, folder: Path) -> None:
+    """Do what is still missing of a run."""
+    print(f"run {folder}", flush=True)
+    tracker = _tracker(bench.spec, folder)
+    try:
+        stages = {**bench.spec.stages, **bench.spec.comparison}
+        for seed in seeds(bench.spec):
+            _stages(bench, stages, seed, folder, tracker)
+        if not (folder / RESULTS).exists():
+            _write_json(folder / RESULTS, assess(bench, folder))
+        from raystill.platform.report.students import write_report
+
+        tracker.catch_up(_record(bench.spec, folder))
+        report = write_report(folder)
+    except KeyboardInterrupt:
+        tracker.finish("KILLED")
+        raise KeyboardInterrupt(f"stopped; go on with: raystill resume {folder}") from None
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    for path in (folder / "spec.yaml", report, folder / RESULTS):
+        tracker.artifact(path)
+    tracker.artifact_dir(folder / "networks", "networks")
+    if not tracker.finish():
+        print(f"warning: MLflow lacks some of this run ({tracker.trouble}); `raystill resume {folder}` adds it")
+
+
+def seeds(spec: KdSpec) -> range:
+    """The seeds of a run."""
+    return range(spec.run.seed, spec.run.seed + spec.run.seeds)
+
+
+def _stages(bench: Bench, stages: dict[str, StageSpec], seed: int, folder: Path, tracker: Tracker) -> None:
+    """All stages of one seed; those that were finished before are read."""
+    networks: dict[str, nn.Module] = {}
+    missing = [name for name in stages if not file_of(folder, seed, name).exists()]
+    if not missing:
+        return
+    for name, stage in stages.items():
+        file = file_of(folder, seed, name)
+        if file.exists():
+            networks[name] = weights.load_network(file, bench.plugins)[0].to(bench.device)
+            continue
+        ready = prepare(bench, name, stage, networks, seed)
+        keep = Checkpoints(folder / "checkpoints" / f"{seed}-{name}", f"{bench.spec.identity} {seed} {name}",
+                           bench.spec.run.checkpoint_every)  # fmt: skip
+        with progress(f"seed {seed} {name}", ready.steps) as show:
+            log = _log(show, tracker, f"{seed}/{name}")
+            done = ready.train(keep, log)
+        _save(bench, ready, done.history, file, {"seconds": done.seconds, "cached": done.cached})
+        shutil.rmtree(keep.folder, ignore_errors=True)
+        networks[name] = ready.student
+
+
+def _log(show: Any, tracker: Tracker, prefix: str) -> Callable[[int, Row], None]:
+    def log(step: int, row: Row) -> None:
+        row["time_ms"] = int(time.time() * 1000)
+        show(step, loss=f"{row['loss']:.4f}")
+        tracker.log(step, _metrics(prefix, row), int(row["time_ms"]))
+        tracker.flush()
+
+    return log
+
+
+def _metrics(prefix: str, row: Row) -> dict[str, float]:
+    return {f"{prefix}/{key}": value for key, value in row.items() if key not in ("step", "time_ms")}
+
+
+def _save(bench: Bench, ready: Stage, history: list[Row], file: Path, facts: dict[str, Any]) -> None:
+    """A stage's history, then its network: what stands under its name is finished."""
+    _write_json(file.with_suffix(".json"), {"history": history, **facts})
+    data = bench.data
+    about = {"data": data.fingerprint, "classes": list(data.classes), "mean": list(data.mean), "std": list(data.std)}
+    about |= {"stage": ready.name, "identity": bench.spec.identity}
+    weights.save_network(file, ready.student, ready.learner, data.shape, ready.outputs, **about)
+
+
+def file_of(folder: Path, seed: int, stage: str) -> Path:
+    """Where the network of a stage lies."""
+    return folder / "networks" / str(seed) / f"{stage}.safetensors"
+
+
+def assess(bench: Bench, folder: Path) -> dict[str, Any]:
+    """Accuracies of all networks that name classes, on validation and, once, on test data.
+
+    A row is a stage: percent for each seed, mean and standard deviation over seeds. Nothing is chosen by them: the
+    networks are those after the last step.
+    """
+    spec, rows = bench.spec, []
+    splits = {name: bench.split(name) for name in ("validation", "test") if len(getattr(bench.data, name))}
+    last, other = list(spec.stages)[-1], list(spec.comparison)[-1]
+    for name, stage in {**spec.stages, **spec.comparison}.items():
+        if stage.outputs:
+            continue
+        found: dict[str, list[float]] = {split: [] for split in splits}
+        size = 0
+        for seed in seeds(spec):
+            model = weights.load_network(file_of(folder, seed, name), bench.plugins)[0].to(bench.device)
+            size = sum(p.numel() for p in model.parameters())
+            for split, data in splits.items():
+                found[split].append(accuracy(model, data))
+        kind = "student" if name == last else "baseline" if name == other else "stage"
+        row = {"name": name, "kind": kind, "parameters": size, **found}
+        row |= {f"{s}_mean": statistics.mean(v) for s, v in found.items()}
+        row |= {f"{s}_std": statistics.stdev(v) if len(v) > 1 else 0.0 for s, v in found.items()}
+        rows.append(row)
+    return {
+        "split": "test", "test_images": len(bench.data.test), "seeds": list(seeds(spec)), "rows": rows,
+        "time_ms": int(time.time() * 1000),
+    }  # fmt: skip
+
+
+def _record(spec: KdSpec, folder: Path) -> list[tuple[int, dict[str, float], int]]:
+    """Everything that a run has measured, for a tracking store that lacks some of it."""
+    found = []
+    for file in sorted(folder.glob("networks/*/*.json")):
+        prefix = f"{file.parent.name}/{file.stem}"
+        rows = json.loads(file.read_text())["history"]
+        found += [(int(r["step"]), _metrics(prefix, r), int(r["time_ms"])) for r in rows]
+    results = json.loads((folder / RESULTS).read_text())
+    for row in results["rows"]:
+        values = {
+            f"{row['name']}/{key}": row[key] for key in ("validation_mean", "test_mean", "test_std") if key in row
+        }
+        found.append((0, values, results["time_ms"]))
+    return found
+
+
+def _tracker(spec: KdSpec, folder: Path) -> Tracker:
+    """The run's MLflow run: a new one, which is noted at once, or the one that an earlier session noted."""
+    noted = None
+    with suppress(OSError, ValueError, KeyError):
+        noted = str(json.loads((folder / TRACKING).read_text())["run_id"])
+    tracker = Tracker.start(spec.tracking, folder.name, spec.dump(), {"raystill.run": folder.name}, noted)
+    if tracker.run_id and tracker.run_id != noted:
+        _write_json(folder / TRACKING, {"run_id": tracker.run_id})
+    return tracker
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_whole(path, lambda stream: stream.write(json.dumps(value, indent=1).encode()))
