@@ -10,6 +10,7 @@ from pydantic import Field
 
 from raystill.actors import mirror, pipeline
 from raystill.platform import options, runs
+from raystill.platform.cli import RESUMES, resolved
 from raystill.platform.spec import AssessSpec, DistillSpec, Part, TrackingSpec, Workers
 from raystill.platform.storage import Storage, is_remote, plain
 
@@ -61,6 +62,8 @@ def resume(argv: list[str]) -> int:
     text = "Go on with a run that was stopped or killed. The result has the same bits as an undisturbed run's."
     changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_resumed)
     began, folder = time.monotonic(), _at_home(args.folder)
+    if (kind := runs.kind(folder)) in RESUMES:
+        return resolved(RESUMES[kind])(folder, changes.workers) or 0
     pipeline.resume(folder, workers=changes.workers)
     _close(folder, runs.load(folder).tracking, time.monotonic() - began)
     return 0

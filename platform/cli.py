@@ -10,6 +10,7 @@ from typing import NoReturn
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("raystill.actors.commands:distill", "distil a data set: images, a table, a report, an MLflow run"),
+    "search": ("raystill.search.commands:search", "search on validation data: temperature"),
     "resume": ("raystill.actors.commands:resume", "go on with a run that was stopped or killed"),
     "assess": (
         "raystill.actors.commands:assess",
@@ -26,6 +27,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "submit": ("raystill.actors.submit:submit", "run a raystill command on a running cluster and follow its log"),
     "completion": ("raystill.platform.commands:completion", "print a shell completion script"),
 }
+
+RESUMES: dict[str, str] = {"search temperature": "raystill.search.commands:resume"}
+"""What goes on with a run whose spec names its `kind`: (folder, workers) -> exit code."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,6 +52,13 @@ def _parser() -> Parser:
     for name, (_, text) in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     return parser
+
+
+def resolved(dotted: str) -> Callable[..., int | None]:
+    """A command's function, imported now."""
+    module, _, function = dotted.partition(":")
+    found: Callable[..., int | None] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def _brief(error: Exception) -> str:
@@ -84,9 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"raystill: unknown command {name!r}{hint} valid: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        module, _, function = COMMANDS[name][0].partition(":")
-        command: Callable[[list[str]], int | None] = getattr(importlib.import_module(module), function)
-        return command(rest) or 0
+        return resolved(COMMANDS[name][0])(rest) or 0
     except KeyboardInterrupt as stop:
         print(f"\nraystill {name}: {str(stop) or 'stopped'}", file=sys.stderr)
         return int(getattr(stop, "code", 130))  # 143 after SIGTERM

@@ -8,11 +8,29 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from raystill.platform.spec import DistillSpec
+from raystill.platform.spec import DistillSpec, RunSpec
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Spec(Protocol):
+    """What a run folder needs of a command's spec."""
+
+    @property
+    def run(self) -> RunSpec:
+        """Name and place."""
+
+    @property
+    def recipe(self) -> str | None:
+        """What it started from."""
+
+    def dump(self) -> dict[str, Any]:
+        """Plain JSON-able mapping."""
 
 
 def writable(out: Path) -> None:
@@ -22,7 +40,7 @@ def writable(out: Path) -> None:
         raise ValueError(f"run.out: {out} can not be written; name a folder that can")
 
 
-def create(spec: DistillSpec, artefact: str = "run") -> Path:
+def create(spec: Spec, artefact: str = "run") -> Path:
     """Make a new run folder and write the resolved spec into it.
 
     Raises:
@@ -62,12 +80,26 @@ def _numbered(out: Path, stem: str) -> Path:
         return folder
 
 
-def dump(spec: DistillSpec) -> str:
+def dump(spec: Spec) -> str:
     """A spec as the YAML that makes it again."""
     return str(yaml.safe_dump(spec.dump(), sort_keys=False))
 
 
+def kind(folder: Path) -> str:
+    """The command that made a run; `distill` where its spec says none, or can not be read."""
+    try:
+        found = yaml.safe_load((folder / "spec.yaml").read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return "distill"
+    return str(found.get("kind", "distill")) if isinstance(found, dict) else "distill"
+
+
 def load(folder: Path) -> DistillSpec:
+    """The resolved spec of a distillation; raises as `load_as`."""
+    return load_as(DistillSpec, folder)
+
+
+def load_as(model: type[Model], folder: Path) -> Model:
     """The resolved spec of a run.
 
     Raises:
@@ -79,7 +111,7 @@ def load(folder: Path) -> DistillSpec:
         here = f"; runs beside it: {', '.join(near)}" if near else ""
         raise ValueError(f"{folder} is not a run: it has no spec.yaml{here}")
     try:
-        return DistillSpec.model_validate(yaml.safe_load(path.read_text()))
+        return model.model_validate(yaml.safe_load(path.read_text()))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} can not be read: {' '.join(str(error).split())}") from None
     except ValidationError as error:
