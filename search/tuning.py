@@ -114,7 +114,8 @@ def tuned(carrier: DistillSpec, spec: TemperatureSpec, logits: np.ndarray, folde
         if result.error is not None or "seeds" not in metrics:  # Tune gives no error where a trial never began
             trouble = str(result.error or "a trial never began").strip().splitlines()[-1]
             continue
-        t, a = result.config["temperature"], result.config["alpha"]
+        config = result.config or {}
+        t, a = config["temperature"], config["alpha"]
         rows += [
             Row(spec.widths[0], t, a, seed, metrics["steps"], accuracy)
             for seed, accuracy in enumerate(metrics["seeds"])
