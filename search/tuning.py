@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from ray import tune
+from safetensors.numpy import load_file, save_file
 
 from raystill.actors import cluster
 from raystill.platform.spec import DistillSpec
@@ -57,6 +58,15 @@ class Trial(tune.Trainable):
         found = self.group.accuracies(self._bench.validation)[:, 0]
         return {"accuracy": float(found.mean()), "steps": self.group.done, "seeds": [float(a) for a in found],
                 "done": self.group.done >= lengths[-1]}  # fmt: skip
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The students as they are."""
+        save_file(self.group.state(), Path(checkpoint_dir) / "students.safetensors")
+
+    def load_checkpoint(self, checkpoint: dict[Any, Any] | str | None) -> None:
+        """Go on with them."""
+        assert isinstance(checkpoint, str), "Tune gives the folder that `save_checkpoint` wrote to"
+        self.group.restore(load_file(Path(checkpoint) / "students.safetensors"))
 
 
 def trainable(carrier: DistillSpec, spec: TemperatureSpec, logits: np.ndarray) -> Any:

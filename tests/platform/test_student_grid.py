@@ -127,6 +127,9 @@ def test_training_in_parts_is_training(data: Resident, logits: Tensor) -> None:
     whole.advance()
     for steps in (1, 6, 100):
         parts.advance(steps)
+        kept = {k: v.copy() for k, v in parts.state().items()}
+        parts = Cohort(learner(), data, logits, TEMPERATURES, ALPHAS, seeds(2), TRAINING)
+        parts.restore(kept)
     assert parts.done == TRAINING.steps
     assert torch.equal(whole.theta, parts.theta)
 
