@@ -80,7 +80,9 @@ def _tpe(spec: TemperatureSpec) -> dict[str, Any]:
     try:
         import optuna  # noqa: F401
     except ImportError:
-        raise ValueError("search.method: tpe needs Optuna (pip install optuna); without: grid, halving, asha") from None
+        raise ValueError(
+            "search.method: tpe needs Optuna (pip install 'raystill[tune]'); without: grid, halving, asha"
+        ) from None
     from ray.tune.search.optuna import OptunaSearch
 
     return {"search_alg": OptunaSearch(seed=spec.run.seed)}
