@@ -5,7 +5,7 @@
 
 `search` runs the recipe `temperature-mnist` by halving on two evaluators, and its full grid once as the oracle: is the
 choice of halving, at its mean in the full grid, within one standard error of the grid's best?
-`smoothing` (Mueller 2019, 1906.02629, against 2104.00676 and 2206.14532): teacher's label smoothing x T x student width;
+`smoothing` (Mueller 2019, 1906.02629, against 2104.00676 and 2206.14532): teacher's smoothing x T x student width; it
 writes `smoothing.json`, `smoothing.png`, and `penultimate.png`, where activations of three classes lie on the plane
 through the three classes' weight rows.
 """
