@@ -62,8 +62,8 @@ def resume(argv: list[str]) -> int:
     text = "Go on with a run that was stopped or killed. The result has the same bits as an undisturbed run's."
     changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_resumed)
     began, folder = time.monotonic(), _at_home(args.folder)
-    if (kind := runs.kind(folder)) in RESUMES:
-        return resolved(RESUMES[kind])(folder, changes.workers) or 0
+    if (command := runs.command(folder)) in RESUMES:
+        return resolved(RESUMES[command])(folder, changes.workers) or 0
     pipeline.resume(folder, workers=changes.workers)
     _close(folder, runs.load(folder).tracking, time.monotonic() - began)
     return 0

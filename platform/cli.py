@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 RESUMES: dict[str, str] = {"search temperature": "raystill.search.commands:resume"}
-"""What goes on with a run whose spec names its `kind`: (folder, workers) -> exit code."""
+"""What goes on with a run whose spec names its `command`: (folder, workers) -> exit code."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -85,13 +85,13 @@ def dump(spec: Spec) -> str:
     return str(yaml.safe_dump(spec.dump(), sort_keys=False))
 
 
-def kind(folder: Path) -> str:
+def command(folder: Path) -> str:
     """The command that made a run; `distill` where its spec says none, or can not be read."""
     try:
         found = yaml.safe_load((folder / "spec.yaml").read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return "distill"
-    return str(found.get("kind", "distill")) if isinstance(found, dict) else "distill"
+    return str(found.get("command", "distill")) if isinstance(found, dict) else "distill"
 
 
 def load(folder: Path) -> DistillSpec:

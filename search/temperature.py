@@ -237,12 +237,16 @@ def _recipes(spec: TemperatureSpec, folder: Path, result: dict[str, Any]) -> Non
 
 
 def runs_yaml(spec: TemperatureSpec, setting: Setting, run: str) -> str:
-    """A recipe that trains a student with a setting."""
+    """What `raystill kd --config` trains a student with at a setting: Hinton's recipe, this data, these networks."""
     import yaml
 
     body = {
+        "recipe": "kd-hinton",
         "data": spec.data.model_dump(mode="json", exclude_defaults=True) or {"source": spec.data.source},
-        "objective": {"kind": "kd", "temperature": setting.temperature, "alpha": setting.alpha},
+        "student": spec.learner(setting.width).model_dump(mode="json", exclude_defaults=True),
+        "teacher": spec.teacher.learner.model_dump(mode="json", exclude_defaults=True),
+        "temperature": setting.temperature,
+        "alpha": setting.alpha,
     }
     return f"# Chosen by validation in {run}: {setting}.\n{yaml.safe_dump(body, sort_keys=False)}"
 
@@ -253,7 +257,9 @@ def _tracker(spec: TemperatureSpec, held: Session) -> Tracker:
     with suppress(OSError, ValueError, KeyError):
         noted = str(json.loads(held.home.read(TRACKING, 10_000))["run_id"])
     name = held.folder.name
-    tracker = Tracker.start(spec.tracking, name, spec.dump(), {"raystill.run": name, "raystill.kind": spec.kind}, noted)
+    tracker = Tracker.start(
+        spec.tracking, name, spec.dump(), {"raystill.run": name, "raystill.command": spec.command}, noted
+    )
     if tracker.run_id and tracker.run_id != noted:
         held.home.write(TRACKING, json.dumps({"run_id": tracker.run_id}).encode())
     return tracker

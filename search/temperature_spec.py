@@ -73,7 +73,7 @@ class SearchSpec(Part):
 class TemperatureSpec(Part):
     """Everything about one search for T and alpha."""
 
-    kind: CliSuppress[Literal["search temperature"]] = "search temperature"
+    command: CliSuppress[Literal["search temperature"]] = "search temperature"
     recipe: str | None = Field(None, description="named recipe that this spec started from")
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()

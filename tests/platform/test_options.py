@@ -13,7 +13,7 @@ from raystill.platform.recipes import RECIPES, about, recipe
 from raystill.platform.spec import DistillSpec
 
 DISTILLATIONS = [
-    name for name in RECIPES if "kind" not in recipe(name)
+    name for name in RECIPES if "command" not in recipe(name)
 ]  # other commands' recipes have tests of their own
 
 

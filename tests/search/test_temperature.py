@@ -52,7 +52,8 @@ def test_a_grid_chooses_by_validation_tests_once_and_leaves_a_recipe(tmp_path: P
     assert len(split) == 2 * 2 * 2 + 2  # widths x blocks x seeds, and one look at test data for each width
     body = yaml.safe_load((folder / "recipe-8.yaml").read_text())
     picked = result["selection"]["settings"][1]
-    assert body["objective"] == {"kind": "kd", "temperature": picked["temperature"], "alpha": picked["alpha"]}
+    assert (body["temperature"], body["alpha"]) == (picked["temperature"], picked["alpha"])
+    assert (body["recipe"], body["student"]["width"], body["teacher"]["width"]) == ("kd-hinton", 8, 32)
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "http" not in page.replace("http://www.w3.org", "")
@@ -147,7 +148,7 @@ def test_an_unknown_search_names_those_there_are(capsys: pytest.CaptureFixture[s
     assert "temperature" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if recipe(name).get("kind") == "search temperature"])
+@pytest.mark.parametrize("name", [name for name in RECIPES if recipe(name).get("command") == "search temperature"])
 def test_recipes_are_specs_that_come_back_from_their_yaml(name: str) -> None:
     made = TemperatureSpec.model_validate({**recipe(name), "recipe": name})
     assert TemperatureSpec.model_validate(yaml.safe_load(runs.dump(made))) == made
