@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("raystill.actors.commands:distill", "distil a data set: images, a table, a report, an MLflow run"),
     "pretrain": ("raystill.actors.pretrain:command", "train a pool of networks for runs to start from"),
     "kd": ("raystill.platform.students.command:kd", "train students: from teachers, mixtures, unlabelled images"),
+    "search": ("raystill.search.commands:search", "search on validation data: temperature"),
     "resume": ("raystill.actors.commands:resume", "go on with a run that was stopped or killed"),
     "assess": (
         "raystill.actors.commands:assess",
@@ -53,6 +54,13 @@ def _parser() -> Parser:
     return parser
 
 
+def resolved(dotted: str) -> Callable[..., int | None]:
+    """A command's function, imported now."""
+    module, _, function = dotted.partition(":")
+    found: Callable[..., int | None] = getattr(importlib.import_module(module), function)
+    return found
+
+
 def _brief(error: Exception) -> str:
     """The last line that says something; remote errors carry a whole traceback before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -87,9 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"raystill: unknown command {name!r}{hint} valid: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        module, _, function = COMMANDS[name][0].partition(":")
-        command: Callable[[list[str]], int | None] = getattr(importlib.import_module(module), function)
-        return command(rest) or 0
+        return resolved(COMMANDS[name][0])(rest) or 0
     except KeyboardInterrupt as stop:
         print(f"\nraystill {name}: {str(stop) or 'stopped'}", file=sys.stderr)
         return int(getattr(stop, "code", 130))  # 143 after SIGTERM

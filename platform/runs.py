@@ -16,8 +16,9 @@ from pydantic import BaseModel, ValidationError
 from raystill.platform.spec import DistillSpec, RunSpec
 
 Spec = TypeVar("Spec", bound=BaseModel)
-OTHERS: dict[str, str] = {"kd": "raystill.platform.students.command"}
-"""Commands beside `distill` that make runs, and the module with their `resume(folder)` and `write_report(folder)`."""
+OTHERS: dict[str, str] = {"kd": "raystill.platform.students.command", "search temperature": "raystill.search.commands"}
+"""Commands beside `distill` that make runs, and the module with their `resume(folder, workers)` and
+`write_report(folder)`."""
 
 
 class Saved(Protocol):

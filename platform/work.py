@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raystill.platform import assess
+from raystill.platform import assess, student_grid
 from raystill.platform.meta import Steps, Sweep, judge, stacked_judge, unroll
 from raystill.platform.meta.unroll import Judge
 from raystill.platform.seeds import Address, numpy_rng
@@ -135,4 +135,7 @@ KINDS: dict[str, Kind] = {
     "real_set": assess.real_set,
     "nearest": assess.nearest,
     "label": assess.label,
+    "teacher": student_grid.teacher,
+    "grade": student_grid.grade,
+    "students": student_grid.students,
 }

@@ -49,8 +49,8 @@ def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learne
     for name, part in module.named_modules():
         if getattr(part, "track_running_stats", False) and getattr(part, "running_mean", None) is not None:
             raise ValueError(
-                f"learner: {name or type(module).__name__} ({type(part).__name__}) keeps running statistics, which an "
-                "unrolled learner can not; take GroupNorm, or track_running_stats=False"
+                f"learner: {name or type(module).__name__} ({type(part).__name__}) keeps running statistics, which a "
+                "network under vmap or in an unroll can not; take GroupNorm, or track_running_stats=False"
             )
         if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
             raise ValueError(

@@ -9,15 +9,15 @@ import yaml
 
 RECIPES: dict[str, Path] = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 
-OWN = ("kd",)
-"""Commands whose recipes start with their name; all others are `distill`'s."""
+OWN = {"kd": "kd", "search temperature": "temperature"}
+"""Commands with recipes of their own, and the first word of these; all others are `distill`'s."""
 
 
 def of(command: str) -> dict[str, Path]:
     """The recipes of a command."""
     if command in OWN:
-        return {name: path for name, path in RECIPES.items() if name.startswith(f"{command}-")}
-    return {name: path for name, path in RECIPES.items() if name.split("-")[0] not in OWN}
+        return {name: path for name, path in RECIPES.items() if name.startswith(f"{OWN[command]}-")}
+    return {name: path for name, path in RECIPES.items() if name.split("-")[0] not in OWN.values()}
 
 
 def recipe(name: str) -> dict[str, Any]:

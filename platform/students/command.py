@@ -24,8 +24,8 @@ def kd(argv: list[str]) -> int:
     return 0
 
 
-def resume(folder: Path) -> int:
-    """Go on with a run of students."""
+def resume(folder: Path, workers: int | str | None = None) -> int:
+    """Go on with a run of students; it has no evaluators to count."""
     from raystill.platform import runs
 
     began = time.monotonic()

@@ -1,0 +1,148 @@
+"""What training a (T, alpha, seed) grid together is worth: settings per CPU second, three ways, in one run.
+
+    python benchmarks/student_grid.py --json [--steps 1000] [--settings 16] [--device cuda]
+
+The same settings of the same students on the same teacher's logits, by the product's own code: all under one
+`vmap`, one after another in a loop, and one Ray Tune trial each (its actors used again). Each way of training is warm
+before the clock starts, and training and all else are told apart: a Tune trial's CPU seconds are those of this process
+and of all that Ray started for it, and what is above the loop's is overhead.
+
+    vmap_over_trials  settings per CPU second under vmap over those of Tune trials, with all overhead
+    vmap_over_loop    settings per CPU second of training alone, under vmap over the loop
+    ...wall           the same of wall seconds, which is what counts on a GPU
+
+Each is the least of the networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STUDENTS = {"mlp": {"name": "mlp", "width": 16, "depth": 1}, "lenet": {"name": "lenet"}}
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def tree_seconds(root: int) -> float:
+    """CPU seconds of a process and of all below it, those that ended among them where their parent waited."""
+    stats = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        stats[int(path.parent.name)] = (int(fields[1]), sum(map(int, fields[11:15])) / TICK)
+    below, total = [root], 0.0
+    for pid in below:
+        total += stats.get(pid, (0, 0.0))[1]
+        below += [child for child, (parent, _) in stats.items() if parent == pid]
+    return total
+
+
+def clocked(work: Callable[[], Any], cpu: Callable[[], float]) -> dict[str, float]:
+    """CPU and wall seconds of some work."""
+    began, wall = cpu(), time.perf_counter()
+    work()
+    return {"cpu_seconds": cpu() - began, "wall_seconds": time.perf_counter() - wall}
+
+
+def spec_of(args: argparse.Namespace, student: dict[str, Any], out: Path) -> Any:
+    """The search whose trials are timed: one grid, each setting once, with one seed."""
+    from raystill.search.temperature_spec import TemperatureSpec
+
+    temperatures = np.geomspace(1, 20, args.settings).tolist()
+    return TemperatureSpec.model_validate({
+        "data": {"source": args.source, "limit": args.limit, "size": 28 if args.source == "digits" else None},
+        "teacher": {"training": {"steps": 50}},
+        "student": {"learner": student, "training": {"steps": args.steps, "batch_size": args.batch_size}},
+        "search": {"method": "asha", "temperatures": temperatures, "alphas": [0.9], "seeds": 1, "rungs": 1,
+                   "trials": args.settings},
+        "run": {"device": args.device, "workers": 1, "out": out}, "tracking": {"enabled": False},
+    })  # fmt: skip
+
+
+def measure(args: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
+    """Settings per second of one network, three ways."""
+    import torch
+
+    from raystill.actors import cluster
+    from raystill.platform.student_grid import cohort
+    from raystill.platform.workbench import Workbench
+    from raystill.search import tuning
+
+    spec = spec_of(args, STUDENTS[name], out)
+    carrier = spec.carrier()
+    bench = Workbench(carrier)
+    logits = 3 * torch.randn(len(bench.train), 10, generator=_rng()).numpy()
+    options = {
+        "learner": spec.learner(0).model_dump_json(), "training": spec.student.training.model_dump_json(),
+        "settings": json.dumps([(t, 0.9) for t in spec.search.temperatures]), "seeds": "[0]", "stream": "student",
+    }  # fmt: skip
+
+    def here(stack: str, steps: int | None = None) -> Callable[[], None]:
+        def work() -> None:
+            group = cohort(bench, {**options, "stack": stack}, {"logits": logits})
+            group.advance(steps)
+            group.accuracies(bench.validation)
+
+        return work
+
+    for stack in ("vmap", "loop"):
+        here(stack, 2)()
+    found: dict[str, Any] = {stack: clocked(here(stack), time.process_time) for stack in ("vmap", "loop")}
+    cluster.connect(None, 2)
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    found["trials"] = clocked(lambda: tuning.tuned(carrier, spec, logits, out), lambda: tree_seconds(os.getpid()))
+    found["trials"]["overhead_cpu_seconds"] = found["trials"]["cpu_seconds"] - found["loop"]["cpu_seconds"]
+    for way in ("vmap", "loop", "trials"):
+        for clock in ("cpu", "wall"):
+            found[way][f"settings_per_{clock}_second"] = args.settings / found[way][f"{clock}_seconds"]
+    return found
+
+
+def _rng() -> Any:
+    from raystill.platform.seeds import Address, torch_rng
+
+    return torch_rng(Address(0, stream="benchmark"))
+
+
+def main() -> int:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--settings", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--source", default="digits", help="digits are enlarged to 28 pixels")
+    parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--nets", nargs="+", choices=STUDENTS, default=list(STUDENTS))
+    args = parser.parse_args()
+    found: dict[str, Any] = {}
+    for name in args.nets:
+        with tempfile.TemporaryDirectory() as out:
+            found[name] = measure(args, name, Path(out))
+            print(f"{name}: {json.dumps(found[name])}", file=sys.stderr, flush=True)
+    ratios = {
+        f"vmap_over_{other}{suffix}": min(
+            f["vmap"][f"settings_per_{clock}_second"] / f[other][f"settings_per_{clock}_second"] for f in found.values()
+        )
+        for other in ("trials", "loop")
+        for clock, suffix in (("cpu", ""), ("wall", "_wall"))
+    }
+    report = {**ratios, "arguments": vars(args), "load": os.getloadavg(), **found}
+    print(json.dumps(report, indent=1) if args.json else "\n".join(f"{k} {v:.2f}" for k, v in ratios.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
