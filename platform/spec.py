@@ -12,12 +12,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+# the command line reads `none` as no value; where it is a choice of its own, it is a word again
+NoneWord = BeforeValidator(lambda value: "none" if value is None else value)
 Workers = Natural | Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")]
 
 
@@ -82,7 +84,7 @@ class LearnerSpec(Part):
     width: Count | None = Field(None, description="channels or hidden units; none takes the network's own")
     depth: Count | None = Field(None, description="blocks or hidden layers; none takes the network's own")
     weight_norm: bool = Field(False, description="learn each layer's weight as g V / ||V||, length and direction")
-    draw: str = Field(
+    draw: Annotated[str, NoneWord] = Field(
         "none",
         description="what each member of meta-training learns with: none takes the learner above, widths draws its "
         "width, and a space (macro, cell, enas) an architecture; validation and assessment keep the learner above",
@@ -130,7 +132,7 @@ class SynthesizerSpec(Part):
         1, description="resolutions that an image is the sum of, each half the one before; 1 learns pixels alone"
     )
     noise: Positive = Field(1.0, description="standard deviation of a noise start, in normalised units")
-    curriculum: Literal["full", "batch-shuffled", "all-shuffled", "none", "pixels"] = Field(
+    curriculum: Annotated[Literal["full", "batch-shuffled", "all-shuffled", "none", "pixels"], NoneWord] = Field(
         "full",
         description="generator: learned latents in their order, their batches or all of them in a random order, fresh "
         "noise in place of them, or learned pixels in place of the generator",

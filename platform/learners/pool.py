@@ -43,7 +43,10 @@ def drawing(
     if spec.draw == "widths":
         return lambda address: _width(spec, address)
     pool = registry.resolve("pools", spec.draw, {"none": _width, "widths": _width}, plugins, "learner.draw")
-    pool(spec.draw, seeds.Address(0), shape)
+    try:
+        pool(spec.draw, seeds.Address(0), shape)
+    except ValueError as error:
+        raise ValueError(f"learner.draw: {error}") from error
     known: dict[str, bool] = {}
 
     def draw(address: seeds.Address) -> LearnerSpec:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.ray
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "all-shuffled": {"synthesizer": {"curriculum": "all-shuffled", "labels": "soft"}, "outer": {"delay": 1}},
-    "none": {"synthesizer": {"curriculum": "none"}},
+    "none": {"synthesizer": {"curriculum": "none"}, "learner": {"draw": "macro", "trial": 10}, "outer": {"steps": 4}},
 }
 
 

@@ -167,3 +167,9 @@ def test_merge_goes_leaf_by_leaf_and_changes_neither() -> None:
     assert options.merge(a, b) == {"x": {"p": 1, "q": {"r": 1, "s": 2}}, "y": {"z": 1}}
     assert a == {"x": {"p": 1, "q": {"r": 1}}, "y": 1}
     assert b == {"x": {"q": {"s": 2}}, "y": {"z": 1}}
+
+
+def test_none_is_a_word_where_it_is_a_choice(config: Any) -> None:
+    spec = load("--synthesizer.curriculum", "none", "--learner.draw", "none")
+    assert (spec.synthesizer.curriculum, spec.learner.draw) == ("none", "none")
+    assert load("--config", config({"synthesizer": {"curriculum": "none"}})).synthesizer.curriculum == "none"

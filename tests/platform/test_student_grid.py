@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raystill.platform import learners
-from raystill.platform.assess import accuracy
+from raystill.platform.assess import measured
 from raystill.platform.data.resident import Resident
 from raystill.platform.seeds import Address, numpy_rng, torch_rng
 from raystill.platform.spec import LearnerSpec
@@ -138,7 +138,7 @@ def test_accuracies_are_those_of_each_student_and_a_diverged_one_has_none(data: 
     group = train(data, logits, "vmap", count=2)
     found = group.accuracies(data)
     problem: Any = SimpleNamespace(learner=learner())
-    expected = [[accuracy(problem, theta, data) for theta in row] for row in group.theta]
+    expected = [[measured(problem, theta, data)["accuracy"] for theta in row] for row in group.theta]
     assert np.allclose(found, expected)
     group.theta[1, 2, 0] = float("nan")
     again = group.accuracies(data)

@@ -75,7 +75,9 @@ def test_a_space_that_is_none_or_does_not_fit_is_refused() -> None:
         ValueError, match=r"learner\.draw: unknown 'macros'; did you mean 'macro'\? valid: cell, enas, "
     ):
         pool.drawing(LearnerSpec(draw="macros"), SHAPE, lambda _: True)
-    with pytest.raises(ValueError, match=r"macro has networks that halve the image 3 times and need at least 8x8"):
+    with pytest.raises(
+        ValueError, match=r"learner\.draw: .*macro has networks that halve the image 3 times and need at least 8x8"
+    ):
         pool.drawing(LearnerSpec(draw="macro"), (1, 4, 4), lambda _: True)
     with pytest.raises(ValueError, match=r"learner\.widths: 9 is above 8"):
         LearnerSpec(widths=(9, 8))
