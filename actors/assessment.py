@@ -33,6 +33,8 @@ TUNING_NETWORKS = 3
 ROUNDS = 3
 FULL_STEPS, FULL_RATE = 2500, 0.01
 
+ATTACKED = ", labelled as the attack wants them"
+
 NAMES = {"real": "random real", "average": "class averages", "kmeans": "k-means centroids"}
 
 
@@ -191,7 +193,7 @@ def _baselines(table: Assessment, own: Handle, tell: Callable[[str], None]) -> N
     spec = table.spec
     many = spec.assess.networks
     over = f"{many} draws, " + ("one network" if table.single else "a network each")
-    wanted = ", labelled as the attack wants them" if table.relabels else ""
+    wanted = ATTACKED if table.relabels else ""
     rows: list[tuple[str, str, dict[str, Option]]] = [(name, title + wanted, {}) for name, title in NAMES.items()]
     if table.relabels:
         rows.append(("real", f"random real of the attacked class alone{wanted}", {"victims": 1}))
@@ -239,7 +241,8 @@ def _optimised(table: Assessment, rates: dict[str, Option], tell: Callable[[str]
     best = [sets[n] for n in best_share(scores)]
     spread = [best[n % len(best)] for n in range(spec.assess.networks)]
     values = table.measures("train_network", "optimised", len(spread), spread, split="test", **rates)
-    table.row("optimised real", "baseline", values, f"best {len(best)} of {len(sets)} sets, by validation",
+    wanted = ATTACKED if table.relabels else ""
+    table.row(f"optimised real{wanted}", "baseline", values, f"best {len(best)} of {len(sets)} sets, by validation",
               f"lr {rates['lr']:g}, momentum {rates['momentum']:g} by validation")  # fmt: skip
 
 

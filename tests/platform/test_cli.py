@@ -61,7 +61,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Any:
         (["resume", "/no/such/run"], "/no/such/run is not a run"),
         (["completion", "fishy"], "invalid choice: 'fishy'"),
         (["ui", "--port", "many"], "invalid int value: 'many'"),
-        (["distill", "--recipe", "nope"], "--recipe: unknown 'nope'; valid: adapt-digits-mnist"),
+        (["distill", "--recipe", "nope"], "--recipe: unknown 'nope'; valid: "),
         (["distill", "--outer.steps", "0"], "outer.steps: input should be greater"),
         (["distill", "--data.source", "digts"], "data.source: unknown 'digts'; did you mean 'digits'"),
         (["distill", "--learner.name", "lenett"], "learner.name: unknown 'lenett'; did you mean 'lenet'"),
