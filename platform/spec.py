@@ -57,7 +57,7 @@ class LearnerSpec(Part):
 
     name: str = Field(
         "lenet",
-        description="linear, mlp, lenet, alexnet, convnet, resnet, an entry point of raystill.learners, "
+        description="linear, mlp, lenet, alexnet, convnet, resnet, strips, an entry point of raystill.learners, "
         "or an architecture (macro:d3-w16-x2-k3-max-group-relu-gap)",
     )
     init: Literal["xavier", "kaiming", "orthogonal", "normal", "default"] = Field(
