@@ -74,7 +74,7 @@ class LearnerSpec(Part):
 
     name: str = Field(
         "lenet",
-        description="linear, mlp, lenet, alexnet, convnet, resnet, textcnn, birnn, bilstm, an entry point of "
+        description="linear, mlp, lenet, alexnet, convnet, resnet, strips, textcnn, birnn, bilstm, an entry point of "
         "raystill.learners, or an architecture (macro:d3-w16-x2-k3-max-group-relu-gap)",
     )
     init: Literal["xavier", "kaiming", "orthogonal", "normal", "default"] = Field(

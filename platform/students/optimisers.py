@@ -40,9 +40,7 @@ def _timm(name: str, **fixed: Any) -> Callable[[OptimizerSpec], Make]:
         try:
             import timm.optim
         except ImportError:
-            raise ValueError(
-                f"optimizer.name: {name.lower()} is timm's, which is not installed: pip install timm"
-            ) from None
+            raise ValueError(f"optimizer.name: {name.lower()} is timm's: pip install 'raystill[students]'") from None
         kind = getattr(timm.optim, name)
         takes = inspect.signature(kind).parameters
         settings = {"lr": spec.lr, "weight_decay": spec.weight_decay, "momentum": spec.momentum, **fixed}

@@ -225,7 +225,7 @@ def test_a_run_is_resumed_to_the_same_bytes_and_reported(
         with pytest.raises(KeyboardInterrupt, match=r"stopped; go on with: raystill resume .*stopped"):
             run.kd(spec_in(tmp_path, "stopped"))
     assert networks(tmp_path / "stopped") != networks(whole)
-    run.resume(tmp_path / "stopped")
+    assert cli.main(["resume", str(tmp_path / "stopped")]) == 0
     assert networks(tmp_path / "stopped") == networks(whole)
     assert len(networks(whole)) == 6
     found = json.loads((whole / "results.json").read_text())
