@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 GOOD, BAD = ("good", "fine", "lovely", "bright"), ("bad", "dull", "dreadful", "dim")
+LOVED, LEFT = ("and I loved it", "and we stayed"), ("so I left", "so we slept")
 THINGS, PLACES = ("film", "book", "song", "play", "dish"), ("in town", "at home", "by the sea")
 
 
 def sentences() -> tuple[list[str], list[int]]:
-    """120 texts of five to nine tokens; the class is in one word."""
+    """120 texts of 9 to 12 tokens; a word and an ending say the class."""
     rows = [
-        (f"The {thing} {place} was {word}" + (", I said ." if n % 2 else "!"), label)
-        for label, words in enumerate((BAD, GOOD))
+        (f"The {thing} {place} was {word} {ends[n % 2]}{'.' if n % 3 else '!'}", label)
+        for label, (words, ends) in enumerate(((BAD, LEFT), (GOOD, LOVED)))
         for n, (word, thing, place) in enumerate(itertools.product(words, THINGS, PLACES))
     ]
     return [text for text, _ in rows], [label for _, label in rows]
