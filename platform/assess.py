@@ -27,6 +27,11 @@ SHIFT = 0.125
 """Largest translation of the augmentation, as a share of the image's side (DSA's crop, 2102.08259)."""
 
 
+def named(logits: Tensor) -> Tensor:
+    """The class that logits [N, K] name: the largest; where one logit stands for two classes, 1 above zero."""
+    return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+
+
 @torch.no_grad()
 def accuracy(problem: Problem, theta: Tensor, data: Resident, limit: int | None = None, chunk: int = 500) -> float:
     """Share of a split's examples that the network names rightly; of `limit` of them, evenly spaced, where it is given.
@@ -38,7 +43,7 @@ def accuracy(problem: Problem, theta: Tensor, data: Resident, limit: int | None 
     right = 0
     for at in range(0, count, chunk):
         x, y = data.batch(rows[at : at + chunk])
-        right += int((problem.learner.apply(theta, x).argmax(1) == y).sum())
+        right += int((named(problem.learner.apply(theta, x)) == y).sum())
     return right / count
 
 
