@@ -221,7 +221,8 @@ def _neighbours(table: Assessment, own: Handle, tell: Callable[[str], None]) -> 
     """Nearest neighbours among as many real images, and among the distilled ones."""
     many = table.spec.assess.networks
     random = table.sets("real", many)
-    for k, norm in itertools.product((1, 3), (1, 2)):
+    neighbours = [k for k in (1, 3) if k <= table.budget]  # two sentences have no third neighbour
+    for k, norm in itertools.product(neighbours, (1, 2)):
         tell(f"baseline: {k}-NN, l{norm}")
         real = table.accuracies("nearest", "nn/real", many, random, k=k, norm=norm, split="test")
         table.row(f"{k}-NN (l{norm}) on random real", "baseline", real, f"{many} draws", learner="", inner_steps=0)

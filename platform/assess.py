@@ -27,6 +27,11 @@ SHIFT = 0.125
 """Largest translation of the augmentation, as a share of the image's side (DSA's crop, 2102.08259)."""
 
 
+def named(logits: Tensor) -> Tensor:
+    """The class that logits [N, K] name: the largest; where one logit stands for two classes, 1 above zero."""
+    return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+
+
 @torch.no_grad()
 def measured(problem: Problem, theta: Tensor, data: Resident, limit: int | None = None, chunk: int = 500) -> Numbers:
     """What a network says of a split's examples; of `limit` of them, evenly spaced, where it is given.
@@ -46,7 +51,7 @@ def measured(problem: Problem, theta: Tensor, data: Resident, limit: int | None 
         wanted, struck = y, torch.zeros_like(y, dtype=torch.bool)
         for k, t in problem.relabels:
             wanted, struck = torch.where(y == k, t, wanted), struck | (y == k)
-        as_wanted = problem.learner.apply(theta, x).argmax(1) == wanted
+        as_wanted = named(problem.learner.apply(theta, x)) == wanted
         right, hits = right + int(as_wanted.sum()), hits + int((as_wanted & struck).sum())
         victims += int(struck.sum())
     if not problem.relabels:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -54,3 +56,27 @@ def ray_cluster() -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
+
+
+GOOD, BAD = ("good", "fine", "lovely", "bright"), ("bad", "dull", "dreadful", "dim")
+LOVED, LEFT = ("and I loved it", "and we stayed"), ("so I left", "so we slept")
+THINGS, PLACES = ("film", "book", "song", "play", "dish"), ("in town", "at home", "by the sea")
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parquet with 96 training and 24 test texts of two classes, made by rule; a word and an ending say which."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        (f"The {thing} {place} was {word} {ends[n % 2]}{'.' if n % 3 else '!'}", label)
+        for label, (words, ends) in enumerate(((BAD, LEFT), (GOOD, LOVED)))
+        for n, (word, thing, place) in enumerate(itertools.product(words, THINGS, PLACES))
+    ]
+    folder = tmp_path_factory.mktemp("corpus")
+    info = {"info": {"features": {"label": {"names": ["bad", "good"], "_type": "ClassLabel"}}}}
+    for split, chosen in {"train": [row for i, row in enumerate(rows) if i % 5], "test": rows[::5]}.items():
+        table = pa.table({"text": [text for text, _ in chosen], "label": [label for _, label in chosen]})
+        pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}), folder / f"{split}.parquet")
+    return folder

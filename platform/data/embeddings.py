@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from raystill.platform.data import Text
 from raystill.platform.data.content import content_of, digest
 from raystill.platform.data.raw import File, Raw, Stored, local_file
+from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.storage import write_whole
 
 if TYPE_CHECKING:
@@ -119,16 +120,15 @@ def factored(matrix: csr_matrix, width: int) -> np.ndarray:
     Raises:
         ValueError: the matrix has nothing in it.
     """
-    from scipy.sparse.linalg import svds
+    from sklearn.utils.extmath import randomized_svd
     from threadpoolctl import threadpool_limits
 
     if not matrix.nnz:
         raise ValueError("data.embeddings: no words stand together in these texts; give a GloVe file")
-    # a start of ones rather than a drawn one, and one thread: the same bits each time
+    # one thread, and not ARPACK, which draws new directions by itself where a matrix has few: the same bits each time
+    seed = int(numpy_rng(Address(0, stream="embeddings")).integers(2**31))
     with threadpool_limits(1):
-        u, s, _ = svds(matrix, width, v0=np.ones(min(matrix.shape)))
-    order = np.argsort(-s)
-    u, s = u[:, order], s[order]
+        u, s, _ = randomized_svd(matrix, width, n_oversamples=20, n_iter=8, random_state=seed)
     signs = np.sign(u[np.abs(u).argmax(0), np.arange(width)])
     return u * signs * np.sqrt(s)
 
@@ -142,7 +142,7 @@ def standardised(vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
     scale = np.sqrt((share @ np.square(centred)).mean())
     centred = np.rint(centred / max(scale, 1e-12) / _GRID) * _GRID
     centred[0] = 0
-    return centred.astype(np.float32)
+    return np.ascontiguousarray(centred, np.float32)
 
 
 def read_glove(path: Path, words: tuple[str, ...], width: int | None = None) -> np.ndarray:

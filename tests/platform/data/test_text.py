@@ -1,0 +1,127 @@
+"""Texts: tokens, vocabulary, lengths, the cache, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from raystill.platform.data import Raw, load
+from raystill.platform.data.raw import portion
+from raystill.platform.data.resident import resident
+from raystill.platform.data.text import PAD, UNKNOWN, encode, tokens
+from raystill.platform.spec import DataSpec
+
+TEXTS = ["a b a c", "a b", "b a c a d a", "c"]
+
+
+def encoded(length: int | None, most: int = 100) -> object:
+    return encode({"train": portion((TEXTS, [0, 1, 0, 1]))}, length, most)
+
+
+def corpus(folder: Path) -> Path:
+    """Forty texts of classes x and y; the class is in the first word."""
+    folder.mkdir()
+    rows = [(f"{'xy'[i % 2]}{i % 3} stands {'here' if i % 4 else 'there , now'}", i % 2) for i in range(40)]
+    label = {"names": ["x", "y"], "_type": "ClassLabel"}
+    meta = {"huggingface": json.dumps({"info": {"features": {"label": label}}})}
+    table = pa.table({"text": [t for t, _ in rows], "label": [y for _, y in rows]}).replace_schema_metadata(meta)
+    pq.write_table(table, folder / "train.parquet")
+    return folder
+
+
+def spec(folder: Path, **changes: object) -> DataSpec:
+    return DataSpec.model_validate({"source": f"parquet:{folder}", "embedding_width": 4, **changes})
+
+
+def test_tokens_are_words_numbers_marks_and_clitics() -> None:
+    assert tokens("Don't stop!<br />It's 1984.") == ["do", "n't", "stop", "!", "it", "'s", "1984", "."]
+    assert tokens("crème brûlée (great)") == ["crème", "brûlée", "(", "great", ")"]
+
+
+def test_ids_are_by_frequency_then_by_the_alphabet() -> None:
+    found = encoded(4)
+    assert found.words == (PAD, UNKNOWN, "a", "b", "c")  # a 6, b 3, c 3; d once is not known
+    expected = [[2, 3, 2, 4], [2, 3, 0, 0], [3, 2, 4, 2], [4, 0, 0, 0]]
+    assert found.ids["train"].tolist() == expected
+    assert found.truncated == {"train": 1}
+
+
+def test_the_vocabulary_has_a_most() -> None:
+    assert encoded(4, 3).words == (PAD, UNKNOWN, "a")
+
+
+def test_the_length_leaves_most_texts_whole() -> None:
+    texts = ["w " * n for n in range(1, 101)]
+    assert encode({"train": portion((texts, [0] * 100))}, None, 10).ids["train"].shape == (100, 96)
+
+
+def test_a_length_that_no_text_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^data.length: 7 tokens, but the longest training text has 6 \(half"):
+        encoded(7)
+
+
+def test_a_text_without_a_word_is_refused_by_its_place() -> None:
+    with pytest.raises(ValueError, match="no word in row 1"):
+        encode({"train": portion((["a", " "], [0, 1]))}, None, 10)
+
+
+def test_parquet_with_text_and_label_becomes_sequences(tmp_path: Path) -> None:
+    data = load(spec(corpus(tmp_path / "c"), length=4))
+    assert data.classes == ("x", "y")
+    assert data.shape == (1, 4, 4)
+    assert data.text is not None
+    assert data.text.truncated == {"train": 10}
+    assert data.text.table.shape == (len(data.text.words), 4)
+    row = data.train.x[0]
+    np.testing.assert_array_equal(data.train.values(np.array([0]))[0, 0], data.text.table[row])
+    batch, y = resident(data.train, data).batch(np.arange(6).reshape(2, 3))
+    assert batch.shape == (2, 3, 1, 4, 4)
+    assert torch.equal(batch[0, 0, 0], torch.from_numpy(data.text.table[row]))
+    assert torch.equal(y, torch.from_numpy(data.train.y[:6].reshape(2, 3)))
+    assert not batch[..., 3, :].any() or data.train.x[:6, 3].any()
+
+
+def test_the_cache_gives_the_same_and_a_changed_file_is_seen(tmp_path: Path, own_cache: Path) -> None:
+    folder = corpus(tmp_path / "c")
+    first, again = load(spec(folder)), load(spec(folder))
+    assert first.fingerprint == again.fingerprint
+    assert np.array_equal(first.train.table, again.train.table)
+    for damaged in own_cache.rglob("*.safetensors"):
+        damaged.write_bytes(damaged.read_bytes()[:-3] + b"xyz")
+    assert load(spec(folder)).fingerprint == first.fingerprint  # made again, not loaded
+    assert load(spec(folder, length=3)).fingerprint != first.fingerprint
+    assert load(spec(folder, embedding_width=3)).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"length": 50}, "data.length: 50 tokens, but the longest"),
+        ({"size": 8}, "data.size: 8 is for images, and this source gives texts"),
+        ({"text_column": "label"}, "data.text_column: 'label' in .* is int64, expected string"),
+        ({"text_column": "sentence"}, "data.image_column: no column 'image'"),
+        ({"embedding_width": 400}, "data.embedding_width: 400 numbers, but"),
+        ({"embeddings": "/nowhere/glove.txt"}, "data.embeddings: can not read /nowhere/glove.txt: No such file"),
+    ],
+)
+def test_wrong_settings_are_one_line(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as found:
+        load(spec(corpus(tmp_path / "c"), **changes))
+    assert "\n" not in str(found.value)
+
+
+def test_a_length_for_images_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"data.length: 5 is for texts, and this source gives images"):
+        load(DataSpec(source="digits", length=5))
+
+
+def test_a_plug_in_may_give_texts() -> None:
+    plugins = {"sources": {"own": lambda _: Raw({"train": (["good day", "bad day"] * 20, [0, 1] * 20)})}}
+    data = load(DataSpec(source="own", embedding_width=2), plugins)
+    assert data.shape == (1, 2, 2)
