@@ -86,7 +86,7 @@ class Bench:
         if stage.data == "all":
             return self.train, None
         if self.spec.transfer.distilled is not None:
-            return self._distilled(), None
+            return self.distilled, None
         known, others = self.rows(address)
         if stage.data == "images":
             return Some(self.train, np.sort(np.concatenate([known, others])), labels=False), None
@@ -96,8 +96,13 @@ class Bench:
             return Some(self.train, known), Some(self.train, others, labels=False)
         return Some(self.train, known), None
 
-    @lru_cache(maxsize=1)  # noqa: B019 - a bench lives as long as the process
-    def _distilled(self) -> Examples:
+    @cached_property
+    def distilled(self) -> Examples:
+        """The distilled data set that students learn from.
+
+        Raises:
+            ValueError: it can not be loaded, or its images have another shape.
+        """
         path = self.spec.transfer.distilled
         assert path is not None
         found = load_distilled(path)

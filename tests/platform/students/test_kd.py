@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from raystill.platform import cli, options, runs, weights
+from raystill.platform.artifacts import Distilled, save_distilled
 from raystill.platform.data import DataSet, load
 from raystill.platform.objectives import make
 from raystill.platform.recipes import about, of, recipe
@@ -106,6 +107,20 @@ def test_temperature_and_alpha_reach_every_stage_that_has_them(bench: Any) -> No
 
     step = Step(torch.zeros(3, 1), torch.zeros(3, dtype=torch.long), Out(z), Out(v), outputs=both)
     torch.testing.assert_close(ready.objective(step), make("kd", {"temperature": 2.0})(step))
+
+
+def test_a_distilled_set_takes_the_place_of_the_images(bench: Any, tmp_path: Path) -> None:
+    images = np.linspace(-1, 1, 2 * 5 * 64, dtype=np.float32).reshape(2, 5, 1, 8, 8)
+    labels = np.arange(10).reshape(2, 5)
+    rates = {"lr": np.full(2, 0.1, np.float32)}
+    save_distilled(tmp_path / "set", Distilled(images, labels, rates, np.arange(2), None, {}))
+    made = bench({"transfer": {"distilled": str(tmp_path / "set")}, **stages(), "train": {"epochs": 3}})
+    check(made)
+    ready = prepare(made, "baseline", made.spec.comparison["baseline"], {}, 0)
+    assert ready.steps == 3
+    x, y = ready.data.batch(np.arange(10))
+    assert torch.equal(x, torch.from_numpy(images.reshape(10, 1, 8, 8)))
+    assert torch.equal(y, torch.arange(10))
 
 
 KD = {"teacher": {"frozen": {"of": "teacher"}}, "objective": {"kd": {}}}
