@@ -137,7 +137,7 @@ def test_training_in_parts_is_training(data: Resident, logits: Tensor) -> None:
 def test_accuracies_are_those_of_each_student_and_a_diverged_one_has_none(data: Resident, logits: Tensor) -> None:
     group = train(data, logits, "vmap", count=2)
     found = group.accuracies(data)
-    problem: Any = SimpleNamespace(learner=learner())
+    problem: Any = SimpleNamespace(learner=learner(), relabels=())
     expected = [[measured(problem, theta, data)["accuracy"] for theta in row] for row in group.theta]
     assert np.allclose(found, expected)
     group.theta[1, 2, 0] = float("nan")
