@@ -90,7 +90,8 @@ class Here:
         return reference
 
     def kill(self, shard: ParameterServer) -> None:
-        """Lose its state."""
+        """Lose its state; a checkpoint that it was at is whole or never begun, since no thread can be killed here."""
+        shard.saved(True)
         self._alive = [other for other in self._alive if other is not shard]
 
 

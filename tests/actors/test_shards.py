@@ -90,7 +90,7 @@ def test_a_checkpoint_of_three_shards_serves_any_number(tmp_path: Path, count: i
     work(other, range(4, 6))
     assert all(content(other, v) == content(three, v) for v in (4, 5, 6))
     other.score(4, 80.0, 1.0)
-    assert other.score_of_best() == {"step": 4, "accuracy": 80.0, "spread": 1.0}
+    assert other.score_of_best() == {"step": 4, "accuracy": 80.0, "spread": 1.0, "attempt": 0}
 
 
 def test_one_part_that_fails_fails_the_checkpoint(tmp_path: Path) -> None:

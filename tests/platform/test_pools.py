@@ -63,7 +63,7 @@ def test_a_pool_is_what_its_manifest_says(pool: pools.Pool) -> None:
     assert all((pool.accuracy(part) > 0.3).all() for part in pools.PARTS), "better than chance: they were trained"
     spec = pool_spec(pool.path.parent)
     assert pool.about["training"] == {"epochs": 20, "lr": 0.01, "seed": 0}
-    assert pool.about["learner"] == spec.learner.model_dump()
+    assert pool.about["learner"] == spec.learner.model_dump(mode="json")
 
 
 def test_what_the_manifest_says_of_accuracy_is_true(pool: pools.Pool) -> None:

@@ -39,3 +39,27 @@ def test_mnist_in_the_sources_order(capsys):
         for row in range(0, len(split), 997):
             oracle = Image.open(io.BytesIO(table["image"][row].as_py()["bytes"]))
             assert np.array_equal(split.x[row, 0], np.asarray(oracle))
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "sizes", "together"),
+    [
+        ("trec", 6, (4907, 545, 500), ("how", "many")),
+        ("sst2", 2, (6920, 872, 1821), ("performances", "performance")),
+    ],
+)
+def test_texts_of_the_shelf(name: str, classes: int, sizes: tuple[int, ...], together: tuple[str, str]) -> None:
+    from raystill.platform.data.embeddings import nearest
+
+    data = load(DataSpec(source=name, root=Path(ROOT)))
+    assert (len(data.train), len(data.validation), len(data.test)) == sizes
+    assert len(data.classes) == classes
+    assert data.text is not None
+    cut, count = data.text.truncated["train"], sum(sizes[:2]) if name == "trec" else sizes[0]
+    assert 0 < cut <= 0.05 * count  # the length leaves 95 % of the training texts whole
+    # a word and its neighbours stand nearer than words at large do
+    a, b = (data.text.table[data.text.words.index(word)] for word in together)
+    unit = data.text.table[2:] / np.linalg.norm(data.text.table[2:], axis=1, keepdims=True)
+    cosine = float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    assert cosine > np.quantile(unit @ (a / np.linalg.norm(a)), 0.99)
+    assert nearest(a[None], data.text.table)[0][0] == data.text.words.index(together[0])

@@ -14,7 +14,7 @@ from raystill.platform.objectives import OBJECTIVES, Out, Step
 from raystill.platform.spec import LearnerSpec
 
 SHAPE, CLASSES = (2, 12, 12), 3
-WIDTHS = {"linear": None, "mlp": 6, "lenet": 3, "alexnet": 2, "convnet": 4, "resnet": 2}
+WIDTHS = {"linear": None, "mlp": 6, "lenet": 3, "alexnet": 2, "convnet": 4, "resnet": 2, "strips": 3}
 
 
 def drawn(*shape: int, stream: str) -> torch.Tensor:
