@@ -84,7 +84,10 @@ class Workbench:
             check_memory(spec, self.problem(spec.learner).learner)
 
     def _problem(self, learner: LearnerSpec) -> Problem:
-        built = learners.build(learner, self.data.shape, len(self.data.classes), self.plugins)
+        return self.problem_of(learners.build(learner, self.data.shape, len(self.data.classes), self.plugins))
+
+    def problem_of(self, built: Learner) -> Problem:
+        """The problem of a learner that is made already: a search has thousands, each for one item."""
         built.module.to(self.device)
         inner = registry.resolve("objectives", self.spec.inner.objective, OBJECTIVES, self.plugins, "inner.objective")
         outer = registry.resolve("objectives", self.spec.outer.objective, OBJECTIVES, self.plugins, "outer.objective")
