@@ -143,8 +143,8 @@ def fit(
     yield theta
 
 
-def train(bench: Workbench, arch: Arch, seed: int, protocol: Protocol) -> dict[str, float]:
-    """One network's accuracies (shares) on the validation and test splits, its size, and CPU seconds."""
+def trained(bench: Workbench, arch: Arch, seed: int, protocol: Protocol) -> tuple[dict[str, float], Tensor]:
+    """One network's accuracies (shares) on the validation and test splits, its size, CPU seconds; and theta[P]."""
     cpu = time.process_time()
     shape, classes = bench.data.shape, len(bench.data.classes)
     problem = bench.problem_of(learners.wrap(arch.build(shape, classes)))
@@ -155,7 +155,7 @@ def train(bench: Workbench, arch: Arch, seed: int, protocol: Protocol) -> dict[s
         "validation_before": accuracy(problem, before, bench.validation, 2000),
         "parameters": problem.learner.size, "flops": arch.flops(shape, classes),
         "cpu_seconds": time.process_time() - cpu,
-    }  # fmt: skip
+    }, theta  # fmt: skip
 
 
 def make(name: str, path: Path, command: str, tell: Callable[[str], None], seeds: Sequence[int] | None = None) -> int:
@@ -181,7 +181,7 @@ def make(name: str, path: Path, command: str, tell: Callable[[str], None], seeds
         for arch in at.architectures():
             if (arch.text, seed) in done:
                 continue
-            found = train(bench, arch, seed, at.protocol)
+            found, _ = trained(bench, arch, seed, at.protocol)
             place = {"space": at.space, "architecture": arch.text, "data": at.data.source, "pixels": data.shape[-1]}
             rows.append({**place, "seed": seed, **found, **same})
             write(path, rows, command)
