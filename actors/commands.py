@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from raystill.actors import mirror, pipeline
-from raystill.platform import options, runs
+from raystill.platform import options, registry, runs
 from raystill.platform.spec import AssessSpec, DistillSpec, Part, TrackingSpec, Workers
 from raystill.platform.storage import Storage, is_remote, plain
 
@@ -61,6 +61,10 @@ def resume(argv: list[str]) -> int:
     text = "Go on with a run that was stopped or killed. The result has the same bits as an undisturbed run's."
     changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_resumed)
     began, folder = time.monotonic(), _at_home(args.folder)
+    if (driver := runs.driver(folder)) is not None:  # a search, say: who began the run goes on with it
+        go_on = registry.resolve("drivers", driver, {}, field="driver")
+        go_on(folder, changes.workers)
+        return 0
     pipeline.resume(folder, workers=changes.workers)
     _close(folder, runs.load(folder).tracking, time.monotonic() - began)
     return 0

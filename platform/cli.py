@@ -11,6 +11,7 @@ from typing import NoReturn
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("raystill.actors.commands:distill", "distil a data set: images, a table, a report, an MLflow run"),
     "resume": ("raystill.actors.commands:resume", "go on with a run that was stopped or killed"),
+    "search": ("raystill.search.commands:search", "search architectures or hyperparameters, or judge rankers"),
     "assess": (
         "raystill.actors.commands:assess",
         "measure a run's result on test data again, other networks among them",

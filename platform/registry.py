@@ -1,6 +1,7 @@
 """Names to parts: built-ins, what a caller registered, and entry points of installed packages.
 
-The kinds are `sources`, `learners`, `spaces`, `objectives`, `synthesizers`, `kinds` (of work items). A user's own part needs no fork: a callable
+The kinds are `sources`, `learners`, `spaces`, `objectives`, `synthesizers`, `kinds` (of work items) and `drivers` (of a
+run, `raystill resume`). A user's own part needs no fork: a callable
 handed to `raystill.actors.distill(spec, plugins=...)`, or an entry point of the group `raystill.<kind>` named in YAML.
 """
 

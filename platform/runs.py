@@ -62,6 +62,12 @@ def _numbered(out: Path, stem: str) -> Path:
         return folder
 
 
+def driver(folder: Path) -> str | None:
+    """Who goes on with a run: the name in its file `driver`, an entry point of `raystill.drivers`; None distils."""
+    path = folder / "driver"
+    return path.read_text().strip() if path.is_file() else None
+
+
 def dump(spec: DistillSpec) -> str:
     """A spec as the YAML that makes it again."""
     return str(yaml.safe_dump(spec.dump(), sort_keys=False))

@@ -51,7 +51,7 @@ def rankings(
 
 
 def tuned_rate(scorer: Scorer, space: str, without: frozenset[str], steps: int, batch: int) -> float:
-    """Real data's rate with the best mean validation accuracy over a few spare architectures: GTNs have learned ones."""
+    """Real data's rate with the best mean validation accuracy over spare architectures: a GTN has learned ones."""
     spare = sample(space, SPARE, "rank/spare", without)
     means = {}
     for lr in RATES:

@@ -15,7 +15,8 @@ from raystill.search.truth import Truth
 
 SIDE, EDGE = 220, 26
 STYLE = """.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(220px,1fr));gap:1rem}
-.plots svg{width:100%;height:auto}.plots circle{fill:currentColor;opacity:.55}.plots line{stroke:currentColor;opacity:.4}
+.plots svg{width:100%;height:auto}.plots circle{fill:currentColor;opacity:.55}
+.plots line{stroke:currentColor;opacity:.4}
 .plots text{font-size:10px;fill:currentColor}td.number,th.number{text-align:right;padding:0 .6rem}"""
 
 
@@ -33,7 +34,8 @@ def scatter(scores: np.ndarray, truth: np.ndarray, title: str) -> str:
     )
     words = (
         f'<text x="{SIDE / 2}" y="{SIDE - 8}" text-anchor="middle">rank of the score</text>'
-        f'<text x="4" y="{EDGE - 8}">test {truth.max():.1f} %</text><text x="4" y="{SIDE - 14}">{truth.min():.1f}</text>'
+        f'<text x="4" y="{EDGE - 8}">test {truth.max():.1f} %</text>'
+        f'<text x="4" y="{SIDE - 14}">{truth.min():.1f}</text>'
     )
     return f'<svg viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="{escape(title)}">{axes}{dots}{words}</svg>'
 

@@ -12,7 +12,7 @@ from raystill.platform import runs
 from raystill.platform.spec import TrackingSpec
 from raystill.search import card as cards
 from raystill.search import place, truth
-from raystill.search.scoring import Scorer
+from raystill.search.scoring import Scorer, fitting
 from raystill.search.spec import CardSpec
 
 HERE = Path(__file__).parents[1] / "benchmarks" / "data"
@@ -22,7 +22,7 @@ def rank_card(spec: CardSpec, tell: Callable[[str], None] = print) -> tuple[dict
     """The card, the scores by ranker (None where the card does not speak), and the run's folder.
 
     Raises:
-        ValueError: unknown level, no ground truth, other data than the ground truth's, or a curriculum that does not fit.
+        ValueError: unknown level, no ground truth, other data than its own, or a curriculum that does not fit.
     """
     level = truth.level(spec.level)
     table = truth.truth(spec.truth or HERE / f"truth-{spec.level}.parquet")
@@ -33,11 +33,10 @@ def rank_card(spec: CardSpec, tell: Callable[[str], None] = print) -> tuple[dict
         level.data, spec.run, TrackingSpec(enabled=False), curricula[0] if curricula else untrained,
         spec.curriculum[0] if curricula else str(spec.untrained),
     )  # fmt: skip
-    for found, where in [
-        *zip(curricula[1:], spec.curriculum[1:]),
-        *([(untrained, spec.untrained)] if untrained else []),
-    ]:
-        place.fitting(found, made.data, str(where))
+    for other, where in zip(curricula[1:], spec.curriculum[1:]):
+        fitting(other, made.data, where)
+    if untrained is not None:
+        fitting(untrained, made.data, str(spec.untrained))
     if made.data.fingerprint != table.fingerprint:
         raise ValueError(
             f"search.truth: was made from data {table.fingerprint[:12]}, these are {made.data.fingerprint[:12]}"

@@ -71,7 +71,7 @@ def curriculum(
 def real(
     bench: Workbench, arch: Arch, address: Address, options: Options, inputs: Mapping[str, Tensor], clock: Clock
 ) -> float:
-    """The same of `steps` minibatches of `batch` real images; of a subset of `per_class` a class where that is given."""
+    """The same of `steps` minibatches of `batch` real images, out of `per_class` images a class where that is given."""
     problem = _problem(bench, arch, options["init"])
     data = bench.train
     if options.get("per_class"):

@@ -1,0 +1,67 @@
+"""`raystill search ...`: a table of what can be searched, resolved at dispatch."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+from raystill.platform import registry
+from raystill.platform.cli import Parser
+
+SEARCHES: dict[str, tuple[str, str]] = {
+    "nas": ("raystill.search.commands:nas", "an architecture, from a space and data to a trained network"),
+    "tune": ("raystill.search.tune:command", "hyperparameters of a recipe, by Ray Tune"),
+    "card": ("raystill.search.commands:card", "judge rankers of architectures by a ground truth"),
+}
+
+
+def search(argv: list[str]) -> int:
+    """Dispatch to one of SEARCHES."""
+    if not argv or argv[0] in ("-h", "--help"):
+        parser = Parser(prog="raystill search", description="Search, and judge what a search goes by.")
+        parts = parser.add_subparsers(metavar="WHAT")
+        for name, (_, text) in SEARCHES.items():
+            parts.add_parser(name, help=text, add_help=False)
+        parser.print_help()
+        return 0
+    if argv[0] not in SEARCHES:
+        raise ValueError(f"unknown search {argv[0]!r}; {registry.nearest(argv[0], SEARCHES)}")
+    module, _, function = SEARCHES[argv[0]][0].partition(":")
+    done: int | None = getattr(importlib.import_module(module), function)(argv[1:])
+    return done or 0
+
+
+def nas(argv: list[str]) -> int:
+    """Search an architecture."""
+    from raystill.platform import options
+    from raystill.search.nas import nas as run
+    from raystill.search.spec import NasSpec
+
+    spec, _ = options.load(NasSpec, "search nas", "Search an architecture: score many, train the best.", argv)
+    run(spec)
+    return 0
+
+
+def card(argv: list[str]) -> int:
+    """Write a rank card: JSON, and a page with scatter plots."""
+    from raystill.platform import options
+    from raystill.platform.storage import write_whole
+    from raystill.search import card_page, rank_card, truth
+    from raystill.search.spec import CardSpec
+
+    text = "Judge rankers of architectures by a ground truth that was trained here once."
+    spec, _ = options.load(CardSpec, "search card", text, argv)
+    found, scores, folder = rank_card.rank_card(spec)
+    table = truth.truth(spec.truth or rank_card.HERE / f"truth-{spec.level}.parquet")
+    write_whole(folder / "card.json", lambda stream: stream.write(json.dumps(found, indent=1).encode()))
+    page = card_page.page(found, scores, table)
+    write_whole(folder / "report.html", lambda stream: stream.write(page.encode()))
+    if not found["speaks"]:
+        raise ValueError(f"the card does not speak: {found['why']}; {folder / 'card.json'}")
+    for name, row in sorted(found["rankers"].items(), key=lambda pair: -(pair[1]["rho"] or -2)):
+        low, high = (float("nan") if v is None else v for v in row["rho_interval"])
+        rho, tau, half = (float("nan") if row[k] is None else row[k] for k in ("rho", "tau", "top_half"))
+        print(f"{name:24s} rho {rho:5.2f} [{low:5.2f}, {high:5.2f}] tau {tau:5.2f} top half {half:5.2f} "
+              f"regret {row['regret']['1']:5.2f}")  # fmt: skip
+    print(f"  card    {folder / 'card.json'}\n  report  {folder / 'report.html'}")
+    return 0
