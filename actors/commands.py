@@ -65,7 +65,8 @@ def resume(argv: list[str]) -> int:
     if (folder / pools.SPEC).is_file():
         return pretrain.resume(folder, changes.workers)
     if other := runs.OTHERS.get(runs.made_by(folder)):
-        return int(importlib.import_module(other).resume(folder, changes.workers))
+        importlib.import_module(other).resume(folder, changes.workers)
+        return 0
     pipeline.resume(folder, workers=changes.workers)
     _close(folder, runs.load(folder).tracking, time.monotonic() - began)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform as machine
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -107,14 +108,38 @@ def carry_out(made: Plan, folder: Path) -> Distilled:
     return distilled
 
 
-def _distil(held: Session, tracker: Tracker) -> None:
+def learn(made: Plan, folder: Path, watch: Callable[[int, float], None]) -> dict[str, Any]:
+    """A run's artefact without a look at test data, as a search over hyperparameters needs it.
+
+    Args:
+        watch: called with (outer step, validation accuracy in percent) after each step with a new one.
+
+    Returns:
+        The artefact's `selection`: step and validation accuracy.
+    """
+    with session(made, folder) as held:
+        if not (folder / "artefact").exists():
+            _distil(held, Tracker(), watch)
+        held.log.flush()
+        history.write(folder)
+    selection: dict[str, Any] = load_distilled(folder / "artefact").manifest["selection"]
+    return selection
+
+
+def _distil(held: Session, tracker: Tracker, watch: Callable[[int, float], None] | None = None) -> None:
     """The loop, and what it found as an artefact."""
     made = held.made
     loop = coordinator.Loop(
         made.spec, made.data, made.synthesizer, held.folder, held.crew, held.log, tracker, held.store, held.faults
     )
 
+    seen = float("nan")
+
     def after(step: int) -> None:
+        nonlocal seen
+        if watch is not None and loop.accuracy == loop.accuracy and loop.accuracy != seen:
+            seen = loop.accuracy
+            watch(step, seen)
         held.meters.step(loop.figures, loop.seconds, made.spec.outer)
         held.tell(step=step, servers=loop.servers, validation=None if loop.accuracy != loop.accuracy else loop.accuracy)
 

@@ -12,7 +12,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("raystill.actors.commands:distill", "distil a data set: images, a table, a report, an MLflow run"),
     "pretrain": ("raystill.actors.pretrain:command", "train a pool of networks for runs to start from"),
     "kd": ("raystill.platform.students.command:kd", "train students: from teachers, mixtures, unlabelled images"),
-    "search": ("raystill.search.commands:search", "search on validation data: temperature"),
+    "search": (
+        "raystill.search.commands:search",
+        "search temperatures, architectures or hyperparameters; judge rankers",
+    ),
     "resume": ("raystill.actors.commands:resume", "go on with a run that was stopped or killed"),
     "assess": (
         "raystill.actors.commands:assess",

@@ -1,8 +1,8 @@
 """Names to parts: built-ins, what a caller registered, and entry points of installed packages.
 
-The kinds are `sources`, `learners`, `spaces`, `pools`, `objectives`, `synthesizers`. A user's own part needs no fork:
-a callable handed to `raystill.actors.distill(spec, plugins=...)`, or an entry point of the group `raystill.<kind>`
-named in YAML.
+The kinds are `sources`, `learners`, `spaces`, `pools`, `objectives`, `synthesizers` and `kinds` (of work items). A
+user's own part needs no fork: a callable handed to `raystill.actors.distill(spec, plugins=...)`, or an entry point of
+the group `raystill.<kind>` named in YAML.
 """
 
 from __future__ import annotations

@@ -16,9 +16,16 @@ from pydantic import BaseModel, ValidationError
 from raystill.platform.spec import DistillSpec, RunSpec
 
 Spec = TypeVar("Spec", bound=BaseModel)
-OTHERS: dict[str, str] = {"kd": "raystill.platform.students.command", "search temperature": "raystill.search.commands"}
+OTHERS: dict[str, str] = {
+    "kd": "raystill.platform.students.command",
+    "search temperature": "raystill.search.temperature_command",
+    "search nas": "raystill.search.nas",
+    "search tune": "raystill.search.tune",
+}
 """Commands beside `distill` that make runs, and the module with their `resume(folder, workers)` and
 `write_report(folder)`."""
+MAKER = "command"
+"""File of a run folder that names the command that made it, where its spec is a distillation's."""
 
 
 class Saved(Protocol):
@@ -102,6 +109,8 @@ def made_by(folder: Path) -> str:
     Raises:
         ValueError: not a run folder, or its spec is torn.
     """
+    if (folder / MAKER).is_file():
+        return (folder / MAKER).read_text().strip()
     found = _read(folder)
     return str(found.get("command", "distill")) if isinstance(found, dict) else "distill"
 

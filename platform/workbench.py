@@ -123,7 +123,10 @@ class Workbench:
             check_memory(spec, self.problem(spec.learner).learner)
 
     def _problem(self, learner: LearnerSpec) -> Problem:
-        built = learners.build(learner, self.data.shape, len(self.data.classes), self.plugins)
+        return self.problem_of(learners.build(learner, self.data.shape, len(self.data.classes), self.plugins))
+
+    def problem_of(self, built: Learner) -> Problem:
+        """The problem of a learner that is made already: a search has thousands, each for one item."""
         built.module.to(self.device)
         inner = named(self.spec.inner.objective, self.plugins, "inner.objective")
         outer = outer_objective(self.spec, self.plugins)

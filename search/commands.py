@@ -2,72 +2,68 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
+import json
 
+from raystill.platform import registry
 from raystill.platform.cli import Parser, resolved
-from raystill.platform.registry import nearest
 
 SEARCHES: dict[str, tuple[str, str]] = {
     "temperature": (
-        "raystill.search.commands:temperature",
+        "raystill.search.temperature_command:command",
         "T and alpha of a distillation, by validation: a surface, a curve for each student width, a recipe",
     ),
+    "nas": ("raystill.search.commands:nas", "an architecture, from a space and data to a trained network"),
+    "tune": ("raystill.search.tune:command", "hyperparameters of a recipe, by Ray Tune"),
+    "card": ("raystill.search.commands:card", "judge rankers of architectures by a ground truth"),
 }
 
 
 def search(argv: list[str]) -> int:
-    """Dispatch to the search that is named."""
+    """Dispatch to one of SEARCHES."""
     if not argv or argv[0].startswith("-"):
-        parser = Parser(prog="raystill search", description="Search, and choose on validation data.")
-        kinds = parser.add_subparsers(metavar="WHAT")
+        parser = Parser(prog="raystill search", description="Search, and judge what a search goes by.")
+        parts = parser.add_subparsers(metavar="WHAT")
         for name, (_, text) in SEARCHES.items():
-            kinds.add_parser(name, help=text, add_help=False)
+            parts.add_parser(name, help=text, add_help=False)
         parser.parse_args(argv)
         parser.print_help()
         return 0
     if argv[0] not in SEARCHES:
-        raise ValueError(f"unknown search {argv[0]!r}; {nearest(argv[0], SEARCHES)}")
+        raise ValueError(f"unknown search {argv[0]!r}; {registry.nearest(argv[0], SEARCHES)}")
     return resolved(SEARCHES[argv[0]][0])(argv[1:]) or 0
 
 
-def temperature(argv: list[str]) -> int:
-    """Search for T and alpha."""
-    from raystill.platform import options, runs
-    from raystill.search.temperature import carry_out, prepared
-    from raystill.search.temperature_spec import TemperatureSpec
+def nas(argv: list[str]) -> int:
+    """Search an architecture."""
+    from raystill.platform import options
+    from raystill.search.nas import nas as run
+    from raystill.search.spec import NasSpec
 
-    text = (
-        "Search for the temperature and the mixing of a distillation. Without --recipe or --config: the recipe "
-        "`temperature-digits`, which needs no data and no network."
-    )
-    spec, _ = options.load(TemperatureSpec, "search temperature", text, argv, default="temperature-digits")
-    began = time.monotonic()
-    spec, made = prepared(spec)
-    folder = runs.create(spec)
-    _close(folder, carry_out(spec, made, folder), time.monotonic() - began)
+    spec, _ = options.load(NasSpec, "search nas", "Search an architecture: score many, train the best.", argv)
+    run(spec)
     return 0
 
 
-def resume(folder: Path, workers: int | str | None = None) -> int:
-    """Go on with a temperature search."""
-    from raystill.search.temperature import resume as go_on
+def card(argv: list[str]) -> int:
+    """Write a rank card: JSON, and a page with scatter plots."""
+    from raystill.platform import options
+    from raystill.platform.storage import write_whole
+    from raystill.search import card_page, rank_card, truth
+    from raystill.search.spec import CardSpec
 
-    began = time.monotonic()
-    _close(folder, go_on(folder, workers), time.monotonic() - began)
+    text = "Judge rankers of architectures by a ground truth that was trained here once."
+    spec, _ = options.load(CardSpec, "search card", text, argv)
+    found, scores, folder = rank_card.rank_card(spec)
+    table = truth.truth(spec.truth or rank_card.HERE / f"truth-{spec.level}.parquet")
+    write_whole(folder / "card.json", lambda stream: stream.write(json.dumps(found, indent=1).encode()))
+    page = card_page.page(found, scores, table)
+    write_whole(folder / "report.html", lambda stream: stream.write(page.encode()))
+    if not found["speaks"]:
+        raise ValueError(f"the card does not speak: {found['why']}; {folder / 'card.json'}")
+    for name, row in sorted(found["rankers"].items(), key=lambda pair: -(pair[1]["rho"] or -2)):
+        low, high = (float("nan") if v is None else v for v in row["rho_interval"])
+        rho, tau, half = (float("nan") if row[k] is None else row[k] for k in ("rho", "tau", "top_half"))
+        print(f"{name:24s} rho {rho:5.2f} [{low:5.2f}, {high:5.2f}] tau {tau:5.2f} top half {half:5.2f} "
+              f"regret {row['regret']['1']:5.2f}")  # fmt: skip
+    print(f"  card    {folder / 'card.json'}\n  report  {folder / 'report.html'}")
     return 0
-
-
-def write_report(folder: Path) -> Path:
-    """The page of a search, written again; what is missing of the search is done."""
-    from raystill.search.temperature import resume as go_on
-
-    go_on(folder, None)
-    return folder / "report.html"
-
-
-def _close(folder: Path, result: dict[str, object], seconds: float) -> None:
-    from raystill.search.temperature_page import table
-
-    print("\n".join(table(result)))
-    print(f"done in {seconds:.0f} s\n  recipe  {folder}/recipe*.yaml\n  report  {folder / 'report.html'}")

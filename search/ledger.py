@@ -1,0 +1,63 @@
+"""The ledger: every decision of a search, one row for each architecture that was asked for, as Parquet.
+
+Nothing in it depends on who computed what, or when: an undisturbed search and one that was killed and resumed write
+the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raystill.platform.storage import write_whole
+from raystill.search.space import Arch
+
+SCHEMA = pa.schema([
+    ("generation", pa.int64()), ("index", pa.int64()), ("architecture", pa.string()), ("key", pa.string()),
+    ("score", pa.float64()),
+])  # fmt: skip
+
+
+class Ledger:
+    """A file of whole generations, in their order."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a ledger, or begin one.
+
+        Raises:
+            ValueError: the file is torn or something else.
+        """
+        self.path, self.rows = path, list[dict[str, Any]]()
+        if path.exists():
+            try:
+                table = pq.read_table(path)
+            except (OSError, pa.ArrowException) as error:
+                raise ValueError(f"{path}: is no ledger: {' '.join(str(error).split())[:200]}") from None
+            if not table.schema.equals(SCHEMA):
+                raise ValueError(f"{path}: is no ledger: it has columns {', '.join(table.column_names)[:200]}")
+            self.rows = table.to_pylist()
+
+    def generation(self, number: int) -> list[dict[str, Any]]:
+        """The rows of a generation, none where it is not complete."""
+        return [row for row in self.rows if row["generation"] == number]
+
+    def add(self, generation: int, archs: Sequence[Arch], scores: Sequence[float]) -> None:
+        """A generation, whole or not at all."""
+        start = len(self.rows)
+        self.rows += [
+            {"generation": generation, "index": start + n, "architecture": a.text, "key": a.key, "score": float(s)}
+            for n, (a, s) in enumerate(zip(archs, scores))
+        ]
+        table = pa.Table.from_pylist(self.rows, schema=SCHEMA)
+        write_whole(self.path, lambda stream: pq.write_table(table, stream, compression="zstd"))
+
+    def best(self, many: int) -> list[dict[str, Any]]:
+        """The rows with the best scores, each architecture once, the earliest first among equals."""
+        found: dict[str, dict[str, Any]] = {}
+        for row in sorted(self.rows, key=lambda row: (-row["score"], row["index"])):
+            found.setdefault(row["architecture"], row)
+        return list(found.values())[:many]

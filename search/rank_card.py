@@ -1,0 +1,74 @@
+"""A level's card from nothing but its ground truth and curricula: what `raystill search card` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raystill.actors.session import session
+from raystill.platform import runs
+from raystill.platform.spec import TrackingSpec
+from raystill.search import card as cards
+from raystill.search import place, truth
+from raystill.search.scoring import Scorer, fitting
+from raystill.search.spec import CardSpec
+
+HERE = Path(__file__).parents[1] / "benchmarks" / "data"
+
+
+def rank_card(spec: CardSpec, tell: Callable[[str], None] = print) -> tuple[dict[str, Any], Any, Path]:
+    """The card, the scores by ranker (None where the card does not speak), and the run's folder.
+
+    Raises:
+        ValueError: unknown level, no ground truth, other data than its own, or a curriculum that does not fit.
+    """
+    level = truth.level(spec.level)
+    table = truth.truth(spec.truth or HERE / f"truth-{spec.level}.parquet")
+    silent = cards.card(table, {}, {}, resamples=100)
+    curricula = [place.curriculum(c) for c in spec.curriculum]
+    untrained = place.curriculum(spec.untrained) if spec.untrained else None
+    made = place.planned(
+        level.data, spec.run, TrackingSpec(enabled=False), curricula[0] if curricula else untrained,
+        spec.curriculum[0] if curricula else str(spec.untrained),
+    )  # fmt: skip
+    for other, where in zip(curricula[1:], spec.curriculum[1:]):
+        fitting(other, made.data, where)
+    if untrained is not None:
+        fitting(untrained, made.data, str(spec.untrained))
+    if made.data.fingerprint != table.fingerprint:
+        raise ValueError(
+            f"search.truth: was made from data {table.fingerprint[:12]}, these are {made.data.fingerprint[:12]}"
+        )
+    folder = runs.create(made.spec, f"card-{spec.level}")
+    if not silent["speaks"]:
+        return silent, None, folder
+    with session(made, folder) as held:
+        scorer, began = Scorer(held, spec.seed), time.monotonic()
+        steps = len(curricula[0].order) if curricula else cards.STEPS
+        batch = curricula[0].images.shape[1] if curricula else cards.IMAGES
+        keys = frozenset(arch.key for arch in table.archs)
+        lr = cards.tuned_rate(scorer, level.space, keys, steps, batch)
+        tell(f"real data's rate by {cards.SPARE} spare architectures: {lr:g}")
+        factor, scores, seconds = None, {}, {}
+        for again in (False, True):  # what equal seconds are is known once the curriculum has scored
+            for ranking in cards.rankings(curricula, untrained, lr, spec.networks, factor):
+                if ranking.name in scores:
+                    continue
+                found = scorer.scores(ranking, table.archs)
+                scores[ranking.name], seconds[ranking.name] = found.values, float(found.cpu.sum())
+                tell(f"{ranking.name}: {found.cpu.sum():.1f} CPU s")
+            if again or spec.meta_seconds is None or "gtn" not in scores:
+                break
+            factor = 1 + spec.meta_seconds / seconds["gtn"]
+        cards.combined(scores, seconds)
+        done = cards.card(table, scores, seconds, spec.meta_seconds or 0.0, spec.resamples)
+        done |= {
+            "level": spec.level, "lr_real": lr, "steps": steps, "batch": batch, "seed": spec.seed,
+            "meta_seconds": spec.meta_seconds, "wall_seconds": time.monotonic() - began,
+        }  # fmt: skip
+        if "gtn" in seconds and spec.meta_seconds:
+            each, truths = seconds["gtn"] / len(table.archs), float(table.seconds.mean())
+            done["break_even_against_full_training"] = cards.break_even(spec.meta_seconds, each, truths)
+    return done, scores, folder

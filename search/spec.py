@@ -1,0 +1,57 @@
+"""Typed specs of searches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raystill.platform.spec import Count, DataSpec, DistillSpec, InnerSpec, LearnerSpec, Natural, Part, Positive
+from raystill.platform.spec import RunSpec as Run
+from raystill.platform.spec import TrackingSpec as Tracking
+
+Ranked = Literal["curriculum", "real", "parameters", "flops", "grad_norm", "snip", "synflow", "naswot"]
+
+
+class NasSpec(Part):
+    """A search for an architecture."""
+
+    space: str = Field("macro", description="macro, cell or enas (docs/spaces.md)")
+    searcher: Literal["random", "evolution", "tpe"] = Field("evolution", description="who asks for architectures")
+    candidates: Count = Field(500, description="architectures that are scored")
+    generation: Count = Field(50, description="architectures asked for at a time; results are told in their order")
+    ranker: Ranked | None = Field(None, description="what scores them; none takes the curriculum, else real data")
+    curriculum: str | None = Field(
+        None, description="run or artefact whose data scores them, or recipe:NAME to distil first"
+    )
+    networks: Count = Field(1, description="initialisations averaged in a score")
+    steps: Count = Field(64, description="minibatches of a score by real data")
+    batch: Count = Field(64, description="real images of each of them")
+    lr: Positive = Field(0.05, description="first rate of real data's cosine")
+    images: Count = Field(2000, description="validation images of each judgement, at most")
+    finalists: Count = Field(5, description="best architectures by score that are trained on real data")
+    final_steps: Count = Field(768, description="minibatches of a finalist's training (64 images, rate 0.05, cosine)")
+    data: DataSpec = DataSpec()
+    run: Run = Run()
+    tracking: Tracking = Tracking()
+
+
+class CardSpec(Part):
+    """How well rankers order a ground truth."""
+
+    level: str = Field("mnist", description="ground truth: mnist, cifar, cells or digits (docs/search.md)")
+    truth: Path | None = Field(None, description="its Parquet file; else benchmarks/data/truth-LEVEL.parquet")
+    curriculum: tuple[str, ...] = Field((), description="runs or artefacts to score by; the first is the one compared")
+    untrained: str | None = Field(None, description="artefact of the untrained generator")
+    meta_seconds: Positive | None = Field(None, description="CPU seconds that the first curriculum's training took")
+    networks: Count = Field(3, description="initialisations of the averaged row")
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = Field(2000, description="of the bootstrap")
+    seed: Natural = Field(1000, description="of the rankers' networks, apart from the ground truth's")
+    run: Run = Run()
+
+
+def carrier(data: DataSpec, run: Run, tracking: Tracking, objective: str = "cross_entropy") -> DistillSpec:
+    """The spec that evaluators of a search are built from; of its learner and images nothing is used."""
+    learner = LearnerSpec(name="linear")
+    return DistillSpec(data=data, learner=learner, inner=InnerSpec(objective=objective), run=run, tracking=tracking)

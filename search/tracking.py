@@ -1,0 +1,53 @@
+"""A search in MLflow: one parent run, a child for each generation, a few calls each; resumed with the same ids."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from raystill.actors.session import Session
+from raystill.platform.tracking import Tracker
+from raystill.search.spec import NasSpec
+
+NOTED = "tracking.json"
+PARENT = "mlflow.parentRunId"
+
+
+class Children:
+    """The parent's tracker, and children that are written in one go when a generation is scored."""
+
+    def __init__(self, held: Session, spec: NasSpec) -> None:
+        self._spec, self._name, self._home = spec.tracking, held.folder.name, held.home
+        noted: str | None = None
+        with suppress(OSError, ValueError, KeyError):
+            noted = str(json.loads(self._home.read(NOTED, 10_000))["run_id"])
+        params: dict[str, Any] = spec.model_dump(mode="json")
+        self.parent = Tracker.start(spec.tracking, self._name, params, {"raystill.search": self._name}, noted)
+        if self.parent.run_id and self.parent.run_id != noted:
+            self._home.write(NOTED, json.dumps({"run_id": self.parent.run_id}).encode())
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Metrics of the parent."""
+        self.parent.log(step, values, int(time.time() * 1000))
+        self.parent.flush()
+
+    def generation(self, number: int, start: int, scores: np.ndarray, best: float) -> None:
+        """A child with the score of each architecture, its index the step; the best so far goes to the parent."""
+        self.log(number, {"best_score": best, "generation_best": float(scores.max())})
+        if self.parent.run_id is None:
+            return
+        tags = {PARENT: self.parent.run_id, "raystill.search": self._name}
+        with suppress(ValueError):  # a store that is away costs a child, not the search
+            child = Tracker.start(self._spec, f"{self._name} generation {number}", {"generation": number}, tags)
+            now = int(time.time() * 1000)
+            for n, value in enumerate(scores.tolist()):
+                child.log(start + n, {"score": value}, now)
+            child.finish()
+
+    def finish(self, status: str) -> None:
+        """Ends the parent."""
+        self.parent.finish(status)

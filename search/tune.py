@@ -1,0 +1,288 @@
+"""`raystill search tune`: hyperparameters of any recipe by Ray Tune; each trial is a run with evaluators of its own.
+
+A trial's driver has 0.01 CPU, its evaluators a CPU (or a GPU) each in its placement group, its parameter server none.
+Trials report validation accuracy alone. Which trial ends first is up to the machines, so a search promises that no
+trial is lost, not the same result twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raystill.actors import cluster, pipeline
+from raystill.actors.plan import plan
+from raystill.platform import options, runs
+from raystill.platform.spec import DistillSpec
+from raystill.platform.storage import write_whole
+from raystill.platform.tracking import Tracker, reachable
+from raystill.search.tune_space import applied, domains, param_space
+
+SETTINGS, RESULT, METRIC = "search.yaml", "result.json", "validation"
+HEAD = 0.01
+"""CPU of a trial's driver, which waits most of the time."""
+
+
+def command(argv: list[str]) -> int:
+    """Search a recipe's hyperparameters."""
+    text = "Search hyperparameters of a recipe on validation data; each trial is a run with its own evaluators."
+
+    def extend(parser: argparse.ArgumentParser) -> None:
+        words = "uniform:a:b, loguniform:a:b, int:a:b or choice:x,y; again for each field"
+        parser.add_argument("--over", action="append", default=[], metavar="FIELD=DOMAIN", help=words)
+        parser.add_argument("--trials", type=int, default=16, help="runs to make (default: 16)")
+        parser.add_argument("--scheduler", choices=("asha", "none"), default="asha", help="who stops poor trials")
+        parser.add_argument("--searcher", choices=("optuna", "random"), default="optuna", help="who chooses values")
+        parser.add_argument("--time-budget", type=float, help="seconds after which no more is tried")
+
+    spec, args = options.load(DistillSpec, "search tune", text, argv, default="digits", extend=extend)
+    settings = {"over": args.over, "trials": args.trials, "scheduler": args.scheduler, "searcher": args.searcher,
+                "time_budget": args.time_budget}  # fmt: skip
+    tune(spec, settings)
+    return 0
+
+
+def tune(spec: DistillSpec, settings: dict[str, Any]) -> dict[str, Any]:
+    """Search; returns what `result.json` has: the best values, and a row for each trial.
+
+    Args:
+        spec: what each trial starts from; `run.workers` evaluators each (1 where it says nothing).
+        settings: `over`, `trials`, `scheduler`, `searcher`, `time_budget`.
+
+    Raises:
+        ValueError: a field or domain that is none, or a trial that the cluster has no room for.
+        RuntimeError: no trial reported anything.
+    """
+    domains(settings["over"], spec)
+    if settings["trials"] < 1:
+        raise ValueError(f"--trials: {settings['trials']}; at least 1")
+    runs.writable(spec.run.out)
+    if spec.tracking.enabled:
+        reachable(spec.tracking)
+    _concurrent(spec)
+    folder = runs.create(spec, "tune")
+    (folder / SETTINGS).write_text(yaml.safe_dump(settings, sort_keys=False))
+    (folder / runs.MAKER).write_text("search tune\n")
+    return carry_out(spec, settings, folder)
+
+
+def write_report(folder: Path) -> Path:
+    """A table of the trials as JSON; what is missing of the search is done."""
+    resume(folder)
+    return folder / RESULT
+
+
+def resume(folder: Path, workers: int | str | None = None) -> dict[str, Any]:
+    """Go on with a search; trials that had ended stay, others go on from their runs' checkpoints.
+
+    Raises:
+        ValueError: not a search.
+    """
+    spec = runs.load(folder)
+    try:
+        settings = yaml.safe_load((folder / SETTINGS).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{folder / SETTINGS} can not be read: {error}") from None
+    return carry_out(spec, settings, folder)
+
+
+def bundles(spec: DistillSpec) -> list[dict[str, float]]:
+    """A trial's placement group: its driver, then each evaluator; the whole of a CPU where it computes itself."""
+    workers = spec.run.fleet[1] if spec.run.fleet is not None else 1
+    if not workers:
+        return [{"CPU": 1.0}]
+    return [{"CPU": HEAD}, *([{"GPU": 1.0} if spec.run.device == "cuda" else {"CPU": 1.0}] * workers)]
+
+
+def fits(wanted: list[dict[str, float]], nodes: list[dict[str, float]]) -> int:
+    """How many trials fit the nodes at once, each bundle on one node; a trial that never fits would wait for ever.
+
+    Raises:
+        ValueError: none does; says what it takes and what there is.
+    """
+    free = [dict(node) for node in nodes]
+    many = 0
+    while True:
+        for bundle in sorted(wanted, key=lambda b: -sum(b.values())):
+            node = next((n for n in free if all(n.get(k, 0) >= v - 1e-9 for k, v in bundle.items())), None)
+            if node is None:
+                break
+            for key, value in bundle.items():
+                node[key] -= value
+        else:
+            many += 1
+            continue
+        break
+    if not many:
+        takes = {k: round(sum(b.get(k, 0) for b in wanted), 2) for k in ("CPU", "GPU")}
+        has = {k: round(sum(n.get(k, 0) for n in nodes), 2) for k in ("CPU", "GPU")}
+        raise ValueError(
+            f"run.workers: a trial takes {len(wanted)} bundles with {takes['CPU']:g} CPU and {takes['GPU']:g} GPU, and "
+            f"the cluster has {has['CPU']:g} CPU and {has['GPU']:g} GPU on {len(nodes)} nodes; take fewer workers"
+        )
+    return many
+
+
+def _concurrent(spec: DistillSpec) -> int:
+    slots = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cluster.connect(spec.run.address, slots + 1)  # one slot more, of which drivers take a hundredth each
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return min(fits(bundles(spec), nodes), max(1, slots) if spec.run.address is None else 10**6)
+
+
+def trial(config: dict[str, Any], spec: dict[str, Any], home: str) -> None:
+    """One trial, in its own process: a run in `home` that reports its validation accuracy; it goes on where it was."""
+    import ray.tune
+
+    name = ray.tune.get_context().get_trial_id()
+    base = DistillSpec.model_validate(spec)
+    workers = base.run.fleet[1] if base.run.fleet is not None else 1
+    run = base.run.model_copy(update={"name": name, "out": Path(home), "workers": workers, "address": None})
+    changed = applied(base.model_copy(update={"run": run}), config)
+    folder = Path(home) / name
+    made = plan(changed, resumed=folder.exists())
+    if not folder.exists():
+        runs.create(made.spec)
+    began = time.monotonic()
+
+    def watch(step: int, accuracy: float) -> None:
+        ray.tune.report({METRIC: accuracy, "step": step, "trial_seconds": time.monotonic() - began})
+
+    best = pipeline.learn(made, folder, watch)
+    ray.tune.report({METRIC: best["accuracy"], "step": made.spec.outer.steps, "ended": 1,
+                     "trial_seconds": time.monotonic() - began})  # fmt: skip
+
+
+def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Do what is still missing of a search."""
+    import ray.tune
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+    from ray.tune.search.optuna import OptunaSearch
+
+    print(f"search {folder}", flush=True)
+    concurrent, home = _concurrent(spec), folder.absolute() / "trials"
+    home.mkdir(exist_ok=True)
+    plain = spec.model_copy(update={"tracking": spec.tracking.model_copy(update={"enabled": False})})
+    body = ray.tune.with_parameters(trial, spec=plain.dump(), home=str(home))
+    trainable = ray.tune.with_resources(body, ray.tune.PlacementGroupFactory(bundles(spec)))
+    parent = _parent(spec, settings, folder)
+    watched = _callback(spec, parent, folder.name)
+    storage = folder.absolute() / "tune"
+    if ray.tune.Tuner.can_restore(str(storage / "search")):
+        tuner = ray.tune.Tuner.restore(
+            str(storage / "search"), trainable, resume_unfinished=True, resume_errored=True,
+            param_space=param_space(domains(settings["over"], spec)),
+        )  # fmt: skip
+    else:
+        steps = spec.outer.steps
+        scheduler: Any = FIFOScheduler()
+        if settings["scheduler"] == "asha":
+            scheduler = ASHAScheduler(time_attr="step", max_t=steps, grace_period=max(1, steps // 9),
+                                      reduction_factor=3)  # fmt: skip
+        search: Any = OptunaSearch(seed=spec.run.seed)
+        if settings["searcher"] == "random":
+            search = BasicVariantGenerator(random_state=spec.run.seed, max_concurrent=concurrent)
+        tuner = ray.tune.Tuner(
+            trainable,
+            param_space=param_space(domains(settings["over"], spec)),
+            tune_config=ray.tune.TuneConfig(
+                metric=METRIC, mode="max", num_samples=settings["trials"], search_alg=search, scheduler=scheduler,
+                max_concurrent_trials=None if settings["searcher"] == "random" else concurrent,
+                time_budget_s=settings["time_budget"],
+            ),
+            run_config=ray.tune.RunConfig(
+                name="search", storage_path=str(storage), verbose=0, callbacks=[watched],
+                failure_config=ray.tune.FailureConfig(max_failures=1),
+            ),
+        )  # fmt: skip
+    found = tuner.fit()
+    rows = [_row(found[n]) for n in range(len(found))]
+    result = _result(rows, settings, folder)
+    parent.log(0, {"best_validation": result["best"]["validation"], "failed": len(result["failed"])},
+               int(time.time() * 1000))  # fmt: skip
+    parent.finish()
+    return result
+
+
+def _row(result: Any) -> dict[str, Any]:
+    """A trial's row; one without a metric has failed, whatever it says of errors."""
+    metrics = result.metrics or {}
+    row = {"trial": Path(result.path).name, "values": result.config or {}, "validation": metrics.get(METRIC),
+           "step": metrics.get("step"), "seconds": metrics.get("trial_seconds")}  # fmt: skip
+    error = str(result.error).strip().splitlines() if result.error is not None else []
+    if row["validation"] is None:
+        row["failed"] = error[-1][:300] if error else "no metrics: it never began, or was stopped before its first"
+    elif error:
+        row["failed"] = error[-1][:300]
+    return row
+
+
+def _result(rows: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    good = sorted((row for row in rows if row["validation"] is not None), key=lambda row: -row["validation"])
+    failed = [row for row in rows if "failed" in row]
+    for row in failed:
+        print(f"failed: {row['trial']}: {row['failed']}", flush=True)
+    if not good:
+        raise RuntimeError(f"no trial of {len(rows)} reported anything; {folder / 'trials'} has their logs")
+    for row in good[:10]:
+        values = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row["values"].items())
+        print(f"  {row['validation']:6.2f} % validation, step {row['step']}: {values}")
+    result = {"best": good[0], "trials": rows, "failed": failed, "settings": settings, "split": "validation",
+              "seconds": sum(row["seconds"] or 0 for row in rows)}  # fmt: skip
+    write_whole(folder / RESULT, lambda stream: stream.write(json.dumps(result, indent=1, default=str).encode()))
+    print(f"  result  {folder / RESULT}")
+    return result
+
+
+def _parent(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> Tracker:
+    path = folder / "tracking.json"
+    noted = json.loads(path.read_text())["run_id"] if path.is_file() else None
+    tracker = Tracker.start(
+        spec.tracking, folder.name, {"spec": spec.dump(), "search": settings}, {"raystill.search": folder.name}, noted
+    )
+    if tracker.run_id:
+        write_whole(path, lambda stream: stream.write(json.dumps({"run_id": tracker.run_id}).encode()))
+    return tracker
+
+
+def _callback(spec: DistillSpec, parent: Tracker, name: str) -> Any:
+    """Writes a child run for each trial in one go when it ends: Tune's own callback logs point by point."""
+    import ray.tune
+
+    class Children(ray.tune.Callback):
+        def __init__(self) -> None:
+            self.points: dict[str, list[tuple[int, float, int]]] = {}
+
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+            point = (int(result["step"]), float(result[METRIC]), int(time.time() * 1000))
+            self.points.setdefault(trial.trial_id, []).append(point)
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            self._write(trial, "FINISHED")
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            self._write(trial, "FAILED")
+
+        def _write(self, trial: Any, status: str) -> None:
+            if parent.run_id is None:
+                return
+            tags = {"mlflow.parentRunId": parent.run_id, "raystill.search": name}
+            try:
+                child = Tracker.start(spec.tracking, f"{name} {trial.trial_id}", trial.config, tags)
+            except ValueError as error:  # a store that is away costs a child, not the search
+                print(f"warning: {error}", flush=True)
+                return
+            for step, value, at in self.points.pop(trial.trial_id, []):
+                child.log(step, {METRIC: value}, at)
+            child.finish(status)
+
+    return Children()

@@ -1,0 +1,44 @@
+"""Curricula of noise, and specs of small searches on digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raystill.platform.artifacts import Distilled
+from raystill.platform.seeds import Address, numpy_rng
+from raystill.search.spec import NasSpec
+
+
+@pytest.fixture
+def noise() -> Callable[..., Distilled]:
+    """Makes a curriculum of `steps` steps for images of a shape."""
+
+    def make(shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, steps: int = 4) -> Distilled:
+        rng = numpy_rng(Address(1, stream="noise"))
+        return Distilled(
+            rng.standard_normal((steps, 10, *shape)).astype(np.float32),
+            np.tile(np.arange(10) % classes, (steps, 1)).astype(np.int64),
+            {"lr": np.full(steps, 0.05, np.float32), "momentum": np.full(steps, 0.5, np.float32)},
+            np.arange(steps)[::-1].astype(np.int64).copy(), None, {"classes": [str(k) for k in range(classes)]},
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def small() -> Callable[..., NasSpec]:
+    """Makes the spec of a search of seconds."""
+
+    def make(out: Path, workers: int = 0, **changes: Any) -> NasSpec:
+        tracking = changes.pop("tracking", {"enabled": False})
+        return NasSpec.model_validate({
+            "candidates": 24, "generation": 8, "steps": 4, "images": 100, "finalists": 2, "final_steps": 16,
+            "run": {"out": out, "workers": workers, "device": "cpu"}, "tracking": tracking, **changes,
+        })  # fmt: skip
+
+    return make

@@ -1,0 +1,143 @@
+"""A search in this process: the same again, replayed after a stop, told apart where it is not the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raystill.platform import learners
+from raystill.platform.artifacts import Distilled, save_distilled
+from raystill.search import nas as nas_module
+from raystill.search.ledger import Ledger
+from raystill.search.nas import LEDGER, best_network, nas, resume
+from raystill.search.searchers import SEARCHERS
+from raystill.search.space import space
+from raystill.search.spec import NasSpec
+
+Make = Callable[..., NasSpec]
+
+
+class Halt(Exception):
+    """Ends a search as a crash would."""
+
+
+@pytest.mark.parametrize("searcher", SEARCHERS)
+def test_a_searcher_asks_the_same_again_when_told_the_same(searcher: str) -> None:
+    first, second = (SEARCHERS[searcher](space("macro"), 5) for _ in range(2))
+    for _ in range(9):
+        archs = first.ask(8)
+        assert [a.text for a in second.ask(8)] == [a.text for a in archs]
+        scores = [float(a.parameters((1, 8, 8), 10)) for a in archs]
+        first.tell(archs, scores)
+        second.tell(archs, scores)
+
+
+def test_evolution_climbs_further_than_random() -> None:
+    def best(name: str) -> float:
+        found, searcher = 0.0, SEARCHERS[name](space("cell"), 1)
+        for _ in range(15):
+            archs = searcher.ask(10)
+            scores = [float(sum(op == "conv3" for op in a.genome[:6])) for a in archs]
+            searcher.tell(archs, scores)
+            found = max(found, *scores)
+        return found
+
+    assert best("evolution") == 6 > best("random")
+
+
+def test_a_search_ends_with_a_trained_network_that_does_what_it_says(tmp_path: Path, small: Make) -> None:
+    result = nas(small(tmp_path))
+    folder = tmp_path / "nas-1"
+    arch, theta = best_network(folder)
+    assert arch.text == result["pick"]["architecture"] == max(
+        result["finalists"], key=lambda f: f["validation"])["architecture"]  # fmt: skip
+    learner = learners.wrap(arch.build((1, 8, 8), 10))
+    assert learner.load(torch.tensor(theta)) is learner.module
+    page = (folder / "report.html").read_text()
+    assert arch.text in page
+    assert "<svg" in page
+    assert len(Ledger(folder / LEDGER).rows) == 24
+    assert result["costs"]["steps_seconds"] > 0
+
+
+def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
+    tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = nas(small(tmp_path / "whole"))
+    told: list[int] = []
+
+    def stop(self: Any, number: int, *rest: Any) -> None:
+        told.append(number)
+        if number == 1:
+            raise Halt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nas_module.tracking.Children, "generation", stop)
+        with pytest.raises(Halt):
+            nas(small(tmp_path / "cut"))
+    assert told == [0, 1]
+    again = resume(tmp_path / "cut" / "nas-1")
+    for key in ("pick", "finalists"):
+        kept = [whole[key], again[key]]
+        text = json.dumps(kept, default=str)
+        assert text
+        drop = [[{k: v for k, v in row.items() if k != "cpu_seconds"} for row in (r if isinstance(r, list) else [r])]
+                for r in kept]  # fmt: skip
+        assert drop[0] == drop[1]
+    same = [(tmp_path / place / "nas-1" / LEDGER).read_bytes() for place in ("whole", "cut")]
+    assert same[0] == same[1]
+
+
+def test_a_ledger_of_another_search_is_refused(tmp_path: Path, small: Make) -> None:
+    nas(small(tmp_path))
+    path = tmp_path / "nas-1" / "search.yaml"
+    path.write_text(path.read_text().replace("searcher: evolution", "searcher: tpe"))
+    with pytest.raises(ValueError, match="other architectures than tpe asks for"):
+        resume(tmp_path / "nas-1")
+
+
+def test_mlflow_has_one_parent_and_a_child_for_each_generation(tmp_path: Path, small: Make) -> None:
+    from mlflow import MlflowClient
+
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    nas(small(tmp_path, tracking={"uri": store}, candidates=16))
+    client = MlflowClient(store)
+    found = client.search_runs([client.get_experiment_by_name("raystill").experiment_id])
+    parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    children = [run for run in found if run not in parents]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parents[0].info.run_id}
+    assert len(children) == 2
+    assert all(len(client.get_metric_history(run.info.run_id, "score")) == 8 for run in children)
+    assert all(run.info.status == "FINISHED" for run in found)
+
+
+def test_a_search_by_an_artefact(tmp_path: Path, small: Make, noise: Callable[..., Distilled]) -> None:
+    place = save_distilled(tmp_path / "gtn", noise())
+    result = nas(small(tmp_path, curriculum=str(place), candidates=8))
+    assert 0 <= result["pick"]["score"] <= 1
+    with pytest.raises(ValueError, match="1 x 8 x 8, the data are 1 x 12 x 12"):
+        nas(small(tmp_path, curriculum=str(place), data={"size": 12}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": "macr"}, "did you mean 'macro'"),
+        ({"data": {"size": 4}}, "at least 8x8 pixels, these are 4x4"),
+        ({"ranker": "curriculum"}, "give --curriculum"),
+        ({"curriculum": "recipe:gtnn"}, "unknown recipe 'gtnn'"),
+        ({"curriculum": "nowhere"}, "not an artefact"),
+        ({"finalists": 100}, "ask for fewer"),
+    ],
+)
+def test_wrong_inputs_are_one_line(tmp_path: Path, small: Make, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        nas(small(tmp_path, **changes))
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("nas-*"))

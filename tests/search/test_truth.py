@@ -1,0 +1,96 @@
+"""Ground truth and the card that is made of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.spec import RunSpec
+from raystill.search import card, card_page, truth
+from raystill.search.rank_card import rank_card
+from raystill.search.spec import CardSpec
+from raystill.search.truth import Truth, batches, level, make, read, sample
+
+
+def test_architectures_are_distinct_the_same_again_and_not_among_those_left_out() -> None:
+    first = level("mnist").architectures()
+    assert [a.text for a in first] == [a.text for a in level("cifar").architectures()]
+    assert len({a.key for a in first}) == 96
+    assert not level("mnist").keys() & {a.key for a in sample("macro", 20, "rank/spare", level("mnist").keys())}
+
+
+def test_batches_are_passes_over_all_examples() -> None:
+    rows = np.concatenate(list(batches(10, 4, 5, Address(0))))
+    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
+
+
+def test_a_table_goes_on_where_it_was_and_refuses_another_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.parquet"
+    assert make("digits", path, "command", lambda _: None, [0]) == 12
+    whole = read(path).to_pylist()
+    truth.write(path, whole[:7], "command")
+    assert make("digits", path, "command", lambda _: None, [0]) == 5
+    drop = [[{k: v for k, v in r.items() if k != "cpu_seconds"} for r in t] for t in (whole, read(path).to_pylist())]
+    assert drop[0] == drop[1]
+    old = truth.LEVELS["digits"]
+    other = truth.Level(old.space, old.data, old.many, old.seeds, truth.Protocol(8))
+    monkeypatch.setitem(truth.LEVELS, "digits", other)
+    with pytest.raises(ValueError, match="rows of another protocol"):
+        make("digits", path, "command", lambda _: None, [0])
+
+
+def made(noise: float, wrong: bool = False) -> Truth:
+    rng = numpy_rng(Address(2, stream="truth"))
+    archs = tuple(level("mnist").architectures())
+    quality = rng.uniform(20, 95, 96)
+    test = quality[:, None] + noise * rng.standard_normal((96, 3))
+    validation = rng.permutation(quality)[:, None] + 0 * test if wrong else test + 0.1 * rng.standard_normal((96, 3))
+    return Truth(archs, test, validation, np.full((96, 3), 2.0), "f")
+
+
+def test_a_card_says_what_was_put_in() -> None:
+    table = made(0.1)
+    scores = {"gtn": table.mean, "untrained": -table.mean, "parameters": np.zeros(96)}
+    found = card.card(table, scores, dict.fromkeys(scores, 9.0), meta_seconds=100.0, resamples=200)
+    assert found["speaks"]
+    assert found["rankers"]["gtn"]["rho"] == pytest.approx(1.0)
+    assert found["rankers"]["gtn"]["regret"] == {"1": 0.0, "3": 0.0, "5": 0.0}
+    assert found["gtn_minus_untrained_low"] == pytest.approx(2.0)
+    assert found["rankers"]["parameters"]["rho"] is None
+    assert found["time_to_best_gtn"] == {"without_meta": 11.0, "with_meta": 111.0, "amortised_over_10": 21.0}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    page = card_page.page(found, scores, table)
+    assert page.count("<circle") == 3 * 96
+
+
+@pytest.mark.parametrize(("noise", "wrong"), [(80.0, False), (0.1, True)])
+def test_a_card_refuses_to_speak_of_noise_and_of_a_steady_error(noise: float, wrong: bool) -> None:
+    table = made(noise, wrong)
+    found = card.card(table, {"gtn": table.mean}, {"gtn": 1.0}, resamples=100)
+    assert not found["speaks"]
+    assert "rankers" not in found
+    assert "must be 0.9" in found["why"]
+    assert "does not speak" in card_page.page(found, None, table)
+
+
+def test_break_even() -> None:
+    assert card.break_even(90.0, 1.0, 10.0) == 10.0
+    assert card.break_even(90.0, 10.0, 10.0) is None
+
+
+def test_a_card_from_its_ground_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.parquet"
+    make("digits", path, "command", lambda _: None)
+    monkeypatch.setattr(card.ranks, "LEAST", 0.0)  # twelve architectures and 64 steps: plumbing, no quality
+    spec = CardSpec(level="digits", truth=path, resamples=100, run=RunSpec(out=tmp_path, workers=0))
+    found, scores, folder = rank_card(spec, lambda _: None)
+    assert found["speaks"]
+    assert set(found["rankers"]) == set(scores)
+    assert {"real equal steps", "real 10 per class", "cheap rank sum", "real equal steps + cheap"} <= set(scores)
+    assert folder.name == "card-digits-1"
