@@ -14,6 +14,8 @@ import pytest
 from raystill.actors import pipeline
 from raystill.platform import learners
 from raystill.platform.artifacts import load_distilled
+from raystill.platform.options import merge
+from raystill.platform.recipes import RECIPES, recipe
 from raystill.platform.spec import DistillSpec, LearnerSpec
 
 
@@ -99,3 +101,20 @@ def test_evaluators_change_no_byte(tmp_path: Path, corpus: Path, ray_cluster: No
     pipeline.distill(spec(tmp_path / "none", corpus))
     pipeline.distill(spec(tmp_path / "some", corpus, workers))
     assert digest(tmp_path / "some") == digest(tmp_path / "none")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("text-")])
+def test_the_recipes_begin_on_real_texts(tmp_path: Path, name: str) -> None:
+    small = {
+        "outer": {"steps": 2, "batch_size": 16},
+        "validation": {"every": 2, "networks": 1, "images": 50},
+        "assess": {"networks": 1, "baselines": False},
+        "run": {"out": tmp_path, "name": "run-1", "workers": 0},
+        "tracking": {"enabled": False},
+    }
+    made = DistillSpec.model_validate(merge({**recipe(name), "recipe": name}, small))
+    found = pipeline.distill(made)
+    assert found.manifest["name"] == name
+    assert found.images.shape[2:] == (1, found.manifest["text"]["length"], made.data.embedding_width)
+    assert (tmp_path / "run-1" / "report.html").exists()
