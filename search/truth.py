@@ -151,7 +151,8 @@ def trained(bench: Workbench, arch: Arch, seed: int, protocol: Protocol) -> tupl
     address = Address(seed, stream=f"{STREAM}/{arch.key}")
     before, theta = fit(problem.learner, bench.train, address, protocol, (protocol.steps * 3 // 4,))
     return {
-        "validation": measured(problem, theta, bench.validation)["accuracy"], "test": measured(problem, theta, bench.test)["accuracy"],
+        "validation": measured(problem, theta, bench.validation)["accuracy"],
+        "test": measured(problem, theta, bench.test)["accuracy"],
         "validation_before": measured(problem, before, bench.validation, 2000)["accuracy"],
         "parameters": problem.learner.size, "flops": arch.flops(shape, classes),
         "cpu_seconds": time.process_time() - cpu,
