@@ -1,7 +1,7 @@
 """Every recipe for a few steps on tiny data: the same bytes whoever computes, an artefact that opens, a report.
 
-A recipe needs no row here unless its data are no images: `SHRINK` cuts what every recipe has, and `FAMILIES` says what
-else a family needs, by the pattern of its names.
+A recipe needs no row here: `SHRINK` cuts what every recipe has, `FAMILIES` says what else a family needs, by the
+pattern of its names, and recipes of texts read a tiny corpus.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return path
 
 
-def tiny(name: str, out: Path, workers: int, pools: Any) -> DistillSpec:
+def tiny(name: str, out: Path, workers: int, pools: Any, corpus: Path) -> DistillSpec:
     """A recipe with everything small."""
     told = recipe(name)
     found = merge(merge(told, SHRINK), {"recipe": name, "run": {"out": out, "workers": workers, "name": "run"}})
@@ -64,6 +64,8 @@ def tiny(name: str, out: Path, workers: int, pools: Any) -> DistillSpec:
         found["meta"] = {**found["meta"], "window": 1}
     if found.get("initialisation", {}).get("path"):
         found["initialisation"] = {**found["initialisation"], "path": pools(found["learner"]["name"])}
+    if name.startswith("text-"):
+        found["data"] = {"source": f"parquet:{corpus}", "embedding_width": 8, "limit": 60}
     for pattern, more in FAMILIES.items():
         if fnmatch.fnmatch(name, pattern):
             found = merge(found, more)
@@ -77,14 +79,14 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, pools: Any) -> Any:
+def alone(tmp_path_factory: pytest.TempPathFactory, pools: Any, corpus: Path) -> Any:
     """The folder of a recipe's run in this process."""
     made: dict[str, Path] = {}
 
     def folder(name: str) -> Path:
         if name not in made:
             out = tmp_path_factory.mktemp(name)
-            pipeline.distill(tiny(name, out, 0, pools))
+            pipeline.distill(tiny(name, out, 0, pools, corpus))
             made[name] = out / "run"
         return made[name]
 
@@ -100,7 +102,8 @@ def test_the_artefact_opens_and_the_report_renders(name: str, alone: Any) -> Non
     assert (distilled.theta0 is not None) == (told["initialisation"]["kind"] in ("fixed", "pretrained"))
     assert distilled.manifest["name"] == name
     page = (folder / "report.html").read_text()
-    assert page.count("<img") >= len(distilled.images[0])
+    shown = '<p class="sentence"' if distilled.text is not None else "<img"
+    assert page.count(shown) >= len(distilled.images[0])
     assert "What they were before the first step" in page
     assert f"--recipe {name}" in page
     if distilled.theta0 is not None:
@@ -110,7 +113,7 @@ def test_the_artefact_opens_and_the_report_renders(name: str, alone: Any) -> Non
 @pytest.mark.ray
 @pytest.mark.parametrize("name", of("distill"))
 def test_two_evaluators_give_the_same_bytes(
-    name: str, tmp_path: Path, ray_cluster: None, alone: Any, pools: Any
+    name: str, tmp_path: Path, ray_cluster: None, alone: Any, pools: Any, corpus: Path
 ) -> None:
-    pipeline.distill(tiny(name, tmp_path, 2, pools))
+    pipeline.distill(tiny(name, tmp_path, 2, pools, corpus))
     assert digest(tmp_path / "run") == digest(alone(name))
