@@ -125,3 +125,20 @@ def test_a_plug_in_may_give_texts() -> None:
     plugins = {"sources": {"own": lambda _: Raw({"train": (["good day", "bad day"] * 20, [0, 1] * 20)})}}
     data = load(DataSpec(source="own", embedding_width=2), plugins)
     assert data.shape == (1, 2, 2)
+
+
+def test_a_glove_file_gives_the_vectors_and_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    folder, path = corpus(tmp_path / "c"), tmp_path / "glove.txt"
+    path.write_text("x0 1 0\ny0 0 1\nstands 1 1\nhere 2 -1\n")
+    settings = {"embeddings": path, "embedding_width": None}
+    data = load(spec(folder, **settings))
+    assert data.shape[2] == 2
+    assert data.text is not None
+    assert data.text.embeddings == "GloVe file glove.txt"
+    assert load(spec(folder, **settings)).fingerprint == data.fingerprint
+    x, y, stands = (data.text.table[data.text.words.index(word)] for word in ("x0", "y0", "stands"))
+    np.testing.assert_allclose((x - y) / (stands - y)[0], [1, -1], atol=5e-3)  # centred and scaled, no more
+    path.write_text("x0 1 0\ny0 0 1\nstands 1 1\nhere 2 -2\n")
+    assert load(spec(folder, **settings)).fingerprint != data.fingerprint
+    with pytest.raises(ValueError, match=r"data.embedding_width: 4, but the vectors of .*glove.txt have 2 numbers"):
+        load(spec(folder, embeddings=path))
