@@ -101,7 +101,8 @@ class Tpe:
 
     def ask(self, many: int) -> list[Arch]:
         """Suggestions; those that are no network are told as failed, and others asked for."""
-        self._open, found = [], []
+        found: list[Arch] = []
+        self._open = []
         for _ in range(TRIES * many):
             if len(found) == many:
                 return found

@@ -198,7 +198,8 @@ def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict
                 failure_config=ray.tune.FailureConfig(max_failures=1),
             ),
         )  # fmt: skip
-    rows = [_row(result) for result in tuner.fit()]
+    grid = tuner.fit()
+    rows = [_row(grid[n]) for n in range(len(grid))]
     result = _result(rows, settings, folder)
     parent.log(0, {"best_validation": result["best"]["validation"], "failed": len(result["failed"])},
                int(time.time() * 1000))  # fmt: skip
