@@ -203,7 +203,7 @@ def _judged(hunt: Hunt, rows: list[Row]) -> dict[str, Any]:
         "selection": {"split": "validation", "images": len(data.validation), "seeds": spec.search.seeds, "settings": [
             {**setting._asdict(), **_spread(means[setting], 100)} for setting in best.values()]},
         "test": {"split": "test", "images": len(data.test), "rows": tested},
-        "teacher": {"learner": teacher.learner.model_dump(), "validation": 100 * teacher.accuracy,
+        "teacher": {"learner": teacher.learner.model_dump(mode="json"), "validation": 100 * teacher.accuracy,
                     "test": 100 * _graded(hunt, teacher)},
         "searched": {"method": spec.search.method, "settings": len({r.setting for r in rows}), "students": len(rows),
                      "student_steps": sum(r.steps for r in rows)},
