@@ -236,6 +236,8 @@ class OnRay:
             outcome: Outcome = self._ray.get(reference)
         except errors.RayTaskError as error:
             if isinstance(error.cause, errors.RayError):  # it could not even begin: its input is gone
+                if flight.forgotten:  # with the server before this one
+                    return None
                 raise ServerLost(f"the input of {flight.item} is gone: {type(error.cause).__name__}") from None
             raise
         except errors.RayActorError as lost:
@@ -247,6 +249,8 @@ class OnRay:
             status = "lost" if reference == seat.suspect else "returned"
             return Outcome(flight.item, status, seat.number, error=str(lost).splitlines()[0]), NOTHING
         except errors.RayError as error:
+            if flight.forgotten:
+                return None
             raise ServerLost(f"{flight.item}: {type(error).__name__}") from None
         finally:
             del seat.flying[reference]
@@ -297,8 +301,10 @@ class OnRay:
                 self._renew(seat)
 
     def forget(self) -> None:
-        """Drop what is queued."""
+        """Drop what is queued; what is in flight is waited for, and means nothing."""
         self._queue.clear()
+        for seat in self._seats:
+            seat.flying = {reference: flight._replace(forgotten=True) for reference, flight in seat.flying.items()}
 
     @property
     def capacity(self) -> int:

@@ -11,12 +11,17 @@ from raystill.actors.shards import Handle
 
 
 class Flight(NamedTuple):
-    """An item at an evaluator, with the handles of its input and of its arrays to come, and when it was sent."""
+    """An item at an evaluator, with the handles of its input and of its arrays to come, and when it was sent.
+
+    Attributes:
+        forgotten: nobody waits for it any more, so that what it lost is no news; its seconds still count.
+    """
 
     item: WorkItem
     inputs: Handle
     arrays: Handle
     since: float
+    forgotten: bool = False
 
 
 @dataclass

@@ -10,6 +10,7 @@ import pytest
 
 from raystill.actors import commit_log, coordinator, crew, faults, fleet, pipeline
 from raystill.actors.faults import Fault, Schedule
+from raystill.actors.shards import Handle, ServerLost
 from raystill.platform import runs
 from raystill.platform.spec import DistillSpec
 from tests.actors.test_cluster import digest, spec
@@ -131,3 +132,29 @@ def test_the_status_tells_what_befell(tmp_path: Path) -> None:
     assert status["state"] == "done"
     assert status["servers"] == 2
     assert runs.load(tmp_path / "run-1").run.faults == ("server at step 3: kill",)
+
+
+class Dead:
+    """An actor that never answers: it is killed before it could."""
+
+    def forget(self) -> None: ...
+
+
+@pytest.mark.ray
+def test_what_was_in_flight_when_a_server_died_is_no_news_to_the_next(tmp_path: Path, ray_cluster: None) -> None:
+    import ray
+
+    made = pipeline.plan(spec(tmp_path, 1, steps=1, members=2, chunk=1))
+    executor = fleet.OnRay(made.spec, dict(made.synthesizer.groups), None, (1, 1), made.data.fingerprint)
+    dead = ray.remote(Dead).remote()
+    ray.kill(dead)
+    gone = Handle((dead.forget.remote(),))
+    first, second = coordinator.gradient_items(made.spec, 0, 0)
+    executor.submit(first, gone)
+    executor.forget()
+    assert executor.next(60) is None
+    assert not executor.status()[0]["in_flight"]
+    executor.submit(second, gone)
+    with pytest.raises(ServerLost, match="input of"):
+        executor.next(60)
+    executor.close()
