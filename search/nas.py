@@ -168,7 +168,9 @@ def _search(
                     f"{ledger.path}: generation {generation} holds other architectures than {spec.searcher} asks for; "
                     "was it made by another version, or another seed?"
                 )
-            searcher.tell(archs, [row["score"] for row in rows])
+            values = np.array([row["score"] for row in rows])
+            searcher.tell(archs, values.tolist())
+            told.generation(generation, start, values, max(row["score"] for row in ledger.rows[: start + len(rows)]))
             continue
         scores = scorer.scores(ranking, archs, step=generation)
         ledger.add(generation, archs, scores.values.tolist())
