@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -67,20 +67,24 @@ def _two(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
+def _both(interval: Sequence[float | None] | None) -> str:
+    return "–" if interval is None else " … ".join(map(_two, interval))
+
+
 def _table(card: Mapping[str, Any]) -> str:
-    heads = ("rho", "95 %", "tau", "top half", "precision 10 %", "regret 1", "3", "5", "CPU s")
+    heads = ("rho", "95 %", "tau", "top half", "precision 10 %", "regret 1", "3", "5", "CPU s", "gtn minus it, 95 %")
     rows = []
     for name, row in sorted(card["rankers"].items(), key=lambda pair: -(pair[1]["rho"] or -2)):
-        low, high = row["rho_interval"]
         cells = [
-            _two(row["rho"]), f"{_two(low)} … {_two(high)}", _two(row["tau"]), _two(row["top_half"]),
+            _two(row["rho"]), _both(row["rho_interval"]), _two(row["tau"]), _two(row["top_half"]),
             _two(row["precision_10"]), *(f"{row['regret'][k]:.2f}" for k in ("1", "3", "5")),
-            f"{row['cpu_seconds']:.1f}",
+            f"{row['cpu_seconds']:.1f}", _both(card.get("gtn_minus", {}).get(name)),
         ]  # fmt: skip
         rows.append(f"<tr><th scope=row>{escape(name)}</th>" + "".join(f"<td class=number>{c}</td>" for c in cells))
     head = "".join(f"<th scope=col class=number>{h}</th>" for h in heads)
     return (
         f"<div class=scroll><table><thead><tr><th scope=col>ranker</th>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div><p class=words>Regret in points of test accuracy among the best "
-        "1, 3 and 5 picks; intervals by the paired bootstrap over architectures.</p>"
+        "1, 3 and 5 picks; intervals by the paired bootstrap over architectures, those of the last "
+        "column of the difference of rho: one that leaves out 0 tells two rankers apart.</p>"
     )

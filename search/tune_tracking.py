@@ -48,10 +48,11 @@ class Children(ray.tune.Callback):
             return
         for n in range(len(found)):
             result = found[n]
-            if (result.metrics or {}).get("trial_id") and result.metrics_dataframe is not None:
+            trial = (result.metrics or {}).get("trial_id")
+            if trial and result.metrics_dataframe is not None:
                 rows = result.metrics_dataframe.to_dict("records")
                 status = "FINISHED" if result.error is None else "FAILED"
-                self._write(str(result.metrics["trial_id"]), result.config or {}, self._known(rows), status)
+                self._write(str(trial), result.config or {}, self._known(rows), status)
 
     def _known(self, rows: Iterable[dict[str, Any]]) -> list[Point]:
         """Points of what trials reported; the last report of one that ran to its end repeats its best."""

@@ -62,11 +62,20 @@ def test_a_card_says_what_was_put_in() -> None:
     assert found["rankers"]["gtn"]["rho"] == pytest.approx(1.0)
     assert found["rankers"]["gtn"]["regret"] == {"1": 0.0, "3": 0.0, "5": 0.0}
     assert found["gtn_minus_untrained_low"] == pytest.approx(2.0)
+    assert "combined_minus" not in found
     assert found["rankers"]["parameters"]["rho"] is None
     assert found["time_to_best_gtn"] == {"without_meta": 11.0, "with_meta": 111.0, "amortised_over_10": 21.0}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     page = card_page.page(found, scores, table)
     assert page.count("<circle") == 3 * 96
+
+
+def test_a_combined_ranker_is_told_apart_from_each_alone() -> None:
+    table = made(0.1)
+    scores = {"gtn + cheap": table.mean, "gtn": table.mean, "cheap rank sum": -table.mean}
+    found = card.card(table, scores, dict.fromkeys(scores, 1.0), resamples=100)
+    assert found["combined_minus"] == {"gtn": [0.0, 0.0], "cheap rank sum": pytest.approx([2.0, 2.0])}
+    assert found["gtn_minus"]["gtn + cheap"] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(("noise", "wrong"), [(80.0, False), (0.1, True)])
