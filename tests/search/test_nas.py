@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from raystill.platform import learners
+from raystill.actors.replay import command
+from raystill.platform import learners, runs
 from raystill.platform.artifacts import Distilled, save_distilled
 from raystill.platform.tracking import Tracker
 from raystill.search import nas as nas_module
 from raystill.search.ledger import Ledger
-from raystill.search.nas import LEDGER, best_network, nas, resume
+from raystill.search.nas import LEDGER, RESULT, best_network, nas, resume
 from raystill.search.searchers import SEARCHERS
 from raystill.search.space import space
 from raystill.search.spec import NasSpec
@@ -64,6 +65,29 @@ def test_a_search_ends_with_a_trained_network_that_does_what_it_says(tmp_path: P
     assert "<svg" in page
     assert len(Ledger(folder / LEDGER).rows) == 24
     assert result["costs"]["steps_seconds"] > 0
+
+
+def test_a_replay_computes_every_score_and_finalist_again(
+    tmp_path: Path, small: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nas(small(tmp_path, candidates=8))
+    folder = tmp_path / "nas-1"
+    assert command([str(folder)]) == 0
+    assert "8 scores computed again: the same\n2 finalists computed again: the same" in capsys.readouterr().out
+    result = json.loads((folder / RESULT).read_text())
+    result["finalists"][1]["test"] += 1
+    (folder / RESULT).write_text(json.dumps(result))
+    assert command([str(folder)]) == 1
+    assert "1 differ, the first of macro:" in capsys.readouterr().out
+    (folder / RESULT).unlink()
+    with pytest.raises(ValueError, match="is not finished"):
+        command([str(folder)])
+
+
+def test_a_search_without_a_replay_says_so(tmp_path: Path) -> None:
+    (tmp_path / runs.MAKER).write_text("search tune\n")
+    with pytest.raises(ValueError, match="made by `raystill search tune`, of which there is no replay"):
+        command([str(tmp_path)])
 
 
 def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
