@@ -18,6 +18,7 @@ import yaml
 
 from raystill.actors import cluster, pipeline
 from raystill.actors.plan import plan
+from raystill.actors.signals import Stopped, stopping
 from raystill.platform import options, runs
 from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import write_whole
@@ -175,12 +176,19 @@ def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict
     trainable = ray.tune.with_resources(body, ray.tune.PlacementGroupFactory(bundles(spec)))
     parent = _parent(spec, settings, folder)
     watched = Children(spec.tracking, parent.run_id, folder.name, METRIC)
+    # Tune's own handler would end the search as if it was done; this way it stops, and a resume goes on
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     try:
-        found = _tuner(spec, settings, folder, trainable, concurrent, watched).fit()
-        watched.complete(found)
+        with stopping():
+            found = _tuner(spec, settings, folder, trainable, concurrent, watched).fit()
+            watched.complete(found)
         result = _result([_row(found[n]) for n in range(len(found))], settings, folder)
-    except BaseException as error:
-        parent.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    except KeyboardInterrupt as stop:
+        parent.finish("KILLED")
+        signum = stop.signum if isinstance(stop, Stopped) else 2
+        raise pipeline.Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
+    except BaseException:
+        parent.finish("FAILED")
         raise
     parent.log(0, {"best_validation": result["best"]["validation"], "failed": len(result["failed"])},
                int(time.time() * 1000))  # fmt: skip

@@ -50,9 +50,9 @@ class Children(ray.tune.Callback):
             result = found[n]
             trial = (result.metrics or {}).get("trial_id")
             if trial and result.metrics_dataframe is not None:
-                rows = result.metrics_dataframe.to_dict("records")
-                status = "FINISHED" if result.error is None else "FAILED"
-                self._write(str(trial), result.config or {}, self._known(rows), status)
+                points = self._known(result.metrics_dataframe.to_dict("records"))
+                status = "FINISHED" if result.error is None and points else "FAILED"
+                self._write(str(trial), result.config or {}, points, status)
 
     def _known(self, rows: Iterable[dict[str, Any]]) -> list[Point]:
         """Points of what trials reported; the last report of one that ran to its end repeats its best."""

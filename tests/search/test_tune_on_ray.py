@@ -5,17 +5,20 @@ The parent run in MLflow says how the search ended; its children are whole and s
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.entities import Run
 
+from raystill.actors import Interrupted
 from raystill.platform import runs
 from raystill.platform.spec import DistillSpec
 from raystill.search import tune as tune_module
 from raystill.search.tune import resume, tune
-from raystill.search.tune_tracking import TRIAL
+from raystill.search.tune_tracking import TRIAL, Children
 
 pytestmark = pytest.mark.ray
 
@@ -48,16 +51,21 @@ def test_trials_are_runs_and_a_resume_keeps_them(
         raise MemoryError
 
     with monkeypatch.context() as patch:
+        patch.setattr(Children, "complete", lambda *given: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(Interrupted, match="go on with: raystill resume"):
+            tune(spec, {"over": over, "trials": 2, "scheduler": "asha", "searcher": "optuna", "time_budget": None})
+    assert tracked()[0].info.status == "KILLED"
+    (folder,) = (tmp_path / "runs").iterdir()
+    with monkeypatch.context() as patch:
         patch.setattr(tune_module, "_result", crash)
         with pytest.raises(MemoryError):
-            tune(spec, {"over": over, "trials": 2, "scheduler": "asha", "searcher": "optuna", "time_budget": None})
+            resume(folder)
     parent, children = tracked()
     assert parent.info.status == "FAILED"
     assert {run.info.status for run in children.values()} == {"FINISHED"}
     lost, kept = sorted(children)
     client.delete_run(children[lost].info.run_id)
 
-    (folder,) = (tmp_path / "runs").iterdir()
     found = resume(folder)
     assert len(found["trials"]) == 2
     assert not found["failed"]
