@@ -108,6 +108,7 @@ def card(
             "precision_10": ranks.precision(scores[name], target),
             "regret": {str(k): ranks.regret(scores[name], target, k) for k in REGRETS},
             "cpu_seconds": seconds[name],
+            "scores": [float(f"{v:.6g}") for v in scores[name]],
             "time_to_best": ranks.time_to_best(scores[name], target, seconds[name], train),
         }
         for i, name in enumerate(names)

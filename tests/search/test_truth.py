@@ -76,6 +76,8 @@ def test_a_card_says_what_was_put_in() -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     page = card_page.page(found, scores, table)
     assert page.count("<circle") == 3 * 96
+    titles = [ax.get_title() for ax in card_page.figure(found, scores, table).axes]
+    assert titles == ["gtn\n1.00 [1.00, 1.00]", "untrained\n-1.00 [-1.00, -1.00]"]
 
 
 def test_a_combined_ranker_is_told_apart_from_each_alone() -> None:
