@@ -6,6 +6,7 @@ hardware is that of the run, the bits are the same, asynchronous runs included; 
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -179,6 +180,14 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--member", type=int, default=0)
     args = parser.parse_args(argv)
     began = time.monotonic()
+    if other := runs.OTHERS.get(runs.made_by(args.folder)):
+        again = getattr(importlib.import_module(other), "replay", None)
+        if again is None or args.step is not None:
+            what = "no replay" if again is None else "a replay of the whole alone"
+            raise ValueError(
+                f"{args.folder}: was made by `raystill {runs.made_by(args.folder)}`, of which there is {what}"
+            )
+        return int(again(args.folder))
     if args.step is not None:
         again = Replay(args.folder)
         outcome, _ = again.one(args.kind, Address(again.spec.run.seed, args.attempt, args.step, args.member))

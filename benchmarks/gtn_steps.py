@@ -25,7 +25,7 @@ from torch import Tensor
 from raystill.actors import pipeline
 from raystill.platform import runs
 from raystill.platform.artifacts import Distilled, load_distilled
-from raystill.platform.assess import accuracy
+from raystill.platform.assess import measured
 from raystill.platform.data.resident import Resident
 from raystill.platform.meta import optimisers
 from raystill.platform.seeds import Address, numpy_rng
@@ -45,7 +45,7 @@ def curve(problem: Problem, theta: Tensor, batches: Batches, data: Resident, at:
         state = optimiser.begin(theta) if state is None else state
         state = optimiser.update(state, problem.engine.gradient(state[0], x, y), hyper)
         if step in at:
-            found.append(100 * accuracy(problem, state[0], data, limit))
+            found.append(100 * measured(problem, state[0], data, limit)["accuracy"])
     return found
 
 

@@ -2,6 +2,7 @@
 
     RAYSTILL_DATA=... python benchmarks/rank_card.py --json [--levels mnist,cifar,cells] [--mnist RUN[,RUN...]]
         [--cifar RUN[,RUN...]] [--cells RUN[,RUN...]] [--mnist-untrained RUN] [--mnist-meta-seconds S] [--workers N]
+        [--pictures FOLDER]
 
 RUN is a run's folder or an artefact. One JSON line on standard output, a key for each level; a card whose ground truth
 is noise has `speaks` false and no rankers.
@@ -17,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from raystill.platform.spec import RunSpec
+from raystill.search import card_page, truth
 from raystill.search.rank_card import HERE, rank_card
 from raystill.search.spec import CardSpec
 
@@ -34,6 +36,7 @@ def main() -> None:
         parser.add_argument(f"--{level}", default="", help="curricula, comma between them; the first is compared")
         parser.add_argument(f"--{level}-untrained")
         parser.add_argument(f"--{level}-meta-seconds", type=float)
+    parser.add_argument("--pictures", type=Path, help="folder for a picture of each card")
     args = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as temporary, contextlib.redirect_stdout(sys.stderr):
@@ -44,7 +47,10 @@ def main() -> None:
                 untrained=getattr(args, f"{level}_untrained"), meta_seconds=getattr(args, f"{level}_meta_seconds"),
                 run=RunSpec(workers=args.workers, out=Path(temporary)),
             )  # fmt: skip
-            found[level] = rank_card(spec, print)[0]
+            found[level], scores, _ = rank_card(spec, print)
+            if args.pictures and scores is not None:
+                figure = card_page.figure(found[level], scores, truth.truth(args.truth / f"truth-{level}.parquet"))
+                figure.savefig(args.pictures / f"rank-card-{level}.png", dpi=110)
     print(json.dumps(found) if args.json else json.dumps(found, indent=1))
 
 

@@ -23,7 +23,7 @@ OTHERS: dict[str, str] = {
     "search tune": "raystill.search.tune",
 }
 """Commands beside `distill` that make runs, and the module with their `resume(folder, workers)` and
-`write_report(folder)`."""
+`write_report(folder)`, and where a run's figures can be computed again `replay(folder)`, with its exit status."""
 MAKER = "command"
 """File of a run folder that names the command that made it, where its spec is a distillation's."""
 

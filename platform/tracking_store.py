@@ -18,6 +18,7 @@ from raystill.platform.spec import TrackingSpec
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+PARENT = "mlflow.parentRunId"
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 # 120 s and 7 retries are MLflow's own; a run must not wait minutes for a dead server
 ENVIRONMENT = {
@@ -119,6 +120,26 @@ def new_run(client: MlflowClient, experiment: str, uri: str, name: str) -> str:
     else:
         identity = found.experiment_id
     return str(client.create_run(identity, run_name=name).info.run_id)
+
+
+def children(spec: TrackingSpec, parent: str, tag: str) -> dict[str, tuple[str, bool]]:
+    """The runs whose parent is `parent`: value of one of their tags -> (id, whether it has ended).
+
+    Raises:
+        ValueError: the store can not be reached.
+    """
+    found: dict[str, tuple[str, bool]] = {}
+    with opened(spec) as (client, _):
+        experiment, token = client.get_run(parent).info.experiment_id, None
+        while True:
+            page = client.search_runs([experiment], f"tags.`{PARENT}` = '{parent}'", page_token=token)
+            found |= {
+                run.data.tags[tag]: (str(run.info.run_id), run.info.status not in ("RUNNING", "SCHEDULED"))
+                for run in page if tag in run.data.tags
+            }  # fmt: skip
+            token = page.token
+            if not token:
+                return found
 
 
 def _sqlite_file(uri: str) -> Path | None:

@@ -21,6 +21,8 @@ SPARE = 8
 CHEAP = ("parameters", "synflow", "naswot")
 STEPS, IMAGES = 32, 64
 REGRETS = (1, 3, 5)
+COMPARED = {"gtn": "gtn_minus", "gtn + cheap": "combined_minus"}
+"""Rankers whose difference to every other has an interval, and its key in the card."""
 
 
 def rankings(
@@ -106,22 +108,31 @@ def card(
             "precision_10": ranks.precision(scores[name], target),
             "regret": {str(k): ranks.regret(scores[name], target, k) for k in REGRETS},
             "cpu_seconds": seconds[name],
+            "scores": [float(f"{v:.6g}") for v in scores[name]],
             "time_to_best": ranks.time_to_best(scores[name], target, seconds[name], train),
         }
         for i, name in enumerate(names)
     }
+    for name, key in COMPARED.items():
+        if name in scores:
+            found[key] = _minus(drawn, names, name)
     if "gtn" in scores:
         best = found["rankers"]["gtn"]["time_to_best"]
         found["time_to_best_gtn"] = {
             "without_meta": best, "with_meta": best + meta_seconds, "amortised_over_10": best + meta_seconds / 10,
         }  # fmt: skip
-        found["gtn_minus"] = {
-            other: [_plain(v) for v in ranks.interval((drawn[:, names.index("gtn")] - drawn[:, i]).tolist())]
-            for i, other in enumerate(names) if other != "gtn"
-        }  # fmt: skip
         if "untrained" in names:
             found["gtn_minus_untrained_low"] = found["gtn_minus"]["untrained"][0]
     return {**found, "speaks": True}
+
+
+def _minus(drawn: np.ndarray, names: Sequence[str], name: str) -> dict[str, list[float | None]]:
+    """The interval of the difference of rho between one ranker and each other, on the same resamples."""
+    mine = drawn[:, names.index(name)]
+    return {
+        other: [_plain(v) for v in ranks.interval((mine - drawn[:, i]).tolist())]
+        for i, other in enumerate(names) if other != name
+    }  # fmt: skip
 
 
 def _plain(value: float) -> float | None:

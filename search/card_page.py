@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raystill.platform import report
 from raystill.search.ranks import ranked
 from raystill.search.truth import Truth
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIDE, EDGE = 220, 26
 STYLE = """.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(220px,1fr));gap:1rem}
@@ -38,6 +41,25 @@ def scatter(scores: np.ndarray, truth: np.ndarray, title: str) -> str:
         f'<text x="4" y="{SIDE - 14}">{truth.min():.1f}</text>'
     )
     return f'<svg viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="{escape(title)}">{axes}{dots}{words}</svg>'
+
+
+def figure(card: Mapping[str, Any], scores: Mapping[str, np.ndarray], truth: Truth, columns: int = 4) -> Figure:
+    """The same scatters as one picture, the best rho first; a ranker that gives all the same score has none."""
+    from matplotlib.figure import Figure
+
+    told = {name: row["rho"] for name, row in card["rankers"].items() if row["rho"] is not None}
+    names = sorted(told, key=lambda name: -told[name])
+    rows = -(-len(names) // columns)
+    found = Figure(figsize=(2.2 * columns, 2.1 * rows + 0.3), layout="constrained", facecolor="white")
+    for n, name in enumerate(names):
+        ax = found.add_subplot(rows, columns, n + 1)
+        ax.scatter(ranked(scores[name]), truth.mean, s=6, color="#1f6fb4", alpha=0.7, linewidths=0)
+        low, high = card["rankers"][name]["rho_interval"]
+        ax.set_title(f"{name}\n{told[name]:.2f} [{low:.2f}, {high:.2f}]", fontsize=7)
+        ax.tick_params(labelsize=6)
+    found.supxlabel("rank by score", fontsize=7)
+    found.supylabel("test accuracy of the ground truth, %", fontsize=7)
+    return found
 
 
 def page(card: Mapping[str, Any], scores: Mapping[str, np.ndarray] | None, truth: Truth) -> str:
@@ -67,20 +89,24 @@ def _two(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
+def _both(interval: Sequence[float | None] | None) -> str:
+    return "–" if interval is None else " … ".join(map(_two, interval))
+
+
 def _table(card: Mapping[str, Any]) -> str:
-    heads = ("rho", "95 %", "tau", "top half", "precision 10 %", "regret 1", "3", "5", "CPU s")
+    heads = ("rho", "95 %", "tau", "top half", "precision 10 %", "regret 1", "3", "5", "CPU s", "gtn minus it, 95 %")
     rows = []
     for name, row in sorted(card["rankers"].items(), key=lambda pair: -(pair[1]["rho"] or -2)):
-        low, high = row["rho_interval"]
         cells = [
-            _two(row["rho"]), f"{_two(low)} … {_two(high)}", _two(row["tau"]), _two(row["top_half"]),
+            _two(row["rho"]), _both(row["rho_interval"]), _two(row["tau"]), _two(row["top_half"]),
             _two(row["precision_10"]), *(f"{row['regret'][k]:.2f}" for k in ("1", "3", "5")),
-            f"{row['cpu_seconds']:.1f}",
+            f"{row['cpu_seconds']:.1f}", _both(card.get("gtn_minus", {}).get(name)),
         ]  # fmt: skip
         rows.append(f"<tr><th scope=row>{escape(name)}</th>" + "".join(f"<td class=number>{c}</td>" for c in cells))
     head = "".join(f"<th scope=col class=number>{h}</th>" for h in heads)
     return (
         f"<div class=scroll><table><thead><tr><th scope=col>ranker</th>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div><p class=words>Regret in points of test accuracy among the best "
-        "1, 3 and 5 picks; intervals by the paired bootstrap over architectures.</p>"
+        "1, 3 and 5 picks; intervals by the paired bootstrap over architectures, those of the last "
+        "column of the difference of rho: one that leaves out 0 tells two rankers apart.</p>"
     )

@@ -8,6 +8,7 @@ they are few and short. What is in the ledger or the commit log is not computed 
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from raystill.actors import pipeline
+from raystill.actors.crew import Result
 from raystill.actors.messages import WorkItem
 from raystill.actors.session import Session, session
 from raystill.platform import options, registry, runs
@@ -72,14 +74,18 @@ def resume(folder: Path, workers: int | str | None = None) -> dict[str, Any]:
     Raises:
         ValueError: not a search.
     """
-    try:
-        spec = NasSpec.model_validate(yaml.safe_load((folder / SPEC).read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"{folder / SPEC} can not be read: {' '.join(str(error).split())[:200]}") from None
+    spec = _saved(folder)
     changes: dict[str, Any] = {"out": folder.absolute().parent}
     if workers is not None:
         changes["workers"] = workers
     return carry_out(spec.model_copy(update={"run": spec.run.model_copy(update=changes)}), folder, resumed=True)
+
+
+def _saved(folder: Path) -> NasSpec:
+    try:
+        return NasSpec.model_validate(yaml.safe_load((folder / SPEC).read_text()))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ValueError(f"{folder / SPEC} can not be read: {' '.join(str(error).split())[:200]}") from None
 
 
 def _check(spec: NasSpec) -> None:
@@ -168,7 +174,9 @@ def _search(
                     f"{ledger.path}: generation {generation} holds other architectures than {spec.searcher} asks for; "
                     "was it made by another version, or another seed?"
                 )
-            searcher.tell(archs, [row["score"] for row in rows])
+            values = np.array([row["score"] for row in rows])
+            searcher.tell(archs, values.tolist())
+            told.generation(generation, start, values, max(row["score"] for row in ledger.rows[: start + len(rows)]))
             continue
         scores = scorer.scores(ranking, archs, step=generation)
         ledger.add(generation, archs, scores.values.tolist())
@@ -184,9 +192,24 @@ def _search(
 
 def _finish(spec: NasSpec, held: Session, ledger: Ledger) -> dict[str, Any]:
     """The finalists trained on real data; the pick has the best validation accuracy, the earlier one among equals."""
-    protocol = Protocol(spec.final_steps)
     rows = ledger.best(spec.finalists)
-    print(f"train {len(rows)} finalists on real data, {protocol}", flush=True)
+    print(f"train {len(rows)} finalists on real data, {Protocol(spec.final_steps)}", flush=True)
+    finalists, results = _trained(spec, held, rows)
+    best = max(range(len(rows)), key=lambda n: (finalists[n]["validation"], -n))
+    theta = held.crew.executor.server.fetch(results[best].arrays)["theta"]
+    facts = {"architecture": str(finalists[best]["architecture"]), "data": held.made.data.name}
+    write_whole(
+        held.folder / WEIGHTS,
+        lambda stream: stream.write(safetensors.numpy.save({"theta": np.ascontiguousarray(theta)}, facts)),
+    )
+    return {"pick": finalists[best], "finalists": finalists, "protocol": str(Protocol(spec.final_steps)),
+            "space": spec.space, "searcher": spec.searcher, "seed": spec.run.seed, "candidates": len(ledger.rows),
+            "selection": "validation accuracy of one network each; test is looked at for the table"}  # fmt: skip
+
+
+def _trained(spec: NasSpec, held: Session, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Result]]:
+    """Rows of the ledger trained on real data: their figures, and the results that hold their weights."""
+    protocol = Protocol(spec.final_steps)
     none = held.crew.executor.put({"none": np.zeros(1, np.float32)})
     items = []
     for n, row in enumerate(rows):
@@ -204,16 +227,35 @@ def _finish(spec: NasSpec, held: Session, ledger: Ledger) -> dict[str, Any]:
          "cpu_seconds": r.outcome.cpu_seconds}
         for row, r in zip(rows, results)
     ]  # fmt: skip
-    best = max(range(len(rows)), key=lambda n: (finalists[n]["validation"], -n))
-    theta = held.crew.executor.server.fetch(results[best].arrays)["theta"]
-    facts = {"architecture": str(finalists[best]["architecture"]), "data": held.made.data.name}
-    write_whole(
-        held.folder / WEIGHTS,
-        lambda stream: stream.write(safetensors.numpy.save({"theta": np.ascontiguousarray(theta)}, facts)),
+    return finalists, results
+
+
+def replay(folder: Path) -> int:
+    """Compute every score and every finalist of a finished search again, in this process; 0 where none differs.
+
+    Raises:
+        ValueError: not a search, or it is not finished.
+    """
+    spec = _saved(folder)
+    if not (folder / RESULT).is_file():
+        raise ValueError(f"{folder}: is not finished; `raystill resume {folder}` ends it")
+    found, ledger = _curriculum(spec, folder), Ledger(folder / LEDGER)
+    run = spec.run.model_copy(update={"workers": 0, "faults": (), "storage": None})
+    made = place.planned(
+        spec.data, run, spec.tracking.model_copy(update={"enabled": False}), found, str(spec.curriculum), resumed=True
     )
-    return {"pick": finalists[best], "finalists": finalists, "protocol": str(protocol), "space": spec.space,
-            "searcher": spec.searcher, "seed": spec.run.seed, "candidates": len(ledger.rows),
-            "selection": "validation accuracy of one network each; test is looked at for the table"}  # fmt: skip
+    finalists = json.loads((folder / RESULT).read_text())["finalists"]
+    with tempfile.TemporaryDirectory() as other, session(made, Path(other)) as held:
+        archs = [parse(row["architecture"]) for row in ledger.rows]
+        scores = Scorer(held, spec.run.seed).scores(_ranking(spec, found), archs).values
+        again, _ = _trained(spec, held, finalists)
+    wrong = [row["architecture"] for row, score in zip(ledger.rows, scores.tolist()) if row["score"] != score]
+    late = [a["architecture"] for a, b in zip(finalists, again) if any(a[k] != b[k] for k in ("validation", "test"))]
+    for kind, all_of, other_ones in (("scores", ledger.rows, wrong), ("finalists", finalists, late)):
+        print(f"{len(all_of)} {kind} computed again: " + (
+            f"{len(other_ones)} differ, the first of {other_ones[0]}" if other_ones else "the same"
+        ))  # fmt: skip
+    return 1 if wrong or late else 0
 
 
 def best_network(folder: Path) -> tuple[Arch, np.ndarray]:

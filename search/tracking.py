@@ -11,10 +11,11 @@ import numpy as np
 
 from raystill.actors.session import Session
 from raystill.platform.tracking import Tracker
+from raystill.platform.tracking_store import PARENT, children
 from raystill.search.spec import NasSpec
 
 NOTED = "tracking.json"
-PARENT = "mlflow.parentRunId"
+NUMBER = "raystill.generation"
 
 
 class Children:
@@ -29,6 +30,10 @@ class Children:
         self.parent = Tracker.start(spec.tracking, self._name, params, {"raystill.search": self._name}, noted)
         if self.parent.run_id and self.parent.run_id != noted:
             self._home.write(NOTED, json.dumps({"run_id": self.parent.run_id}).encode())
+        self._known: dict[str, tuple[str, bool]] = {}
+        if noted and self.parent.run_id:
+            with suppress(ValueError):
+                self._known = children(self._spec, noted, NUMBER)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Metrics of the parent."""
@@ -36,13 +41,20 @@ class Children:
         self.parent.flush()
 
     def generation(self, number: int, start: int, scores: np.ndarray, best: float) -> None:
-        """A child with the score of each architecture, its index the step; the best so far goes to the parent."""
+        """A child with the score of each architecture, its index the step; the best so far goes to the parent.
+
+        One that was written before a kill is left as it is, and one that a kill cut short is completed.
+        """
+        known, ended = self._known.get(str(number), (None, False))
+        if ended:
+            return
         self.log(number, {"best_score": best, "generation_best": float(scores.max())})
         if self.parent.run_id is None:
             return
-        tags = {PARENT: self.parent.run_id, "raystill.search": self._name}
+        tags = {PARENT: self.parent.run_id, "raystill.search": self._name, NUMBER: str(number)}
+        name = f"{self._name} generation {number}"
         with suppress(ValueError):  # a store that is away costs a child, not the search
-            child = Tracker.start(self._spec, f"{self._name} generation {number}", {"generation": number}, tags)
+            child = Tracker.start(self._spec, name, {"generation": number}, tags, known)
             now = int(time.time() * 1000)
             for n, value in enumerate(scores.tolist()):
                 child.log(start + n, {"score": value}, now)

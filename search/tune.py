@@ -18,6 +18,7 @@ import yaml
 
 from raystill.actors import cluster, pipeline
 from raystill.actors.plan import plan
+from raystill.actors.signals import Stopped, stopping
 from raystill.platform import options, runs
 from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import write_whole
@@ -164,9 +165,8 @@ def trial(config: dict[str, Any], spec: dict[str, Any], home: str) -> None:
 def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Do what is still missing of a search."""
     import ray.tune
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-    from ray.tune.search.optuna import OptunaSearch
+
+    from raystill.search.tune_tracking import Children  # is a part of what Tune pickles, so it lies in a module
 
     print(f"search {folder}", flush=True)
     concurrent, home = _concurrent(spec), folder.absolute() / "trials"
@@ -175,42 +175,62 @@ def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict
     body = ray.tune.with_parameters(trial, spec=plain.dump(), home=str(home))
     trainable = ray.tune.with_resources(body, ray.tune.PlacementGroupFactory(bundles(spec)))
     parent = _parent(spec, settings, folder)
-    watched = _callback(spec, parent, folder.name)
-    storage = folder.absolute() / "tune"
-    if ray.tune.Tuner.can_restore(str(storage / "search")):
-        tuner = ray.tune.Tuner.restore(
-            str(storage / "search"), trainable, resume_unfinished=True, resume_errored=True,
-            param_space=param_space(domains(settings["over"], spec)),
-        )  # fmt: skip
-    else:
-        steps = spec.outer.steps
-        scheduler: Any = FIFOScheduler()
-        if settings["scheduler"] == "asha":
-            scheduler = ASHAScheduler(time_attr="step", max_t=steps, grace_period=max(1, steps // 9),
-                                      reduction_factor=3)  # fmt: skip
-        search: Any = OptunaSearch(seed=spec.run.seed)
-        if settings["searcher"] == "random":
-            search = BasicVariantGenerator(random_state=spec.run.seed, max_concurrent=concurrent)
-        tuner = ray.tune.Tuner(
-            trainable,
-            param_space=param_space(domains(settings["over"], spec)),
-            tune_config=ray.tune.TuneConfig(
-                metric=METRIC, mode="max", num_samples=settings["trials"], search_alg=search, scheduler=scheduler,
-                max_concurrent_trials=None if settings["searcher"] == "random" else concurrent,
-                time_budget_s=settings["time_budget"],
-            ),
-            run_config=ray.tune.RunConfig(
-                name="search", storage_path=str(storage), verbose=0, callbacks=[watched],
-                failure_config=ray.tune.FailureConfig(max_failures=1),
-            ),
-        )  # fmt: skip
-    found = tuner.fit()
-    rows = [_row(found[n]) for n in range(len(found))]
-    result = _result(rows, settings, folder)
+    watched = Children(spec.tracking, parent.run_id, folder.name, METRIC)
+    # Tune's own handler would end the search as if it was done; this way it stops, and a resume goes on
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    try:
+        with stopping():
+            found = _tuner(spec, settings, folder, trainable, concurrent, watched).fit()
+            watched.complete(found)
+        result = _result([_row(found[n]) for n in range(len(found))], settings, folder)
+    except KeyboardInterrupt as stop:
+        parent.finish("KILLED")
+        signum = stop.signum if isinstance(stop, Stopped) else 2
+        raise pipeline.Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
+    except BaseException:
+        parent.finish("FAILED")
+        raise
     parent.log(0, {"best_validation": result["best"]["validation"], "failed": len(result["failed"])},
                int(time.time() * 1000))  # fmt: skip
     parent.finish()
     return result
+
+
+def _tuner(spec: DistillSpec, settings: dict[str, Any], folder: Path, trainable: Any, many: int, watched: Any) -> Any:
+    """The search as Tune has it, taken up again where the folder holds one; `many` trials run at once."""
+    import ray.tune
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+    from ray.tune.search.optuna import OptunaSearch
+
+    storage = folder.absolute() / "tune"
+    space = param_space(domains(settings["over"], spec))
+    if ray.tune.Tuner.can_restore(str(storage / "search")):
+        return ray.tune.Tuner.restore(
+            str(storage / "search"), trainable, resume_unfinished=True, resume_errored=True, param_space=space
+        )
+    steps = spec.outer.steps
+    scheduler: Any = FIFOScheduler()
+    if settings["scheduler"] == "asha":
+        # a trial that reaches the last step is not stopped there: its run ends itself, and tells its best
+        scheduler = ASHAScheduler(time_attr="step", max_t=steps, grace_period=max(1, steps // 9), reduction_factor=3,
+                                  stop_last_trials=False)  # fmt: skip
+    search: Any = OptunaSearch(seed=spec.run.seed)
+    if settings["searcher"] == "random":
+        search = BasicVariantGenerator(random_state=spec.run.seed, max_concurrent=many)
+    return ray.tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=ray.tune.TuneConfig(
+            metric=METRIC, mode="max", num_samples=settings["trials"], search_alg=search, scheduler=scheduler,
+            max_concurrent_trials=None if settings["searcher"] == "random" else many,
+            time_budget_s=settings["time_budget"],
+        ),
+        run_config=ray.tune.RunConfig(
+            name="search", storage_path=str(storage), verbose=0, callbacks=[watched],
+            failure_config=ray.tune.FailureConfig(max_failures=1),
+        ),
+    )  # fmt: skip
 
 
 def _row(result: Any) -> dict[str, Any]:
@@ -252,37 +272,3 @@ def _parent(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> Tracke
     if tracker.run_id:
         write_whole(path, lambda stream: stream.write(json.dumps({"run_id": tracker.run_id}).encode()))
     return tracker
-
-
-def _callback(spec: DistillSpec, parent: Tracker, name: str) -> Any:
-    """Writes a child run for each trial in one go when it ends: Tune's own callback logs point by point."""
-    import ray.tune
-
-    class Children(ray.tune.Callback):
-        def __init__(self) -> None:
-            self.points: dict[str, list[tuple[int, float, int]]] = {}
-
-        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-            point = (int(result["step"]), float(result[METRIC]), int(time.time() * 1000))
-            self.points.setdefault(trial.trial_id, []).append(point)
-
-        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            self._write(trial, "FINISHED")
-
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            self._write(trial, "FAILED")
-
-        def _write(self, trial: Any, status: str) -> None:
-            if parent.run_id is None:
-                return
-            tags = {"mlflow.parentRunId": parent.run_id, "raystill.search": name}
-            try:
-                child = Tracker.start(spec.tracking, f"{name} {trial.trial_id}", trial.config, tags)
-            except ValueError as error:  # a store that is away costs a child, not the search
-                print(f"warning: {error}", flush=True)
-                return
-            for step, value, at in self.points.pop(trial.trial_id, []):
-                child.log(step, {METRIC: value}, at)
-            child.finish(status)
-
-    return Children()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 from raystill.platform.artifacts import Distilled
 from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.spec import TrackingSpec
+from raystill.platform.tracking import Tracker
 from raystill.search.spec import NasSpec
 
 
@@ -42,3 +45,17 @@ def small() -> Callable[..., NasSpec]:
         })  # fmt: skip
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow's, made once: to make one takes seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    Tracker.start(TrackingSpec(uri=f"sqlite:///{path}", experiment="fresh"), "first", {}).finish()
+    return path
+
+
+@pytest.fixture
+def store(fresh_store: Path, tmp_path: Path) -> str:
+    """The address of a store of this test alone."""
+    return f"sqlite:///{shutil.copy(fresh_store, tmp_path / 'mlflow.db')}"

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from raystill.platform import learners
+from raystill.actors.replay import command
+from raystill.platform import learners, runs
 from raystill.platform.artifacts import Distilled, save_distilled
+from raystill.platform.tracking import Tracker
 from raystill.search import nas as nas_module
 from raystill.search.ledger import Ledger
-from raystill.search.nas import LEDGER, best_network, nas, resume
+from raystill.search.nas import LEDGER, RESULT, best_network, nas, resume
 from raystill.search.searchers import SEARCHERS
 from raystill.search.space import space
 from raystill.search.spec import NasSpec
@@ -65,6 +67,29 @@ def test_a_search_ends_with_a_trained_network_that_does_what_it_says(tmp_path: P
     assert result["costs"]["steps_seconds"] > 0
 
 
+def test_a_replay_computes_every_score_and_finalist_again(
+    tmp_path: Path, small: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nas(small(tmp_path, candidates=8))
+    folder = tmp_path / "nas-1"
+    assert command([str(folder)]) == 0
+    assert "8 scores computed again: the same\n2 finalists computed again: the same" in capsys.readouterr().out
+    result = json.loads((folder / RESULT).read_text())
+    result["finalists"][1]["test"] += 1
+    (folder / RESULT).write_text(json.dumps(result))
+    assert command([str(folder)]) == 1
+    assert "1 differ, the first of macro:" in capsys.readouterr().out
+    (folder / RESULT).unlink()
+    with pytest.raises(ValueError, match="is not finished"):
+        command([str(folder)])
+
+
+def test_a_search_without_a_replay_says_so(tmp_path: Path) -> None:
+    (tmp_path / runs.MAKER).write_text("search tune\n")
+    with pytest.raises(ValueError, match="made by `raystill search tune`, of which there is no replay"):
+        command([str(tmp_path)])
+
+
 def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
     tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,20 +126,47 @@ def test_a_ledger_of_another_search_is_refused(tmp_path: Path, small: Make) -> N
         resume(tmp_path / "nas-1")
 
 
-def test_mlflow_has_one_parent_and_a_child_for_each_generation(tmp_path: Path, small: Make) -> None:
+def runs_of(store: str) -> tuple[list[Any], list[Any]]:
+    """Parents, and children in their order, of a store."""
     from mlflow import MlflowClient
 
-    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    nas(small(tmp_path, tracking={"uri": store}, candidates=16))
     client = MlflowClient(store)
     found = client.search_runs([client.get_experiment_by_name("raystill").experiment_id])
     parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
-    assert len(parents) == 1
     children = [run for run in found if run not in parents]
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parents[0].info.run_id}
-    assert len(children) == 2
-    assert all(len(client.get_metric_history(run.info.run_id, "score")) == 8 for run in children)
-    assert all(run.info.status == "FINISHED" for run in found)
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} <= {run.info.run_id for run in parents}
+    return parents, sorted(children, key=lambda run: run.info.run_name)
+
+
+def scores_of(store: str, run: Any) -> list[tuple[int, float]]:
+    from mlflow import MlflowClient
+
+    return [(m.step, m.value) for m in MlflowClient(store).get_metric_history(run.info.run_id, "score")]
+
+
+def test_mlflow_has_one_parent_and_a_child_for_each_generation_whatever_was_killed(
+    tmp_path: Path, small: Make, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Tracker.finish
+
+    def halt(self: Tracker, status: str = "FINISHED") -> bool:
+        if len(runs_of(store)[1]) > 1:
+            raise Halt  # as a kill between a child's last write and its end
+        return finish(self, status)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "finish", halt)
+        with pytest.raises(Halt):
+            nas(small(tmp_path, tracking={"uri": store}))
+    parents, children_then = runs_of(store)
+    assert [run.info.status for run in children_then] == ["FINISHED", "RUNNING"]
+    resume(tmp_path / "nas-1")
+    parents, children_now = runs_of(store)
+    assert len(parents) == 1
+    assert [run.info.run_id for run in children_now[:2]] == [run.info.run_id for run in children_then]
+    assert [run.info.status for run in (*parents, *children_now)] == ["FINISHED"] * 4
+    rows = [(row["index"], row["score"]) for row in Ledger(tmp_path / "nas-1" / LEDGER).rows]
+    assert [point for run in children_now for point in scores_of(store, run)] == rows
 
 
 def test_a_search_by_an_artefact(tmp_path: Path, small: Make, noise: Callable[..., Distilled]) -> None:

@@ -28,18 +28,26 @@ def test_batches_are_passes_over_all_examples() -> None:
     assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> truth.Level:
+    """The level `digits` cut down to a second of work."""
+    old = truth.LEVELS["digits"]
+    found = truth.Level(old.space, old.data, 6, 2, truth.Protocol(8))
+    monkeypatch.setitem(truth.LEVELS, "digits", found)
+    return found
+
+
 def test_a_table_goes_on_where_it_was_and_refuses_another_protocol(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: truth.Level
 ) -> None:
     path = tmp_path / "t.parquet"
-    assert make("digits", path, "command", lambda _: None, [0]) == 12
+    assert make("digits", path, "command", lambda _: None, [0]) == 6
     whole = read(path).to_pylist()
-    truth.write(path, whole[:7], "command")
-    assert make("digits", path, "command", lambda _: None, [0]) == 5
+    truth.write(path, whole[:4], "command")
+    assert make("digits", path, "command", lambda _: None, [0]) == 2
     drop = [[{k: v for k, v in r.items() if k != "cpu_seconds"} for r in t] for t in (whole, read(path).to_pylist())]
     assert drop[0] == drop[1]
-    old = truth.LEVELS["digits"]
-    other = truth.Level(old.space, old.data, old.many, old.seeds, truth.Protocol(8))
+    other = truth.Level(short.space, short.data, short.many, short.seeds, truth.Protocol(16))
     monkeypatch.setitem(truth.LEVELS, "digits", other)
     with pytest.raises(ValueError, match="rows of another protocol"):
         make("digits", path, "command", lambda _: None, [0])
@@ -62,11 +70,22 @@ def test_a_card_says_what_was_put_in() -> None:
     assert found["rankers"]["gtn"]["rho"] == pytest.approx(1.0)
     assert found["rankers"]["gtn"]["regret"] == {"1": 0.0, "3": 0.0, "5": 0.0}
     assert found["gtn_minus_untrained_low"] == pytest.approx(2.0)
+    assert "combined_minus" not in found
     assert found["rankers"]["parameters"]["rho"] is None
     assert found["time_to_best_gtn"] == {"without_meta": 11.0, "with_meta": 111.0, "amortised_over_10": 21.0}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     page = card_page.page(found, scores, table)
     assert page.count("<circle") == 3 * 96
+    titles = [ax.get_title() for ax in card_page.figure(found, scores, table).axes]
+    assert titles == ["gtn\n1.00 [1.00, 1.00]", "untrained\n-1.00 [-1.00, -1.00]"]
+
+
+def test_a_combined_ranker_is_told_apart_from_each_alone() -> None:
+    table = made(0.1)
+    scores = {"gtn + cheap": table.mean, "gtn": table.mean, "cheap rank sum": -table.mean}
+    found = card.card(table, scores, dict.fromkeys(scores, 1.0), resamples=100)
+    assert found["combined_minus"] == {"gtn": [0.0, 0.0], "cheap rank sum": pytest.approx([2.0, 2.0])}
+    assert found["gtn_minus"]["gtn + cheap"] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(("noise", "wrong"), [(80.0, False), (0.1, True)])
@@ -84,10 +103,10 @@ def test_break_even() -> None:
     assert card.break_even(90.0, 10.0, 10.0) is None
 
 
-def test_a_card_from_its_ground_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_from_its_ground_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: truth.Level) -> None:
     path = tmp_path / "t.parquet"
     make("digits", path, "command", lambda _: None)
-    monkeypatch.setattr(card.ranks, "LEAST", 0.0)  # twelve architectures and 64 steps: plumbing, no quality
+    monkeypatch.setattr(card.ranks, "LEAST", -1.0)  # six architectures and 8 steps: plumbing, no quality
     spec = CardSpec(level="digits", truth=path, resamples=100, run=RunSpec(out=tmp_path, workers=0))
     found, scores, folder = rank_card(spec, lambda _: None)
     assert found["speaks"]
