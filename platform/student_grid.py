@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import vmap
 
 from raystill.platform import learners
 from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner
+from raystill.platform.learners.networks import without_patches
 from raystill.platform.objectives import Objective, Out, Step, make
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import Count, Fraction, LearnerSpec, Part, Positive
@@ -89,14 +90,17 @@ class Cohort:
         def loss(theta: Tensor, T: Tensor, a: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
             return self._mean(make("hinton", self._settings(T, a)), theta, x, y, v)
 
-        settings = vmap(grad(loss), (0, 0, 0, None, None, None))
+        settings = vmap(loss, (0, 0, 0, None, None, None))
         seeds = vmap(settings, (0, None, None, 0, 0, 0))
 
         def gradient(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+            # students meet in no sum but this: its gradient is each one's own, and autograd finds it without vmap
             if len(self.theta) == 1:  # one map is cheaper than two
-                found: Tensor = settings(self.theta[0], self._T, self._a, x[0], y[0], v[0])[None]
-                return found
-            return seeds(self.theta, self._T, self._a, x, y, v)
+                leaf = self.theta[0].detach().requires_grad_()
+                losses = settings(leaf, self._T, self._a, x[0], y[0], v[0])
+                return torch.autograd.grad(losses.sum(), leaf)[0][None]
+            leaf = self.theta.detach().requires_grad_()
+            return torch.autograd.grad(seeds(leaf, self._T, self._a, x, y, v).sum(), leaf)[0]
 
         return gradient
 
@@ -178,6 +182,7 @@ def _built(bench: Workbench, options: Options) -> Learner:
         LearnerSpec.model_validate_json(options["learner"]), bench.data.shape, len(bench.data.classes), bench.plugins
     )
     learner.module.to(bench.device)
+    without_patches(learner.module)
     return learner
 
 
