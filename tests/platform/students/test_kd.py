@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,16 @@ def test_a_run_is_resumed_to_the_same_bytes_and_reported(
     model, facts = weights.load_network(whole / "networks" / "0" / "student.safetensors")
     assert facts["stage"] == "student"
     assert not model.training
+
+
+def test_two_processes_do_not_work_on_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run.kd(spec_in(tmp_path, "mine"))
+    with runs.locked(folder):  # as another process does: a lock is its open file's, not its process's
+        assert cli.main(["resume", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert f"{folder} is being worked on by another process (pid {os.getpid()})" in told
+    assert len(told.strip().splitlines()) == 1
+    assert cli.main(["resume", str(folder)]) == 0
 
 
 def results(student: tuple[float, ...], baseline: tuple[float, ...]) -> Results:
