@@ -140,7 +140,7 @@ def test_a_teacher_of_other_classes_or_images_is_refused(tmp_path: Path) -> None
     ("words", "message"),
     [
         (["--search.temperatures", "[0]"], "search.temperatures.0: input should be greater than 0"),
-        (["--search.alphas", "[1.5]"], "search.alphas.0: input should be less than or equal to 1"),
+        (["--search.alphas", "[1.5]"], "search.alphas.0: input should be less than or equal to 1 (given: 1.5)\n"),
         (["--search.alphas", "[0.5,0.5]"], "search.alphas: the same value twice"),
         (["--student.learner.name", "mpl"], "student.learner.name"),
         (["--search.method", "tpe"], "student.widths: tpe searches one width"),

@@ -187,6 +187,10 @@ def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
         (["--alpha", "1.5"], "alpha: input should be less than or equal to 1"),
         (["--recipe", "kd-hintn"], "--recipe: unknown 'kd-hintn'; did you mean 'kd-hinton'?"),
         (["--recipe", "digits"], "--recipe: unknown 'digits'"),
+        (
+            ["--stages.student.cached", "true"],
+            "unknown option --stages.student.cached: --stages takes a whole mapping; for a part give YAML by --config",
+        ),
         (["--studnet.width", "3"], "unknown option --studnet.width; did you mean --student.width?"),
         (["--stages", '{"late": {"teacher": {"frozen": {"of": "never"}}}}'], "stages.late: no earlier stage 'never'"),
     ],
