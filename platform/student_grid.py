@@ -24,6 +24,7 @@ from raystill.platform import learners
 from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner
 from raystill.platform.learners.networks import without_patches
+from raystill.platform.learners.stacked import stacked
 from raystill.platform.objectives import Objective, Out, Step, make
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import Count, Fraction, LearnerSpec, Part, Positive
@@ -84,23 +85,26 @@ class Cohort:
         self._velocity = torch.zeros_like(self.theta)
         self.done = 0
         self._orders: list[np.ndarray] = []
+        whole = stacked(learner.module) if device.type == "cpu" else None
+        self._together = whole or vmap(vmap(learner.apply, (0, None)))
         self._gradient = self._vmapped() if stack == "vmap" else self._looped()
 
     def _vmapped(self) -> Callable[..., Tensor]:
-        def loss(theta: Tensor, T: Tensor, a: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-            return self._mean(make("hinton", self._settings(T, a)), theta, x, y, v)
+        def loss(z: Tensor, T: Tensor, a: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+            return make("hinton", self._settings(T, a))(Step(x, y, Out(z), Out(v))).mean()
 
         settings = vmap(loss, (0, 0, 0, None, None, None))
         seeds = vmap(settings, (0, None, None, 0, 0, 0))
 
         def gradient(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-            # students meet in no sum but this: its gradient is each one's own, and autograd finds it without vmap
-            if len(self.theta) == 1:  # one map is cheaper than two
-                leaf = self.theta[0].detach().requires_grad_()
-                losses = settings(leaf, self._T, self._a, x[0], y[0], v[0])
-                return torch.autograd.grad(losses.sum(), leaf)[0][None]
             leaf = self.theta.detach().requires_grad_()
-            return torch.autograd.grad(seeds(leaf, self._T, self._a, x, y, v).sum(), leaf)[0]
+            z = self._together(leaf, x)
+            if len(z) == 1:  # one map is cheaper than two
+                losses = settings(z[0], self._T, self._a, x[0], y[0], v[0])
+            else:
+                losses = seeds(z, self._T, self._a, x, y, v)
+            # students meet in no sum but this: its gradient is each one's own, and autograd finds it without vmap
+            return torch.autograd.grad(losses.sum(), leaf)[0]
 
         return gradient
 
@@ -161,14 +165,14 @@ class Cohort:
     @torch.no_grad()
     def accuracies(self, split: Resident) -> np.ndarray:
         """Share of a split that each student names rightly, [S, n]; one that diverged names none."""
-        flat = self.theta.flatten(0, 1)
-        chunk, right = max(1, AT_ONCE // len(flat)), torch.zeros(len(flat), dtype=torch.int64, device=flat.device)
-        answer = vmap(self._learner.apply, (0, None))
+        seeds, count = self.theta.shape[:2]
+        chunk, right = max(1, AT_ONCE // (seeds * count)), torch.zeros(seeds, count, dtype=torch.int64)
         for at in range(0, len(split), chunk):
             x, y = split.batch(np.arange(at, min(at + chunk, len(split))))
-            right += (answer(flat, x).argmax(2) == y).sum(1)
-        right *= flat.isfinite().all(1)
-        return (right.double() / len(split)).cpu().numpy().reshape(self.theta.shape[:2])
+            answers = self._together(self.theta, x.expand(seeds, *x.shape))
+            right += (answers.argmax(3) == y).sum(2).cpu()
+        right *= self.theta.isfinite().all(2).cpu()
+        return (right.double() / len(split)).numpy()
 
     @torch.no_grad()
     def answers(self, x: Resident, chunk: int = 500) -> Tensor:
