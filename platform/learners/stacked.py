@@ -34,7 +34,8 @@ def _grey(layer: nn.Module, own: list[Tensor], x: Tensor, shared: bool) -> Tenso
         return _convolution(layer, own, x, shared)
     assert isinstance(layer, nn.Conv2d)
     patches = F.unfold(x, layer.kernel_size, padding=layer.padding).mT  # type: ignore[arg-type]
-    y = torch.addmm(own[1].flatten(), patches.flatten(0, 1), own[0].flatten(0, 1).flatten(1).T)
+    patches = F.pad(patches, (0, 1), value=1.0).flatten(0, 1)  # and a one for the bias: a pass over all maps less
+    y = patches @ torch.cat([own[0].flatten(2), own[1][..., None]], 2).flatten(0, 1).T
     height = x.shape[2] + 2 * layer.padding[0] - layer.kernel_size[0] + 1  # type: ignore[operator]
     return y.view(len(x), height, -1, y.shape[1]).permute(0, 3, 1, 2)
 
@@ -81,13 +82,13 @@ def stacked(module: nn.Module) -> Apply | None:
     sizes = [shape.numel() for shape in shapes]
     counts = [len(list(layer.parameters())) for layer in layers]
 
-    def features(parts: list[Tensor], x: Tensor) -> Tensor:
+    def features(parts: list[Tensor], x: Tensor) -> Tensor:  # [n, F, B]: so are gradients of weights as weights are
         at, shared = 0, True
         for layer, count in zip(layers, counts):
             x = RULES[type(layer)](layer, parts[at : at + count], x, shared)
             at, shared = at + count, shared and not count
         n = len(parts[0])
-        return x.flatten(1).expand(n, -1, -1) if shared else x.reshape(len(x), n, -1).transpose(0, 1)
+        return x.flatten(1).T.expand(n, -1, -1) if shared else x.reshape(len(x), n, -1).permute(1, 2, 0)
 
     def apply(theta: Tensor, x: Tensor) -> Tensor:
         seeds, n = theta.shape[:2]
@@ -96,7 +97,7 @@ def stacked(module: nn.Module) -> Apply | None:
         z = torch.cat(each) if seeds > 1 else each[0]
         head = [p.flatten(0, 1) for p in parts[sum(counts) :]]
         for at in range(0, len(head), 2):
-            z = torch.baddbmm(head[at + 1][:, None], F.relu(z) if at else z, head[at].mT)
-        return z.unflatten(0, (seeds, n))
+            z = torch.baddbmm(head[at + 1][:, :, None], head[at], F.relu(z) if at else z)
+        return z.mT.unflatten(0, (seeds, n))
 
     return apply
