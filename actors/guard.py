@@ -1,4 +1,4 @@
-"""One driver for a run: a lock on this machine, a named actor in the cluster, an epoch in the run's storage.
+"""One driver for a run: a lock (`runs.locked`), a named actor in the cluster, an epoch in the run's storage.
 
 The lock and the actor die with their process, so a killed driver leaves nothing behind that a resume has to break.
 The epoch is for drivers that share only the storage, after a network split, say: the highest wins, and the other stops
@@ -7,14 +7,11 @@ at its next checkpoint. It is best effort, since object stores differ in whether
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from raystill.platform.storage import Storage
@@ -51,28 +48,6 @@ class Epoch:
             raise Superseded(
                 f"another driver took this run over (its epoch {found}, ours {self.number}); this one stops"
             )
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process.
-
-    Raises:
-        ValueError: another process on this machine holds it.
-    """
-    with (folder / ".lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            who = stream.read().strip()
-            raise ValueError(
-                f"{folder} is being worked on by another process ({who or 'unknown'}); wait for it, or stop it first"
-            ) from None
-        stream.truncate(0)
-        stream.write(f"pid {os.getpid()}")
-        stream.flush()
-        yield
 
 
 class Board:

@@ -9,7 +9,7 @@ import torch
 
 from raystill.actors import cluster
 from raystill.actors.faults import parse
-from raystill.platform import learners, registry, runs, starts, synthesis
+from raystill.platform import learners, registry, runs, starts, synthesis, weights
 from raystill.platform.data import DataSet, load
 from raystill.platform.learners import pool
 from raystill.platform.objectives import named
@@ -70,6 +70,9 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
                     f"{len(data.classes) - 1} ({', '.join(data.classes[:12])})"
                 )
     outer_teacher(spec, data, plugins)
+    if spec.outer.teacher is not None:
+        told = {"teacher": spec.outer.teacher.absolute(), "teacher_content": weights.content(spec.outer.teacher)}
+        spec = spec.model_copy(update={"outer": spec.outer.model_copy(update=told)})
     learner = learners.build(spec.learner, data.shape, len(data.classes), plugins)
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
     synthesizer.check(data)

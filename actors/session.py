@@ -20,6 +20,7 @@ from raystill.actors.meters import Meters
 from raystill.actors.mirror import Mirror
 from raystill.actors.plan import Plan
 from raystill.actors.signals import stopping
+from raystill.platform import runs
 from raystill.platform.seeds import Address
 from raystill.platform.storage import Storage
 
@@ -95,7 +96,7 @@ def session(made: Plan, folder: Path) -> Iterator[Session]:
     """
     spec = made.spec
     with ExitStack() as stack:
-        stack.enter_context(guard.locked(folder))
+        stack.enter_context(runs.locked(folder))
         home = Storage(spec.run.storage).under(folder.name) if spec.run.storage else Storage(folder)
         board = guard.claim_board(home.root) if made.workers[1] else None
         epoch = guard.Epoch(home)

@@ -1,7 +1,7 @@
 """Hinton's findings on MNIST: KD against none, the temperature for each width, and a digit never seen.
 
     RAYSTILL_DATA=... python benchmarks/kd_hinton.py --out rows [--seeds 0,1,2,3,4] [--widths 8,30,128]
-        [--temperatures 1,2,4,8,20] [--shares 1.0,0.01] [--table]
+        [--temperatures 1,2,4,8,20] [--shares 1.0,0.01] [--table] [--figure FILE]
 
 One cell is one student: it appends a JSON row to OUT/rows.jsonl when it is done, so a stopped benchmark goes on. One
 teacher for each seed (two hidden layers of 400 units, images jittered by up to two pixels, as the paper's); students
@@ -146,6 +146,31 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def figure(rows: list[dict[str, Any]], file: Path) -> None:
+    """The T curve of each width, a panel for each share; dashed is the same student on labels alone."""
+    from matplotlib.figure import Figure
+
+    shares = sorted({row["share"] for row in rows}, reverse=True)
+    drawn = Figure(figsize=(5.0 * len(shares), 3.8), layout="constrained")
+    for at, share in enumerate(shares):
+        ax = drawn.add_subplot(1, len(shares), at + 1)
+        mine = [row for row in rows if row["share"] == share and row["without"] < 0]
+        for width in sorted({row["width"] for row in mine}):
+            found: dict[float, list[float]] = {}
+            for row in (r for r in mine if r["width"] == width):
+                found.setdefault(row["temperature"], []).append(row["test"])
+            ts = sorted(t for t in found if t)
+            spread = [statistics.stdev(found[t]) if len(found[t]) > 1 else 0.0 for t in ts]
+            line = ax.errorbar(ts, [statistics.mean(found[t]) for t in ts], spread, marker="o", ms=4, capsize=2,
+                               label=f"{width} units")  # fmt: skip
+            if 0.0 in found:
+                ax.axhline(statistics.mean(found[0.0]), ls="--", lw=1, color=line[0].get_color())
+        ax.set(xscale="log", title=f"{100 * share:g} % of the images", xlabel="T", ylabel="test accuracy, %")
+        ax.set_xticks(ts, [f"{t:g}" for t in ts])
+        ax.legend(frameon=False, fontsize=8)
+    drawn.savefig(file, dpi=130)
+
+
 def main() -> None:
     """Compute the cells that are missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,6 +182,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--teacher-steps", type=int, default=6000)
     parser.add_argument("--table", action="store_true", help="print what there is, compute nothing")
+    parser.add_argument("--figure", type=Path, help="draw what there is into this file")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "rows.jsonl"
@@ -169,6 +195,8 @@ def main() -> None:
             with file.open("a") as stream:
                 stream.write(json.dumps(rows[-1]) + "\n")
             print({k: round(v, 2) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
+    if args.figure:
+        figure(rows, args.figure)
     print(table(rows))
 
 

@@ -21,6 +21,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,20 +33,46 @@ STUDENTS = {"mlp": {"name": "mlp", "width": 16, "depth": 1}, "lenet": {"name": "
 TICK = os.sysconf("SC_CLK_TCK")
 
 
-def tree_seconds(root: int) -> float:
-    """CPU seconds of a process and of all below it, those that ended among them where their parent waited."""
-    stats = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        stats[int(path.parent.name)] = (int(fields[1]), sum(map(int, fields[11:15])) / TICK)
-    below, total = [root], 0.0
-    for pid in below:
-        total += stats.get(pid, (0, 0.0))[1]
-        below += [child for child, (parent, _) in stats.items() if parent == pid]
-    return total
+class Tree:
+    """CPU seconds of this process and of all below it, those included that ended: looked at twice a second.
+
+    Ray's processes take the seconds of those that they started with them where nobody waits for these, so a sum over
+    the living at the end would leave out a trial's actor.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Tree:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def __call__(self) -> float:
+        """Seconds so far; children's own are counted as theirs."""
+        parents, own = {}, {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            pid = int(path.parent.name)
+            parents[pid], own[pid] = int(fields[1]), (int(fields[11]) + int(fields[12])) / TICK
+        below = [os.getpid()]
+        for pid in below:
+            below += [child for child, parent in parents.items() if parent == pid]
+        for pid in {*below, *(self._seen.keys() & own.keys())}:  # an orphan is still ours
+            self._seen[pid] = max(self._seen.get(pid, 0.0), own.get(pid, 0.0))
+        return sum(self._seen.values())
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.5):
+            self()
 
 
 def clocked(work: Callable[[], Any], cpu: Callable[[], float]) -> dict[str, float]:
@@ -101,7 +128,8 @@ def measure(args: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     found: dict[str, Any] = {stack: clocked(here(stack), time.process_time) for stack in ("vmap", "loop")}
     cluster.connect(None, 2)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    found["trials"] = clocked(lambda: tuning.tuned(carrier, spec, logits, out), lambda: tree_seconds(os.getpid()))
+    with Tree() as tree:
+        found["trials"] = clocked(lambda: tuning.tuned(carrier, spec, logits, out), tree)
     found["trials"]["overhead_cpu_seconds"] = found["trials"]["cpu_seconds"] - found["loop"]["cpu_seconds"]
     for way in ("vmap", "loop", "trials"):
         for clock in ("cpu", "wall"):

@@ -39,6 +39,9 @@ def _parse(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = N
     done, unknown = parser.parse_known_args(args, namespace)
     if unknown:
         word = unknown[0].split("=")[0]
+        whole = word.partition(".")[0]
+        if "dict[" in str(getattr(parser._option_string_actions.get(whole), "metavar", "")):
+            raise ValueError(f"unknown option {word}: {whole} takes a whole mapping; for a part give YAML by --config")
         raise ValueError(f"unknown option {word}{_near(word, list(parser._option_string_actions))}")
     return cast(argparse.Namespace, done)
 
@@ -125,11 +128,18 @@ def load(
         done = settings(_cli_settings_source=source(parsed_args=args), **found)
         spec = model.model_validate(done.model_dump())
     except ValidationError as error:
-        raise ValueError("; ".join(_line(e, list(parser._option_string_actions)) for e in error.errors())) from None
+        raise ValueError("; ".join(_line(e, list(parser._option_string_actions)) for e in _own(error))) from None
     if args.print_config:
         print(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), end="")
         sys.exit(0)
     return spec, args
+
+
+def _own(error: ValidationError) -> list[Any]:
+    """The mistakes, without a list's that it is too short, where that is so because an item is wrong."""
+    found = error.errors()
+    inner = {e["loc"][:-1] for e in found}
+    return [e for e in found if not (e["type"] == "too_short" and e["loc"] in inner)]
 
 
 def _line(error: Any, options: list[str]) -> str:

@@ -5,8 +5,11 @@ spec.yaml  checkpoints/  commits/  history.parquet  artefact/  assessment.json  
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -96,6 +99,28 @@ def _numbered(out: Path, stem: str) -> Path:
         except FileExistsError:
             continue
         return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process.
+
+    Raises:
+        ValueError: another process on this machine holds it.
+    """
+    with (folder / ".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            who = stream.read().strip()
+            raise ValueError(
+                f"{folder} is being worked on by another process ({who or 'unknown'}); wait for it, or stop it first"
+            ) from None
+        stream.truncate(0)
+        stream.write(f"pid {os.getpid()}")
+        stream.flush()
+        yield
 
 
 def dump(spec: Saved) -> str:

@@ -241,6 +241,7 @@ class OuterSpec(Part):
     teacher: Path | None = Field(
         None, description="network that the outer objective asks: a .safetensors of `raystill kd`, on every node"
     )
+    teacher_content: str | None = Field(None, description="sha256 of the teacher's file; filled in as a run is planned")
     temperature: Positive = Field(4.0, description="T of the outer objective, where it has one (outer.teacher)")
     lr: Positive = Field(0.01, description="Adam's rate for images")
     label_lr: Positive = Field(0.01, description="Adam's rate for soft labels")
@@ -445,6 +446,9 @@ class DistillSpec(Part):
         told = self.model_dump(mode="json", exclude={"run": True, "tracking": True, "assess": True, "recipe": True,
                                                      "meta": {"memory"}, "outer": {"shards"},
                                                      "initialisation": {"path"}})  # fmt: skip
+        content = told["outer"].pop("teacher_content")
+        if content is not None:  # the file is known by what it holds, wherever it lies
+            told["outer"]["teacher"] = content
         return hashlib.sha256(json.dumps({**told, "seed": self.run.seed}, sort_keys=True).encode()).hexdigest()
 
     def dump(self) -> dict[str, Any]:

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import vmap
 
 from raystill.platform import learners
 from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner
+from raystill.platform.learners.networks import without_patches
+from raystill.platform.learners.stacked import stacked
 from raystill.platform.objectives import Objective, Out, Step, make
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import Count, Fraction, LearnerSpec, Part, Positive
@@ -83,20 +85,26 @@ class Cohort:
         self._velocity = torch.zeros_like(self.theta)
         self.done = 0
         self._orders: list[np.ndarray] = []
+        whole = stacked(learner.module) if device.type == "cpu" else None
+        self._together = whole or vmap(vmap(learner.apply, (0, None)))
         self._gradient = self._vmapped() if stack == "vmap" else self._looped()
 
     def _vmapped(self) -> Callable[..., Tensor]:
-        def loss(theta: Tensor, T: Tensor, a: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-            return self._mean(make("hinton", self._settings(T, a)), theta, x, y, v)
+        def loss(z: Tensor, T: Tensor, a: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+            return make("hinton", self._settings(T, a))(Step(x, y, Out(z), Out(v))).mean()
 
-        settings = vmap(grad(loss), (0, 0, 0, None, None, None))
+        settings = vmap(loss, (0, 0, 0, None, None, None))
         seeds = vmap(settings, (0, None, None, 0, 0, 0))
 
         def gradient(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-            if len(self.theta) == 1:  # one map is cheaper than two
-                found: Tensor = settings(self.theta[0], self._T, self._a, x[0], y[0], v[0])[None]
-                return found
-            return seeds(self.theta, self._T, self._a, x, y, v)
+            leaf = self.theta.detach().requires_grad_()
+            z = self._together(leaf, x)
+            if len(z) == 1:  # one map is cheaper than two
+                losses = settings(z[0], self._T, self._a, x[0], y[0], v[0])
+            else:
+                losses = seeds(z, self._T, self._a, x, y, v)
+            # students meet in no sum but this: its gradient is each one's own, and autograd finds it without vmap
+            return torch.autograd.grad(losses.sum(), leaf)[0]
 
         return gradient
 
@@ -157,14 +165,14 @@ class Cohort:
     @torch.no_grad()
     def accuracies(self, split: Resident) -> np.ndarray:
         """Share of a split that each student names rightly, [S, n]; one that diverged names none."""
-        flat = self.theta.flatten(0, 1)
-        chunk, right = max(1, AT_ONCE // len(flat)), torch.zeros(len(flat), dtype=torch.int64, device=flat.device)
-        answer = vmap(self._learner.apply, (0, None))
+        seeds, count = self.theta.shape[:2]
+        chunk, right = max(1, AT_ONCE // (seeds * count)), torch.zeros(seeds, count, dtype=torch.int64)
         for at in range(0, len(split), chunk):
             x, y = split.batch(np.arange(at, min(at + chunk, len(split))))
-            right += (answer(flat, x).argmax(2) == y).sum(1)
-        right *= flat.isfinite().all(1)
-        return (right.double() / len(split)).cpu().numpy().reshape(self.theta.shape[:2])
+            answers = self._together(self.theta, x.expand(seeds, *x.shape))
+            right += (answers.argmax(3) == y).sum(2).cpu()
+        right *= self.theta.isfinite().all(2).cpu()
+        return (right.double() / len(split)).numpy()
 
     @torch.no_grad()
     def answers(self, x: Resident, chunk: int = 500) -> Tensor:
@@ -178,6 +186,7 @@ def _built(bench: Workbench, options: Options) -> Learner:
         LearnerSpec.model_validate_json(options["learner"]), bench.data.shape, len(bench.data.classes), bench.plugins
     )
     learner.module.to(bench.device)
+    without_patches(learner.module)
     return learner
 
 

@@ -74,6 +74,18 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(header["facts"])
 
 
+def content(path: Path) -> str:
+    """sha256 of a file.
+
+    Raises:
+        ValueError: it can not be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: can not be read: {error.strerror}") from error
+
+
 def save_network(
     path: Path, module: nn.Module, learner: LearnerSpec, shape: tuple[int, int, int], outputs: int, **about: Any
 ) -> None:

@@ -86,11 +86,17 @@ def outer_teacher(spec: DistillSpec, data: DataSet, plugins: registry.Plugins | 
     """The network that the outer objective asks; None for none.
 
     Raises:
-        ValueError: its file can not be loaded, or it knows other classes or images.
+        ValueError: its file can not be loaded, is not the one that the run was planned with, or it knows other classes
+            or images.
     """
     if spec.outer.teacher is None:
         return None
-    path = spec.outer.teacher
+    path, planned = spec.outer.teacher, spec.outer.teacher_content
+    if planned is not None and weights.content(path) != planned:
+        raise ValueError(
+            f"outer.teacher: {path} is not the file that this run began with (sha256 {planned[:12]}); put that back, "
+            "or begin a new run with outer.teacher_content none"
+        )
     module, facts = weights.load_teacher(path, data.shape, data.mean, data.std, "outer.teacher", plugins)
     if facts["outputs"] != len(data.classes):
         raise ValueError(f"outer.teacher: {path} has {facts['outputs']} classes and the data {len(data.classes)}")

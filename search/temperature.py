@@ -237,16 +237,23 @@ def _recipes(spec: TemperatureSpec, folder: Path, result: dict[str, Any]) -> Non
 
 
 def runs_yaml(spec: TemperatureSpec, setting: Setting, run: str) -> str:
-    """What `raystill kd --config` trains a student with at a setting: Hinton's recipe, this data, these networks."""
+    """What `raystill kd --config` trains a student with at a setting: Hinton's recipe, this data, these networks.
+
+    Steps, batches and rates are the search's: a temperature is chosen for a length of training.
+    """
     import yaml
 
-    body = {
+    training, taught = spec.student.training, spec.teacher.training
+    body: dict[str, Any] = {
         "recipe": "kd-hinton",
         "data": spec.data.model_dump(mode="json", exclude_defaults=True) or {"source": spec.data.source},
         "student": spec.learner(setting.width).model_dump(mode="json", exclude_defaults=True),
         "teacher": spec.teacher.learner.model_dump(mode="json", exclude_defaults=True),
         "temperature": setting.temperature,
         "alpha": setting.alpha,
+        "train": {"steps": training.steps, "batch_size": training.batch_size},
+        "optimizer": {"lr": training.lr, "momentum": training.momentum},
+        "stages": {"teacher": {"steps": taught.steps, "lr": taught.lr}},
     }
     return f"# Chosen by validation in {run}: {setting}.\n{yaml.safe_dump(body, sort_keys=False)}"
 

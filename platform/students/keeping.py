@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from raystill.platform import weights
+from raystill.platform import runs, weights
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,17 @@ class Checkpoints:
         if facts["identity"] != self.identity:
             raise ValueError(f"{file}: belongs to another training; take another folder")
         return tensors, facts
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the folder for one training at a time.
+
+        Raises:
+            ValueError: another one writes into it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with runs.locked(self.folder):
+            yield
 
     def clear(self) -> None:
         """Remove them: the training is done."""

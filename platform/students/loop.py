@@ -210,7 +210,7 @@ def fit(
         dry: check that all of it goes together, and train nothing.
 
     Raises:
-        ValueError: parts that do not go together, before any work; says which.
+        ValueError: parts that do not go together, before any work; says which. Another training writes `checkpoint`.
         FloatingPointError: the loss is no finite number.
     """
     began, whole = time.monotonic(), term(objective)
@@ -245,7 +245,8 @@ def fit(
         if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
             fitting.precision = torch.bfloat16
         weights = [*learning, *(whole.module.parameters() if whole.module else ())]
-        history = _train(fitting, make(weights), weights, spec, orders, steps, checkpoint, log, log_every)
+        with checkpoint.held() if checkpoint else nullcontext():
+            history = _train(fitting, make(weights), weights, spec, orders, steps, checkpoint, log, log_every)
     student.eval()
     return Result(student, history, fitting.kept is not None, time.monotonic() - began)
 

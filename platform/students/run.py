@@ -76,8 +76,17 @@ def resolved(bench: Bench) -> KdSpec:
 
 
 def carry_out(bench: Bench, folder: Path) -> None:
-    """Do what is still missing of a run."""
-    print(f"run {folder}", flush=True)
+    """Do what is still missing of a run.
+
+    Raises:
+        ValueError: another process works on it.
+    """
+    with runs.locked(folder):
+        print(f"run {folder}", flush=True)
+        _carry_out(bench, folder)
+
+
+def _carry_out(bench: Bench, folder: Path) -> None:
     tracker = _tracker(bench.spec, folder)
     try:
         stages = {**bench.spec.stages, **bench.spec.comparison}

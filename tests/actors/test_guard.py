@@ -49,14 +49,14 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_second_driver_on_this_machine_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run-1"
     folder.mkdir()
-    with guard.locked(folder):
+    with runs.locked(folder):
         code = (
-            "import sys; from pathlib import Path; from raystill.actors import guard\n"
-            "with guard.locked(Path(sys.argv[1])): print('held')"
+            "import sys; from pathlib import Path; from raystill.platform import runs\n"
+            "with runs.locked(Path(sys.argv[1])): print('held')"
         )
         second = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
         assert f"is being worked on by another process (pid {os.getpid()})" in second.stderr
-    with guard.locked(folder):
+    with runs.locked(folder):
         pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from raystill.actors.plan import plan
 from raystill.platform import learners, weights
 from raystill.platform.data import DataSet, load
 from raystill.platform.objectives import TAUGHT
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DataSpec, DistillSpec, LearnerSpec
 from raystill.platform.work import KINDS
-from raystill.platform.workbench import Workbench, outer_objective, resolve_auto
+from raystill.platform.workbench import Workbench, outer_objective, outer_teacher, resolve_auto
 
 TEACHER = LearnerSpec(name="mlp", width=12, depth=1)
 SPEC: dict[str, Any] = {
@@ -125,6 +127,39 @@ def test_what_does_not_go_together_is_one_line(outer: dict[str, Any], says: str)
     spec = DistillSpec.model_validate({"outer": {"teacher": "t.safetensors", **outer}})
     with pytest.raises(ValueError, match=says):
         outer_objective(spec)
+
+
+def test_a_run_is_known_by_what_its_teacher_is_and_not_by_where_it_lies(digits: DataSet, tmp_path: Path) -> None:
+    def of(path: Path, content: str | None) -> str:
+        outer = {"objective": "kd", "teacher": path, "teacher_content": content}
+        return DistillSpec.model_validate({"outer": outer}).identity
+
+    paths = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        paths.append(written(tmp_path / name, digits))
+    other = written(tmp_path, digits, note="another")
+    assert of(paths[0], weights.content(paths[0])) == of(paths[1], weights.content(paths[1]))
+    assert of(paths[0], weights.content(paths[0])) != of(other, weights.content(other))
+    assert weights.content(other) == hashlib.sha256(other.read_bytes()).hexdigest()
+    with pytest.raises(ValueError, match=r"nowhere: can not be read"):
+        weights.content(tmp_path / "nowhere")
+
+
+def test_a_plan_notes_the_teachers_content_and_a_file_that_was_changed_since_is_refused(
+    digits: DataSet, tmp_path: Path
+) -> None:
+    path = written(tmp_path, digits)
+    outer = {**SPEC["outer"], "objective": "kd", "teacher": path}
+    run = {"workers": 0, "out": tmp_path / "runs"}
+    spec = DistillSpec.model_validate({**SPEC, "outer": outer, "run": run, "tracking": {"enabled": False}})
+    made = plan(spec).spec
+    assert made.outer.teacher_content == weights.content(path)
+    assert plan(made).spec.identity == made.identity
+    written(tmp_path, digits, note="trained anew")
+    for again in (lambda: plan(made), lambda: outer_teacher(made, digits)):
+        with pytest.raises(ValueError, match=r"outer\.teacher: .* is not the file that this run began with"):
+            again()
 
 
 def test_a_teacher_of_other_classes_or_a_torn_file_is_refused(

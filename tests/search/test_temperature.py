@@ -15,6 +15,7 @@ from raystill.platform import cli, runs
 from raystill.platform.data import load
 from raystill.platform.recipes import RECIPES, recipe
 from raystill.platform.spec import DataSpec, LearnerSpec
+from raystill.platform.students.spec import KdSpec
 from raystill.search import settings, teacher_file, temperature
 from raystill.search.temperature_spec import TemperatureSpec
 
@@ -57,6 +58,24 @@ def test_a_grid_chooses_by_validation_tests_once_and_leaves_a_recipe(tmp_path: P
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_recipe_that_a_search_leaves_trains_with_its_choice(tmp_path: Path) -> None:
+    made = spec(tmp_path, temperatures=[2, 8], alphas=[0.7, 1])
+    made = made.model_copy(update={"student": made.student.model_copy(update={"widths": (8,)})})
+    (chosen,) = temperature.search_temperature(made)["selection"]["settings"]
+    words = ["--run.out", str(tmp_path / "kd"), "--run.name", "mine", "--run.seeds", "1", "--run.device", "cpu"]
+    recipe_file = str(tmp_path / "run" / "recipe.yaml")
+    assert cli.main(["kd", "--config", recipe_file, *words, "--tracking.enabled", "false"]) == 0
+    folder = tmp_path / "kd" / "mine"
+    trained = runs.load_as(KdSpec, folder)
+    assert (trained.temperature, trained.alpha) == (chosen["temperature"], chosen["alpha"])
+    assert (trained.student.width, trained.teacher.width, trained.train.steps) == (8, 32, SHORT["steps"])
+    assert (trained.stages["teacher"].network, trained.stages["teacher"].steps) == ("teacher", 60)
+    history = json.loads((folder / "networks" / "0" / "student.json").read_text())["history"]
+    assert history[-1]["step"] == SHORT["steps"]
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["teacher", "student", "baseline"]
 
 
 def test_a_resume_trains_nothing_again_and_says_the_same(tmp_path: Path) -> None:
@@ -121,7 +140,7 @@ def test_a_teacher_of_other_classes_or_images_is_refused(tmp_path: Path) -> None
     ("words", "message"),
     [
         (["--search.temperatures", "[0]"], "search.temperatures.0: input should be greater than 0"),
-        (["--search.alphas", "[1.5]"], "search.alphas.0: input should be less than or equal to 1"),
+        (["--search.alphas", "[1.5]"], "search.alphas.0: input should be less than or equal to 1 (given: 1.5)\n"),
         (["--search.alphas", "[0.5,0.5]"], "search.alphas: the same value twice"),
         (["--student.learner.name", "mpl"], "student.learner.name"),
         (["--search.method", "tpe"], "student.widths: tpe searches one width"),

@@ -41,6 +41,14 @@ def test_channels_last_is_the_same(ties: bool) -> None:
     assert torch.equal(HALVE(x.to(memory_format=torch.channels_last)), HALVE(x))
 
 
+@pytest.mark.parametrize("ties", [False, True])
+def test_some_channels_of_many_are_the_same(ties: bool) -> None:
+    """What vmap makes of one convolution for many students: images whose channels lie apart."""
+    x = drawn(2, 9, 6, 8, ties=ties)[:, 3:6]
+    assert not x.is_contiguous()
+    assert torch.equal(HALVE(x), F.max_pool2d(x.contiguous(), 2))
+
+
 def test_under_vmap_and_jvp_it_is_torchs() -> None:
     x, way = drawn(5, 2, 3, 6, 6).double(), drawn(5, 2, 3, 6, 6).double().flip(0)
 

@@ -12,6 +12,7 @@ from torch.func import grad, jvp, vmap
 
 from raystill.platform import learners, seeds
 from raystill.platform.learners import NETWORKS, Learner
+from raystill.platform.learners.networks import without_patches
 from raystill.platform.meta import Steps, Sweep, judge, make_engine, stacked_judge, unroll
 from raystill.platform.objectives import OBJECTIVES, Out, Step
 from raystill.platform.spec import LearnerSpec
@@ -174,3 +175,13 @@ def test_batch_norm_without_running_statistics_and_dropout_of_nothing_pass() -> 
     norm = nn.BatchNorm2d(2, track_running_stats=False)
     module = nn.Sequential(nn.Conv2d(1, 2, 3), norm, nn.Dropout(0.0), nn.Flatten())
     assert learners.wrap(module).apply(torch.zeros(2 * 9 + 2 + 4), torch.zeros(2, 1, 3, 3)).shape == (2, 2)
+
+
+def test_convolutions_are_the_same_without_patches() -> None:
+    learner = learners.build(LearnerSpec(name="lenet", width=3), (1, 12, 12), CLASSES)
+    theta, x = learner.init(seeds.Address(0)), torch.randn(4, 1, 12, 12, generator=seeds.torch_rng(seeds.Address(1)))
+    gradient = grad(lambda t: learner.apply(t, x).square().sum())
+    before = learner.apply(theta, x), gradient(theta)
+    without_patches(learner.module)
+    for found, expected in zip((learner.apply(theta, x), gradient(theta)), before):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -270,6 +270,17 @@ def test_a_torn_checkpoint_is_passed_over_and_a_foreign_one_refused(problem: Pro
         fit(network(), problem, CE, seed=AT, steps=6, checkpoint=Checkpoints(tmp_path, "theirs"))
 
 
+def test_two_trainings_do_not_write_one_folder_of_checkpoints(problem: Problem, tmp_path: Path) -> None:
+    keep = Checkpoints(tmp_path / "kept", "mine", every=2)
+
+    def again(step: int, row: dict[str, float]) -> None:
+        fit(network(), problem, CE, seed=AT, steps=6, checkpoint=keep)
+
+    with pytest.raises(ValueError, match="kept is being worked on by another process"):
+        fit(network(), problem, CE, seed=AT, steps=6, checkpoint=keep, log=again, log_every=2)
+    fit(network(), problem, CE, seed=AT, steps=6, checkpoint=keep)
+
+
 def test_a_distilled_set_is_data_like_any_other(problem: Problem) -> None:
     images, labels = problem.x[:16].reshape(2, 8, 1, 6, 6).numpy(), problem.y[:16].reshape(2, 8).numpy()
     manifest = {"spec": {"inner": {"objective": "cross_entropy"}}}

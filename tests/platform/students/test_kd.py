@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,10 @@ def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
         (["--alpha", "1.5"], "alpha: input should be less than or equal to 1"),
         (["--recipe", "kd-hintn"], "--recipe: unknown 'kd-hintn'; did you mean 'kd-hinton'?"),
         (["--recipe", "digits"], "--recipe: unknown 'digits'"),
+        (
+            ["--stages.student.cached", "true"],
+            "unknown option --stages.student.cached: --stages takes a whole mapping; for a part give YAML by --config",
+        ),
         (["--studnet.width", "3"], "unknown option --studnet.width; did you mean --student.width?"),
         (["--stages", '{"late": {"teacher": {"frozen": {"of": "never"}}}}'], "stages.late: no earlier stage 'never'"),
     ],
@@ -257,6 +262,16 @@ def test_a_run_is_resumed_to_the_same_bytes_and_reported(
     model, facts = weights.load_network(whole / "networks" / "0" / "student.safetensors")
     assert facts["stage"] == "student"
     assert not model.training
+
+
+def test_two_processes_do_not_work_on_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run.kd(spec_in(tmp_path, "mine"))
+    with runs.locked(folder):  # as another process does: a lock is its open file's, not its process's
+        assert cli.main(["resume", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert f"{folder} is being worked on by another process (pid {os.getpid()})" in told
+    assert len(told.strip().splitlines()) == 1
+    assert cli.main(["resume", str(folder)]) == 0
 
 
 def results(student: tuple[float, ...], baseline: tuple[float, ...]) -> Results:
