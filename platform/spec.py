@@ -61,6 +61,11 @@ class DataSpec(Part):
     embeddings: Path | None = Field(
         None, description="GloVe text file with the words' vectors; none makes them here, of the training texts"
     )
+    corpus: tuple[str, ...] = Field(
+        (),
+        description="other sources of texts (imdb,sst2) whose training texts also make the vectors; their words are "
+        "known, their labels are not read",
+    )
     embedding_width: Count | None = Field(
         None, description="numbers of a word's vector; none takes the file's, or 100 for those made here"
     )

@@ -46,6 +46,24 @@ def test_a_table_prints_what_is_stored_and_says_what_is_not(reproduce: Any) -> N
     assert page.count("not measured") == len(found)
 
 
+def test_a_page_is_written_with_the_tables_that_it_marks(reproduce: Any) -> None:
+    page = "one\n<!-- table 1 -->\nold\n<!-- end of table 1 -->\ntwo\n"
+    found = reproduce.written(page)
+    assert "old" not in found
+    assert found.startswith("one\n<!-- table 1 -->\n### Table 1: ")
+    assert "time_to_accuracy.py --seeds 0,1,2 --recipe mnist-fixed-10" in found
+    assert found.endswith("\n<!-- end of table 1 -->\ntwo\n")
+    assert reproduce.written(found) == found
+    with pytest.raises(ValueError, match="has no <!-- end of table 2 -->"):
+        reproduce.written("<!-- table 2 -->")
+
+
+def test_the_page_of_results_marks_every_table(reproduce: Any) -> None:
+    page = (ROOT / "docs" / "results.md").read_text()
+    for number in reproduce.TABLES:
+        assert page.count(f"<!-- table {number} -->") == page.count(f"<!-- end of table {number} -->") == 1
+
+
 def test_a_finished_run_is_kept_with_its_baselines_and_the_command(
     reproduce: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,9 @@ import numpy as np
 from raystill.platform.data.raw import Portion, Raw, Stored
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from raystill.platform.data.store import Decoded
     from raystill.platform.registry import Plugins
     from raystill.platform.spec import DataSpec
 
@@ -125,13 +128,17 @@ def load(spec: DataSpec, plugins: Plugins | None = None, progress: Callable[[int
     from raystill.platform.data.store import decoded
 
     cache = cache_folder(spec)
-    source = decoded(find(spec, plugins), spec.size, cache, progress, spec.length, spec.vocabulary)
+    others = {name: _corpus(spec, name, plugins, cache) for name in _corpora(spec)}
+    known = tuple(dict.fromkeys(word for other in others.values() for word in other.words[2:]))
+    source = decoded(find(spec, plugins), spec.size, cache, progress, spec.length, spec.vocabulary, known)
+    if others and not source.words:
+        raise ValueError(f"data.corpus: makes vectors of words, and {spec.source} has images; leave it out")
     if source.words:
         if spec.whiten != "none":
             raise ValueError(f"data.whiten: {spec.whiten} is for images, and {spec.source} has texts")
         from raystill.platform.data.embeddings import text_of
 
-        return cut(spec, source, text_of(spec, source, cache))
+        return cut(spec, source, text_of(spec, source, cache, others))
     found = cut(spec, source)
     if spec.whiten == "none":
         return found
@@ -141,3 +148,27 @@ def load(spec: DataSpec, plugins: Plugins | None = None, progress: Callable[[int
     if whitening is None:
         whitening = kept(cache, found.fingerprint, zca(found.train.x, found.mean, found.std))
     return replace(found, whitening=whitening)
+
+
+def _corpora(spec: DataSpec) -> tuple[str, ...]:
+    if spec.corpus and spec.embeddings is not None:
+        raise ValueError("data.corpus: vectors are read from data.embeddings or made of texts, not both; drop one")
+    twice = [name for i, name in enumerate(spec.corpus) if name in (spec.source, *spec.corpus[:i])]
+    if twice:
+        raise ValueError(f"data.corpus: {twice[0]} is there already; name each source of texts once")
+    return spec.corpus
+
+
+def _corpus(spec: DataSpec, name: str, plugins: Plugins | None, cache: Path) -> Decoded:
+    from raystill.platform.data.sources import find
+    from raystill.platform.data.store import decoded
+
+    try:
+        found = decoded(
+            find(spec.model_copy(update={"source": name}), plugins), None, cache, None, None, spec.vocabulary
+        )
+    except ValueError as error:
+        raise ValueError(f"data.corpus: {name}: {error}") from None
+    if not found.words:
+        raise ValueError(f"data.corpus: {name} has images, and vectors are made of texts")
+    return found

@@ -1,12 +1,14 @@
 """Word vectors: read from a GloVe text file, or made here from the training texts; never downloaded.
 
 Made here: positive pointwise mutual information of words that stand near each other, factored by a truncated singular
-value decomposition (Levy and Goldberg 2014, "Neural word embedding as implicit matrix factorization").
+value decomposition (Levy and Goldberg 2014, "Neural word embedding as implicit matrix factorization"), each
+word's vector brought to length one (Levy, Goldberg and Dagan 2015).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,11 +33,11 @@ WIDTH = 100  # numbers of a word's vector where `data.embedding_width` does not 
 WINDOW = 5  # words to each side that count as near
 SMOOTHING = 0.75  # exponent on the counts of contexts: rare ones lose some of their weight
 _GRID = 2.0**-10  # vectors are rounded to this: what another machine's arithmetic adds is far below
-_FORMAT = 1  # raise it when vectors would come out otherwise
+_FORMAT = 2  # raise it when vectors would come out otherwise
 _PIECE = 4096
 
 
-def text_of(spec: DataSpec, source: Decoded, cache: Path) -> Text:
+def text_of(spec: DataSpec, source: Decoded, cache: Path, others: Mapping[str, Decoded] | None = None) -> Text:
     """The vectors of a source's words, from the cache or put there first.
 
     Row 0 (padding) is zero. The others are centred and scaled, so that over the tokens of the training texts their
@@ -45,6 +47,7 @@ def text_of(spec: DataSpec, source: Decoded, cache: Path) -> Text:
         spec: `embeddings` and `embedding_width`.
         source: training texts and the vocabulary.
         cache: the cache folder.
+        others: sources of texts that the vectors are also made of, by name.
 
     Raises:
         ValueError: a GloVe file that is none, or of another width; a width that the texts can not fill.
@@ -61,15 +64,18 @@ def text_of(spec: DataSpec, source: Decoded, cache: Path) -> Text:
                 f"data.embedding_width: {width} numbers, but {len(words) - 2} words fill at most {len(words) - 3}; "
                 "set it lower, or give a GloVe file as data.embeddings"
             )
-        told = [width, WINDOW, SMOOTHING]
-        origin = f"made of the training texts (PPMI, SVD of {width}, window {WINDOW})"
+        told = [width, WINDOW, SMOOTHING, *(other.content for other in (others or {}).values())]
+        origin = f"made of the training texts{_named(others)} (PPMI, SVD of {width}, window {WINDOW})"
     path = cache / "embeddings" / f"{digest([_FORMAT, source.content, told])}.safetensors"
     table = _kept(path, len(words))
     if table is None:
         if spec.embeddings is not None:
             table = read_glove(spec.embeddings, words, spec.embedding_width)
         else:
-            table = factored(ppmi(cooccurrence(ids, len(words))), width)
+            counts = cooccurrence(ids, len(words))
+            for other in (others or {}).values():
+                counts = counts + cooccurrence(_renumbered(other, words), len(words))
+            table = unit(factored(ppmi(counts), width))
         table = standardised(table, ids)
         stored = {"vectors": table, "sha256": _sum(table)}
         with suppress(OSError):  # a cache that can not be written costs the work again, no more
@@ -133,6 +139,11 @@ def factored(matrix: csr_matrix, width: int) -> np.ndarray:
     return u * signs * np.sqrt(s)
 
 
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [V, D] brought to length one, so that frequent words, whose PPMI is small, say as much as rare ones."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
 def standardised(vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Vectors [V, D] whose numbers have mean 0 and mean square 1 over the tokens of texts ids [N, L]; row 0 is zero."""
     share = np.bincount(ids.reshape(-1), minlength=len(vectors)).astype(np.float64)
@@ -187,11 +198,11 @@ def nearest(vectors: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndar
     Returns:
         ids int64 [N] and cosines float32 [N].
     """
-    unit = among[2:] / np.maximum(np.linalg.norm(among[2:], axis=1, keepdims=True), 1e-12)
+    words = unit(among[2:])
     ids, cosines = np.empty(len(vectors), np.int64), np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), _PIECE // 8):
         rows = slice(start, start + _PIECE // 8)
-        cosine = vectors[rows] @ unit.T / np.maximum(np.linalg.norm(vectors[rows], axis=1, keepdims=True), 1e-12)
+        cosine = vectors[rows] @ words.T / np.maximum(np.linalg.norm(vectors[rows], axis=1, keepdims=True), 1e-12)
         best = cosine.argmax(1)
         ids[rows], cosines[rows] = best + 2, np.take_along_axis(cosine, best[:, None], 1)[:, 0]
     return ids, cosines
@@ -214,6 +225,17 @@ def described(text: Text, sentences: np.ndarray) -> dict[str, Any]:
         "nearest": np.array(text.words, object)[ids].reshape(s, m, length).tolist(),
         "cosines": np.round(cosines.astype(np.float64), 3).reshape(s, m, length).tolist(),
     }
+
+
+def _named(others: Mapping[str, Decoded] | None) -> str:
+    return f" and those of {', '.join(others)}" if others else ""
+
+
+def _renumbered(other: Decoded, words: tuple[str, ...]) -> np.ndarray:
+    """A corpus' training texts in the numbers of another vocabulary, int32 [N, L]; 1 stands for what it lacks."""
+    number = {word: i for i, word in enumerate(words)}
+    renamed = np.array([0, 1, *(number.get(word, 1) for word in other.words[2:])], np.int32)
+    return renamed[other.splits["train"].x]
 
 
 def _width(path: Path, at: int, seen: int, found: int | None, asked: int | None) -> int:

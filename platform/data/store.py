@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,14 +55,17 @@ class Decoded:
 
 def decoded(
     found: Raw | Stored, size: int | None, cache: Path, progress: Progress | None = None, length: int | None = None,
-    vocabulary: int = 20000,
+    vocabulary: int = 20000, known: Sequence[str] = (),
 ) -> Decoded:  # fmt: skip
     """A source's examples and labels from the cache, put there first where it lacks them.
+
+    `known` are words from elsewhere; see `text.encode`.
 
     Raises:
         ValueError: what `build` raises, or a cache folder that is needed and cannot be written.
     """
-    path = cache / f"{digest([_FORMAT, content_of(found, cache), size, length, vocabulary])}.arrow"
+    told = [_FORMAT, content_of(found, cache), size, length, vocabulary, *([list(known)] if known else [])]
+    path = cache / f"{digest(told)}.arrow"
     kept = opened(path)
     if kept is not None:
         return kept
@@ -70,7 +73,7 @@ def decoded(
         kept = opened(path)  # another process may have built it meanwhile
         if kept is None:
             raw = found.read() if isinstance(found, Stored) else found
-            built = build(raw, size, progress, length, vocabulary)
+            built = build(raw, size, progress, length, vocabulary, known)
             with _written(path):
                 write_whole(path, lambda stream: _write(built, stream))
             kept = opened(path)
@@ -80,8 +83,9 @@ def decoded(
 
 
 def build(
-    raw: Raw, size: int | None, progress: Progress | None = None, length: int | None = None, vocabulary: int = 20000
-) -> Decoded:
+    raw: Raw, size: int | None, progress: Progress | None = None, length: int | None = None, vocabulary: int = 20000,
+    known: Sequence[str] = (),
+) -> Decoded:  # fmt: skip
     """Decode and check a source.
 
     Raises:
@@ -100,7 +104,10 @@ def build(
         raise ValueError(f"data.size: {size} is for images, and this source gives texts; see data.length")
     if not texts and length is not None:
         raise ValueError(f"data.length: {length} is for texts, and this source gives images; see data.size")
-    encoded = encode(portions, length, vocabulary) if texts else Encoded(decode(portions, size, progress), (), {})
+    if texts:
+        encoded = encode(portions, length, vocabulary, known)
+    else:
+        encoded = Encoded(decode(portions, size, progress), (), {})
     x = encoded.ids
     count = named if named is not None else 1 + max(int(labels.max()) for labels in y.values())
     classes = tuple(map(str, range(count) if raw.classes is None else raw.classes))

@@ -44,7 +44,7 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(_BREAK.sub(" ", text.lower()))
 
 
-def encode(splits: Mapping[str, Portion], length: int | None, most: int) -> Encoded:
+def encode(splits: Mapping[str, Portion], length: int | None, most: int, known: Sequence[str] = ()) -> Encoded:
     """Token ids of every split, in a vocabulary of the training texts' words.
 
     Args:
@@ -52,6 +52,8 @@ def encode(splits: Mapping[str, Portion], length: int | None, most: int) -> Enco
         length: tokens kept of each text; none takes the least that leaves 95 % of the training texts whole, at most
             400.
         most: words of the vocabulary, the two special ones among them; the most frequent win, the alphabet on ties.
+        known: words from elsewhere, the most frequent first: a training text's word is kept if it is one of them, even
+            if it occurs once, and those that no training text has come after all that some has.
 
     Raises:
         ValueError: no texts, one without a token, or a length that no training text has; the message says where.
@@ -65,7 +67,7 @@ def encode(splits: Mapping[str, Portion], length: int | None, most: int) -> Enco
             f"data.length: {length} tokens, but the longest training text has {lengths.max()} (half of them have at "
             f"most {int(np.median(lengths))}); more would be nothing but padding"
         )
-    words = _vocabulary(cut["train"], most)
+    words = _vocabulary(cut["train"], most, known)
     number = {word: i for i, word in enumerate(words)}
     return Encoded(
         {split: ids_of(texts, number, length) for split, texts in cut.items()},
@@ -96,7 +98,8 @@ def _cut(portion: Portion, split: str) -> list[list[str]]:
     return found
 
 
-def _vocabulary(texts: Sequence[Sequence[str]], most: int) -> tuple[str, ...]:
-    counts = Counter(word for text in texts for word in text)
-    ranked = sorted((-n, word) for word, n in counts.items() if n >= _LEAST_COUNT)
-    return (PAD, UNKNOWN, *(word for _, word in ranked[: max(0, most - 2)]))
+def _vocabulary(texts: Sequence[Sequence[str]], most: int, known: Sequence[str]) -> tuple[str, ...]:
+    counts, also = Counter(word for text in texts for word in text), set(known)
+    ranked = sorted((-n, word) for word, n in counts.items() if n >= _LEAST_COUNT or word in also)
+    words = [word for _, word in ranked] + [word for word in known if word not in counts]
+    return (PAD, UNKNOWN, *words[: max(0, most - 2)])

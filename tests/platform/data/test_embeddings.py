@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raystill.platform.data.embeddings import cooccurrence, factored, nearest, ppmi, read_glove, standardised
+from raystill.platform.data.embeddings import cooccurrence, factored, nearest, ppmi, read_glove, standardised, unit
 
 IDS = np.array([[2, 3, 2, 4, 5, 0], [3, 3, 6, 0, 0, 0], [5, 4, 3, 2, 6, 2]], np.int32)
 V = 7
@@ -57,6 +57,11 @@ def test_factors_are_those_of_a_dense_decomposition() -> None:
     np.testing.assert_allclose(found, expected * signs, atol=1e-8)
     assert (found[np.abs(found).argmax(0), np.arange(3)] > 0).all()
     np.testing.assert_array_equal(factored(matrix, 3), found)
+
+
+def test_rows_have_length_one_or_none() -> None:
+    found = unit(np.array([[0.0, 0.0], [3.0, 4.0], [0.0, -2.0]]))
+    assert found.tolist() == [[0, 0], [0.6, 0.8], [0, -1]]
 
 
 def test_numbers_are_centred_and_of_unit_size_over_the_tokens() -> None:

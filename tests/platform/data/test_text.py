@@ -142,3 +142,57 @@ def test_a_glove_file_gives_the_vectors_and_is_part_of_the_fingerprint(tmp_path:
     assert load(spec(folder, **settings)).fingerprint != data.fingerprint
     with pytest.raises(ValueError, match=r"data.embedding_width: 4, but the vectors of .*glove.txt have 2 numbers"):
         load(spec(folder, embeddings=path))
+
+
+def other(folder: Path) -> Path:
+    """A corpus that knows words of `corpus`, and two of its own."""
+    folder.mkdir()
+    texts = [f"x0 stands beside {'x7' if i % 3 else 'y1'} , there" for i in range(12)]
+    pq.write_table(pa.table({"text": texts, "label": [0, 1] * 6}), folder / "train.parquet")
+    return folder
+
+
+def test_known_words_come_after_those_of_the_texts() -> None:
+    found = encode({"train": portion((TEXTS, [0, 1, 0, 1]))}, 4, 100, ("z", "d", "a"))
+    assert found.words == (PAD, UNKNOWN, "a", "b", "c", "d", "z")  # d occurs once, but is known
+    assert encode({"train": portion((TEXTS, [0, 1, 0, 1]))}, 4, 6, ("z", "d")).words == found.words[:6]
+
+
+def test_a_corpus_adds_words_and_what_stands_together(tmp_path: Path) -> None:
+    own = spec(corpus(tmp_path / "own"), cache=tmp_path / "cache")
+    added = own.model_copy(update={"corpus": (f"parquet:{other(tmp_path / 'other')}",)})
+    plain, found = load(own), load(added)
+    assert found.text is not None
+    assert plain.text is not None
+    assert found.text.words[: len(plain.text.words)] == plain.text.words
+    assert set(found.text.words) - set(plain.text.words) == {"beside", "x7"}
+    assert "and those of parquet:" in found.text.embeddings
+    assert found.fingerprint != plain.fingerprint
+    assert len(found.train) == len(plain.train)
+    assert load(added).fingerprint == found.fingerprint
+    counted = other(tmp_path / "copy")  # the same content under another name gives the same vectors
+    np.testing.assert_array_equal(
+        load(own.model_copy(update={"corpus": (f"parquet:{counted}",)})).text.table, found.text.table
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"corpus": ["digits"]}, "data.corpus: digits has images"),
+        ({"corpus": ["nowhere"]}, "data.corpus: nowhere: data.source: .*nowhere"),
+        ({"corpus": ["SELF"]}, "data.corpus: .* is there already"),
+        (
+            {"corpus": ["digits"], "embeddings": "glove.txt"},
+            "data.corpus: vectors are read from data.embeddings or made",
+        ),
+        ({"corpus": ["OTHER"], "source": "digits", "embedding_width": None}, "data.corpus: makes vectors of words"),
+    ],
+)
+def test_a_wrong_corpus_is_one_line(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    own = corpus(tmp_path / "own")
+    names = {"SELF": f"parquet:{own}", "OTHER": f"parquet:{other(tmp_path / 'other')}"}
+    changes = {**changes, "corpus": [names.get(name, name) for name in changes["corpus"]]}
+    with pytest.raises(ValueError, match=message) as found:
+        load(spec(own, cache=tmp_path / "cache", **changes))
+    assert "\n" not in str(found.value)
