@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raystill.platform.recipes import recipe
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import RunSpec
+from raystill.platform.spec import DistillSpec, RunSpec
 from raystill.search import card, card_page, truth
 from raystill.search.rank_card import rank_card
+from raystill.search.space import parse
 from raystill.search.spec import CardSpec
 from raystill.search.truth import Truth, batches, level, make, read, sample
 
@@ -113,3 +115,11 @@ def test_a_card_from_its_ground_truth(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(found["rankers"]) == set(scores)
     assert {"real equal steps", "real 10 per class", "cheap rank sum", "real equal steps + cheap"} <= set(scores)
     assert folder.name == "card-digits-1"
+
+
+@pytest.mark.parametrize(("name", "at"), [("gtn-mnist-14", "mnist"), ("gtn-cifar-16", "cifar")])
+def test_recipes_that_rank_are_not_trained_with_what_they_will_rank(name: str, at: str) -> None:
+    spec, keys = DistillSpec.model_validate(recipe(name)), level(at).keys()
+    assert set(spec.learner.exclude) == keys
+    assert parse(spec.learner.name).key not in keys
+    assert (spec.data.source, spec.data.size) == (level(at).data.source, level(at).data.size)
