@@ -80,7 +80,7 @@ def scored(
             found = scorer.scores(ranking, archs)
             scores[ranking.name], seconds[ranking.name] = found.values, float(found.cpu.sum())
             tell(f"{ranking.name}: {found.cpu.sum():.1f} CPU s")
-        if again or spec.meta_seconds is None or "gtn" not in scores:
+        if again or not spec.equal_seconds or "gtn" not in scores:
             break
-        factor = 1 + spec.meta_seconds / seconds["gtn"]
+        factor = 1 + (spec.meta_seconds or 0.0) / seconds["gtn"]
     return scores, seconds, lr
