@@ -25,6 +25,11 @@ COMPARED = {"gtn": "gtn_minus", "gtn + cheap": "combined_minus"}
 """Rankers whose difference to every other has an interval, and its key in the card."""
 
 
+def size(curricula: Sequence[Distilled]) -> tuple[int, int]:
+    """Steps, and images of a step, that rankers which train have: the first curriculum's."""
+    return (len(curricula[0].order), curricula[0].images.shape[1]) if curricula else (STEPS, IMAGES)
+
+
 def rankings(
     curricula: Sequence[Distilled], untrained: Distilled | None, lr: float, networks: int, factor: float | None
 ) -> list[Ranking]:
@@ -35,7 +40,7 @@ def rankings(
         networks: of the averaged curriculum.
         factor: how many times the steps real data has at equal CPU seconds, meta-training counted; None leaves it out.
     """
-    steps, batch = (len(curricula[0].order), curricula[0].images.shape[1]) if curricula else (STEPS, IMAGES)
+    steps, batch = size(curricula)
     real = {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9}
     found = [Ranking(f"gtn seed {n}" if n else "gtn", "curriculum", {}, c) for n, c in enumerate(curricula)]
     if curricula:
@@ -86,18 +91,20 @@ def card(
         meta_seconds: of the curriculum's training.
     """
     ceiling, agreement = ranks.noise_ceiling(truth.test), ranks.agreement(truth.validation, truth.test)
+    whole = truth.test[ranks.shared(truth.test)]
     found: dict[str, Any] = {
-        "architectures": len(truth.archs), "seeds": truth.test.shape[1], "noise_ceiling": _plain(ceiling),
-        "rho_val_test": _plain(agreement), "test_lowest": float(truth.mean.min()),
+        "architectures": len(truth.archs), "seeds": truth.test.shape[1],
+        "networks": int(np.isfinite(truth.test).sum()), "architectures_with_all_seeds": len(whole),
+        "noise_ceiling": _plain(ceiling), "rho_val_test": _plain(agreement), "test_lowest": float(truth.mean.min()),
         "test_highest": float(truth.mean.max()), "test_median": float(np.median(truth.mean)),
-        "seed_std": _plain(truth.test.std(1, ddof=1).mean()) if truth.test.shape[1] > 1 else None,
+        "seed_std": _plain(whole.std(1, ddof=1).mean()) if truth.test.shape[1] > 1 else None,
     }  # fmt: skip
     if not (ceiling >= ranks.LEAST and agreement >= ranks.LEAST):
         why = f"noise ceiling {ceiling:.2f}, rho(validation, test) {agreement:.2f}; both must be {ranks.LEAST} or more"
         return {**found, "speaks": False, "why": why}
     names, target = list(scores), truth.mean
     drawn = ranks.bootstrap([scores[n] for n in names], target, resamples=resamples)
-    train = truth.seconds.mean(1)
+    train = np.nanmean(truth.seconds, 1)
     found["time_to_best_random"] = ranks.time_to_best(None, target, 0.0, train)
     found["rankers"] = {
         name: {

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from raystill.actors.session import session
 from raystill.platform import runs
+from raystill.platform.artifacts import Distilled
 from raystill.platform.spec import TrackingSpec
 from raystill.search import card as cards
 from raystill.search import place, truth
 from raystill.search.scoring import Scorer, fitting
+from raystill.search.space import Arch
 from raystill.search.spec import CardSpec
 
 HERE = Path(__file__).parents[1] / "benchmarks" / "data"
@@ -44,31 +48,39 @@ def rank_card(spec: CardSpec, tell: Callable[[str], None] = print) -> tuple[dict
     folder = runs.create(made.spec, f"card-{spec.level}")
     if not silent["speaks"]:
         return silent, None, folder
+    steps, batch = cards.size(curricula)
+    began = time.monotonic()
     with session(made, folder) as held:
-        scorer, began = Scorer(held, spec.seed), time.monotonic()
-        steps = len(curricula[0].order) if curricula else cards.STEPS
-        batch = curricula[0].images.shape[1] if curricula else cards.IMAGES
-        keys = frozenset(arch.key for arch in table.archs)
-        lr = cards.tuned_rate(scorer, level.space, keys, steps, batch)
-        tell(f"real data's rate by {cards.SPARE} spare architectures: {lr:g}")
-        factor, scores, seconds = None, {}, {}
-        for again in (False, True):  # what equal seconds are is known once the curriculum has scored
-            for ranking in cards.rankings(curricula, untrained, lr, spec.networks, factor):
-                if ranking.name in scores:
-                    continue
-                found = scorer.scores(ranking, table.archs)
-                scores[ranking.name], seconds[ranking.name] = found.values, float(found.cpu.sum())
-                tell(f"{ranking.name}: {found.cpu.sum():.1f} CPU s")
-            if again or spec.meta_seconds is None or "gtn" not in scores:
-                break
-            factor = 1 + spec.meta_seconds / seconds["gtn"]
-        cards.combined(scores, seconds)
-        done = cards.card(table, scores, seconds, spec.meta_seconds or 0.0, spec.resamples)
-        done |= {
-            "level": spec.level, "lr_real": lr, "steps": steps, "batch": batch, "seed": spec.seed,
-            "meta_seconds": spec.meta_seconds, "wall_seconds": time.monotonic() - began,
-        }  # fmt: skip
-        if "gtn" in seconds and spec.meta_seconds:
-            each, truths = seconds["gtn"] / len(table.archs), float(table.seconds.mean())
-            done["break_even_against_full_training"] = cards.break_even(spec.meta_seconds, each, truths)
+        scores, seconds, lr = scored(Scorer(held, spec.seed), spec, table.archs, curricula, untrained, tell)
+    cards.combined(scores, seconds)
+    done = cards.card(table, scores, seconds, spec.meta_seconds or 0.0, spec.resamples)
+    done |= {
+        "level": spec.level, "lr_real": lr, "steps": steps, "batch": batch, "seed": spec.seed,
+        "meta_seconds": spec.meta_seconds, "wall_seconds": time.monotonic() - began,
+    }  # fmt: skip
+    if "gtn" in seconds and spec.meta_seconds:
+        each, truths = seconds["gtn"] / len(table.archs), float(np.nanmean(table.seconds))
+        done["break_even_against_full_training"] = cards.break_even(spec.meta_seconds, each, truths)
     return done, scores, folder
+
+
+def scored(
+    scorer: Scorer, spec: CardSpec, archs: Sequence[Arch], curricula: Sequence[Distilled], untrained: Distilled | None,
+    tell: Callable[[str], None],
+) -> tuple[dict[str, np.ndarray], dict[str, float], float]:  # fmt: skip
+    """By ranker the scores [N] and the CPU seconds that they took together; and real data's rate."""
+    keys = frozenset(arch.key for arch in archs)
+    lr = cards.tuned_rate(scorer, truth.level(spec.level).space, keys, *cards.size(curricula))
+    tell(f"real data's rate by {cards.SPARE} spare architectures: {lr:g}")
+    factor, scores, seconds = None, dict[str, np.ndarray](), dict[str, float]()
+    for again in (False, True):  # what equal seconds are is known once the curriculum has scored
+        for ranking in cards.rankings(curricula, untrained, lr, spec.networks, factor):
+            if ranking.name in scores:
+                continue
+            found = scorer.scores(ranking, archs)
+            scores[ranking.name], seconds[ranking.name] = found.values, float(found.cpu.sum())
+            tell(f"{ranking.name}: {found.cpu.sum():.1f} CPU s")
+        if again or not spec.equal_seconds or "gtn" not in scores:
+            break
+        factor = 1 + (spec.meta_seconds or 0.0) / seconds["gtn"]
+    return scores, seconds, lr

@@ -89,18 +89,28 @@ def bootstrap(
     return found
 
 
+def shared(*tables: np.ndarray) -> np.ndarray:
+    """Rows of tables[N, S] in which no network is missing, [N] of bool."""
+    return np.asarray(np.all([np.isfinite(table).all(1) for table in tables], 0))
+
+
 def noise_ceiling(test: np.ndarray) -> float:
-    """How well one seed ranks the mean of the others, test[N, S]: the mean over seeds; nan where there is one seed."""
+    """How well one seed ranks the mean of the others, test[N, S]: the mean over seeds; nan where there is one seed.
+
+    Architectures that lack a seed (nan) are left out.
+    """
+    test = test[shared(test)]
     seeds = test.shape[1]
-    if seeds < 2:
+    if seeds < 2 or not len(test):
         return float("nan")
     others = [np.delete(test, s, 1).mean(1) for s in range(seeds)]
     return float(np.mean([spearman(test[:, s], others[s]) for s in range(seeds)]))
 
 
 def agreement(validation: np.ndarray, test: np.ndarray) -> float:
-    """rho(validation, test) of the same networks [N, S], the mean over seeds."""
-    return float(np.mean([spearman(validation[:, s], test[:, s]) for s in range(test.shape[1])]))
+    """rho(validation, test) of the same networks [N, S], the mean over seeds, each over the networks that it has."""
+    known = [np.isfinite(test[:, s]) for s in range(test.shape[1])]
+    return float(np.mean([spearman(validation[k, s], test[k, s]) for s, k in enumerate(known)]))
 
 
 def rank_sum(*columns: np.ndarray) -> np.ndarray:

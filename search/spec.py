@@ -45,6 +45,9 @@ class CardSpec(Part):
     curriculum: tuple[str, ...] = Field((), description="runs or artefacts to score by; the first is the one compared")
     untrained: str | None = Field(None, description="artefact of the untrained generator")
     meta_seconds: Positive | None = Field(None, description="CPU seconds that the first curriculum's training took")
+    equal_seconds: bool = Field(
+        False, description="also rank by real data for as many CPU seconds as the curriculum took, meta_seconds counted"
+    )
     networks: Count = Field(3, description="initialisations of the averaged row")
     resamples: Annotated[int, Field(ge=100, le=100_000)] = Field(2000, description="of the bootstrap")
     seed: Natural = Field(1000, description="of the rankers' networks, apart from the ground truth's")

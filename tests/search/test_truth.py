@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raystill.platform.recipes import recipe
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import RunSpec
-from raystill.search import card, card_page, truth
+from raystill.platform.spec import DistillSpec, RunSpec
+from raystill.search import card, card_page, ranks, truth
 from raystill.search.rank_card import rank_card
+from raystill.search.space import parse
 from raystill.search.spec import CardSpec
 from raystill.search.truth import Truth, batches, level, make, read, sample
 
@@ -80,6 +82,33 @@ def test_a_card_says_what_was_put_in() -> None:
     assert titles == ["gtn\n1.00 [1.00, 1.00]", "untrained\n-1.00 [-1.00, -1.00]"]
 
 
+def test_networks_that_are_missing_take_nothing_from_the_others() -> None:
+    table, cut = made(5.0), made(5.0)
+    for values in (cut.test, cut.validation, cut.seconds):
+        values[40:, 1:] = np.nan
+    found = card.card(cut, {"gtn": cut.mean}, {"gtn": 1.0}, resamples=100)
+    assert (found["networks"], found["architectures_with_all_seeds"]) == (96 + 2 * 40, 40)
+    assert found["noise_ceiling"] == pytest.approx(ranks.noise_ceiling(table.test[:40]))
+    agreed = [ranks.spearman(table.validation[:n, s], table.test[:n, s]) for s, n in enumerate((96, 40, 40))]
+    assert found["rho_val_test"] == pytest.approx(np.mean(agreed))
+    np.testing.assert_array_equal(cut.mean, [*table.mean[:40], *table.test[40:, 0]])
+
+
+def test_a_seed_that_is_under_way_counts_once_it_has_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: truth.Level
+) -> None:
+    path = tmp_path / "t.parquet"
+    make("digits", path, "command", lambda _: None)
+    rows = read(path).to_pylist()
+    truth.write(path, rows[:8], "command")
+    assert truth.truth(path).test.shape == (6, 1)
+    monkeypatch.setattr(truth, "ENOUGH", 2)
+    assert np.isnan(truth.truth(path).test).sum() == 4
+    truth.write(path, rows[:5] + rows[7:12], "command")
+    with pytest.raises(ValueError, match="no seed has all of its 6"):
+        truth.truth(path)
+
+
 def test_a_combined_ranker_is_told_apart_from_each_alone() -> None:
     table = made(0.1)
     scores = {"gtn + cheap": table.mean, "gtn": table.mean, "cheap rank sum": -table.mean}
@@ -113,3 +142,11 @@ def test_a_card_from_its_ground_truth(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(found["rankers"]) == set(scores)
     assert {"real equal steps", "real 10 per class", "cheap rank sum", "real equal steps + cheap"} <= set(scores)
     assert folder.name == "card-digits-1"
+
+
+@pytest.mark.parametrize(("name", "at"), [("gtn-mnist-14", "mnist"), ("gtn-cifar-16", "cifar")])
+def test_recipes_that_rank_are_not_trained_with_what_they_will_rank(name: str, at: str) -> None:
+    spec, keys = DistillSpec.model_validate(recipe(name)), level(at).keys()
+    assert set(spec.learner.exclude) == keys
+    assert parse(spec.learner.name).key not in keys
+    assert (spec.data.source, spec.data.size) == (level(at).data.source, level(at).data.size)
