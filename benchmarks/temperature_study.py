@@ -2,6 +2,7 @@
 
     python benchmarks/temperature_study.py search --out runs      # halving against the full grid, on MNIST
     python benchmarks/temperature_study.py smoothing --out runs   # does a smoothed teacher teach worse? one Tune study
+        [--teacher.training.steps 1000 ...]                       # any field of the spec
 
 `search` runs the recipe `temperature-mnist` by halving on two evaluators, and its full grid once as the oracle: is the
 choice of halving, at its mean in the full grid, within one standard error of the grid's best?
@@ -22,12 +23,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
+
+from raystill.platform.options import merge
 
 SMOOTHINGS, WIDTHS, TEMPERATURES, SEEDS = (0.0, 0.1, 0.3), (8, 32), (1.0, 2.0, 4.0, 8.0, 16.0), 3
 
 
 def _spec(name: str, **changes: Any) -> Any:
-    from raystill.platform.options import merge
     from raystill.platform.recipes import recipe
     from raystill.search.temperature_spec import TemperatureSpec
 
@@ -43,7 +46,7 @@ def _run(spec: Any) -> tuple[dict[str, Any], list[Any], float]:
     return result, settings.read(folder / temperature.ROWS), time.monotonic() - began
 
 
-def search(out: Path, source: str) -> dict[str, Any]:
+def search(out: Path, source: str, changes: dict[str, Any]) -> dict[str, Any]:
     """Halving's choice, judged by the full grid."""
     from raystill.search import settings
 
@@ -51,8 +54,9 @@ def search(out: Path, source: str) -> dict[str, Any]:
     found = {}
     for method in ("halving", "grid"):
         run = {"out": out, "name": f"study-{source}-{method}", "workers": 2, "device": "cpu"}
-        found[method] = _run(_spec(name, search={"method": method}, run=run, tracking={"enabled": False}))
-    steps = _spec(name).student.training.steps
+        given = merge({"search": {"method": method}, "run": run, "tracking": {"enabled": False}}, changes)
+        found[method] = _run(_spec(name, **given))
+    steps = _spec(name, **changes).student.training.steps
     means = settings.summaries(found["grid"][1], steps)
     report: dict[str, Any] = {"seconds": {m: f[2] for m, f in found.items()}, "widths": {}}
     for width, best in settings.chosen(found["grid"][1], steps).items():
@@ -87,7 +91,7 @@ def _study_trial(config: dict[str, Any], carrier: dict[str, Any], spec: dict[str
     tune.report({"accuracies": (100 * group.accuracies(bench.validation)).tolist()})
 
 
-def smoothing(out: Path, source: str) -> dict[str, Any]:
+def smoothing(out: Path, source: str, changes: dict[str, Any]) -> dict[str, Any]:
     """Students of differently smoothed teachers: one Tune study."""
     from ray import tune
 
@@ -97,7 +101,8 @@ def smoothing(out: Path, source: str) -> dict[str, Any]:
     from raystill.platform.student_grid import Cohort
     from raystill.platform.workbench import Workbench
 
-    spec = _spec(f"temperature-{source}", run={"device": "cpu", "workers": 0}, tracking={"enabled": False})
+    given = merge({"run": {"device": "cpu", "workers": 0}, "tracking": {"enabled": False}}, changes)
+    spec = _spec(f"temperature-{source}", **given)
     bench = Workbench(spec.carrier())
     none = torch.zeros(len(bench.train), len(bench.data.classes))
     learner = learners.build(spec.teacher.learner, bench.data.shape, len(bench.data.classes))
@@ -122,8 +127,8 @@ def smoothing(out: Path, source: str) -> dict[str, Any]:
     results = tuner.fit()
     rows = [{**(r.config or {}), "accuracies": (r.metrics or {})["accuracies"]} for r in results]  # type: ignore[attr-defined]
     accuracy = {a: 100 * float(t.accuracies(bench.validation)[0, 0]) for a, t in teachers.items()}
-    report = {"split": "validation", "images": len(bench.validation), "temperatures": TEMPERATURES, "seeds": SEEDS,
-              "teachers": accuracy, "rows": rows}  # fmt: skip
+    report = {"changes": changes, "split": "validation", "images": len(bench.validation), "seeds": SEEDS,
+              "temperatures": TEMPERATURES, "teachers": accuracy, "rows": rows}  # fmt: skip
     place.mkdir(parents=True, exist_ok=True)
     (place / "smoothing.json").write_text(json.dumps(report, indent=1))
     _lines(report).savefig(place / "smoothing.png", dpi=130)
@@ -178,8 +183,13 @@ def main() -> int:
     parser.add_argument("study", choices=["search", "smoothing"])
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--source", choices=["mnist", "digits"], default="mnist")
-    args = parser.parse_args()
-    print(json.dumps({"search": search, "smoothing": smoothing}[args.study](args.out, args.source), indent=1))
+    args, rest = parser.parse_known_args()
+    changes: dict[str, Any] = {}
+    for key, value in zip(rest[::2], rest[1::2], strict=True):
+        for part in reversed(key.removeprefix("--").split(".")):
+            value = {part: yaml.safe_load(value) if isinstance(value, str) else value}
+        changes = merge(changes, value)
+    print(json.dumps({"search": search, "smoothing": smoothing}[args.study](args.out, args.source, changes), indent=1))
     return 0
 
 

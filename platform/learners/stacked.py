@@ -73,7 +73,7 @@ def stacked(module: nn.Module) -> Apply | None:
         (theta [S, n, P], x [S, B, C, H, W]) -> logits [S, n, B, K]: n networks see the images of each of S batches. The
         same as the module's own to round-off, and differentiable once.
     """
-    if not isinstance(module, _Flat):
+    if type(module) is not _Flat or any(type(layer) is not nn.Linear for layer in module.head):
         return None
     layers = list(module.features) if isinstance(module.features, nn.Sequential) else [module.features]
     if not all(_known(layer, not at) for at, layer in enumerate(layers)):

@@ -51,3 +51,9 @@ def test_every_network_has_rules_or_is_left_to_vmap() -> None:
     for name in images:
         module = learners.build(LearnerSpec(name=name), (1, 16, 16), 4).module
         assert (stacked(module) is None) == (name in WITHOUT_RULES)
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_normed_weights_are_left_to_vmap(name: str) -> None:
+    spec = LearnerSpec(name=name, width=WIDTHS[name], weight_norm=True)
+    assert stacked(learners.build(spec, (1, 16, 16), 4).module) is None
