@@ -4,7 +4,7 @@
     python benchmarks/reproduce.py --table 1             # from benchmarks/results/
     python benchmarks/reproduce.py --table 4 --run       # what is not stored is run first; --again runs all of it
     python benchmarks/reproduce.py --write docs/results.md  # the tables of the page, from benchmarks/results/
-    python benchmarks/reproduce.py --keep RUN --as NAME  # take a finished run's figures among the stored results
+    python benchmarks/reproduce.py --keep RUN --as NAME  # take finished runs' figures among the stored results
 
 A run that was stopped goes on where it was (`--out`, default runs/reproduce). Pools that a recipe starts from must be
 there first: each recipe's first line has the command (`raystill recipes NAME`).
@@ -129,20 +129,23 @@ def stored(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def keep(run: Path, name: str) -> dict[str, Any]:
-    """A finished run's figures, with the command that makes them again, among the stored results."""
-    found = json.loads((run / "assessment.json").read_text())
-    own = found["rows"][0]
-    again = command.from_recipe(runs.load(run).dump()) or command.from_file()
+def keep(folders: list[Path], name: str) -> dict[str, Any]:
+    """Finished runs' figures, one for each seed, with the command that makes them again, among the stored results.
+
+    Baselines are the first run's.
+    """
+    found = [json.loads((run / "assessment.json").read_text()) for run in folders]
+    again = command.from_recipe(runs.load(folders[0]).dump()) or command.from_file()
+    also = ", ".join(str(one["seeds"]["run"]) for one in found[1:])
     result = {
-        "command": again.replace(f"{Path.cwd()}/", ""),
+        "command": again.replace(f"{Path.cwd()}/", "") + (f"  # and --run.seed {also}" if also else ""),
         "seeds": [{
-            "seed": found["seeds"]["run"], "test_accuracy": own["accuracy_mean"], "test_std": own["accuracy_std"],
-            "networks": own["n"], "cpu_seconds": history.cpu_seconds(run),
+            "seed": one["seeds"]["run"], "test_accuracy": (own := one["rows"][0])["accuracy_mean"],
+            "test_std": own["accuracy_std"], "networks": own["n"], "cpu_seconds": history.cpu_seconds(run),
             "outer_steps": history.rows(run)[-1]["step"],
-        }],
-        "mean": own["accuracy_mean"],
-        "rows": [{k: v for k, v in row.items() if k != "values"} for row in found["rows"]],
+        } for run, one in zip(folders, found)],
+        "mean": sum(one["rows"][0]["accuracy_mean"] for one in found) / len(found),
+        "rows": [{k: v for k, v in row.items() if k != "values"} for row in found[0]["rows"]],
     }  # fmt: skip
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1))
     return result
@@ -157,7 +160,7 @@ def carry_out(cell: Cell, out: Path) -> dict[str, Any]:
         else:
             words = ["distill", *shlex.split(cell.argv), "--run.out", str(out), "--run.name", cell.name]
         subprocess.run([sys.executable, "-m", "raystill.platform.cli", *words], check=True, stdout=sys.stderr)
-        return keep(folder, cell.name)
+        return keep([folder], cell.name)
     words = [str(HERE / "time_to_accuracy.py"), *shlex.split(cell.argv), "--out", str(folder), "--json"]
     said = subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
     told = json.loads(said)
@@ -253,7 +256,7 @@ def main() -> None:
     parser.add_argument("--only", help="one experiment of the table, by its name")
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"))
     parser.add_argument("--write", type=Path, metavar="PAGE", help="make a page's tables again from stored results")
-    parser.add_argument("--keep", type=Path, metavar="RUN")
+    parser.add_argument("--keep", type=Path, metavar="RUN", nargs="+", help="finished runs that differ in their seed")
     parser.add_argument("--as", dest="name", help="name of the result that --keep stores")
     args = parser.parse_args()
     if args.keep:

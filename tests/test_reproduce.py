@@ -75,7 +75,7 @@ def test_a_finished_run_is_kept_with_its_baselines_and_the_command(
     })  # fmt: skip
     pipeline.distill(spec)
     monkeypatch.setattr(reproduce, "RESULTS", tmp_path)
-    result = reproduce.keep(tmp_path / "run", "poison-mnist")
+    result = reproduce.keep([tmp_path / "run"], "poison-mnist")
     assert result == reproduce.stored("poison-mnist")
     assert result["command"].startswith("raystill distill --recipe digits")
     page = "\n".join(reproduce.lines(4, {"poison-mnist": result, "poison-mnist-fixed": None}))
