@@ -33,7 +33,10 @@ def one(spec: DistillSpec, seed: int, budget: float | None, out: Path) -> dict[s
     made = pipeline.plan(spec)
     folder = out / f"seed-{seed}"
     if folder.exists():  # resumes where it was stopped
-        made = pipeline.plan(runs.load(folder))
+        begun = pipeline.plan(runs.load(folder))
+        if begun.spec.identity != made.spec.identity:
+            raise SystemExit(f"{folder} holds a run of other settings, which would be taken for these; give another --out")
+        made = begun
     else:
         folder = runs.create(made.spec)
     pipeline.carry_out(made, folder)
