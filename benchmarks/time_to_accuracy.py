@@ -35,7 +35,7 @@ def one(spec: DistillSpec, seed: int, budget: float | None, out: Path) -> dict[s
     if folder.exists():  # resumes where it was stopped
         begun = pipeline.plan(runs.load(folder))
         if begun.spec.identity != made.spec.identity:
-            raise SystemExit(f"{folder} holds a run of other settings, which would be taken for these; give another --out")
+            raise SystemExit(f"{folder} holds a run of other settings; give another --out")
         made = begun
     else:
         folder = runs.create(made.spec)
