@@ -36,9 +36,7 @@ def main() -> None:
         parser.add_argument(f"--{level}", default="", help="curricula, comma between them; the first is compared")
         parser.add_argument(f"--{level}-untrained")
         parser.add_argument(f"--{level}-meta-seconds", type=float)
-    parser.add_argument(
-        "--equal-seconds", action="store_true", help="also real data for as many CPU seconds"
-    )
+    parser.add_argument("--equal-seconds", action="store_true", help="also real data for as many CPU seconds")
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each card")
     args = parser.parse_args()
     found = {}
