@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from raystill.actors.messages import Option
 from raystill.platform.artifacts import Distilled
 from raystill.search import ranks
 from raystill.search.scoring import Ranking, Scorer
@@ -46,7 +47,7 @@ def rankings(
         factor: how many times the steps real data has at equal CPU seconds, meta-training counted; None leaves it out.
     """
     steps, batch = size(curricula)
-    real = {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9}
+    real: dict[str, Option] = {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9}
     found = [Ranking(f"gtn seed {n}" if n else "gtn", "curriculum", {}, c) for n, c in enumerate(curricula)]
     if curricula:
         found.append(Ranking(f"gtn x{networks}", "curriculum", {"networks": networks}, curricula[0]))
