@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from raystill.actors.messages import Option
 from raystill.platform.artifacts import Distilled
 from raystill.search import ranks
 from raystill.search.scoring import Ranking, Scorer
@@ -21,7 +22,12 @@ SPARE = 8
 CHEAP = ("parameters", "synflow", "naswot")
 STEPS, IMAGES = 32, 64
 REGRETS = (1, 3, 5)
-COMPARED = {"gtn": "gtn_minus", "gtn + cheap": "combined_minus"}
+LONGER = 4
+"""How many times its own length a generator's curriculum is also made, beside as many steps of real data."""
+COMPARED = {
+    "gtn": "gtn_minus", "gtn longer": "longer_minus", "gtn + cheap": "combined_minus",
+    "gtn longer + cheap": "combined_longer_minus",
+}  # fmt: skip
 """Rankers whose difference to every other has an interval, and its key in the card."""
 
 
@@ -41,10 +47,13 @@ def rankings(
         factor: how many times the steps real data has at equal CPU seconds, meta-training counted; None leaves it out.
     """
     steps, batch = size(curricula)
-    real = {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9}
+    real: dict[str, Option] = {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9}
     found = [Ranking(f"gtn seed {n}" if n else "gtn", "curriculum", {}, c) for n, c in enumerate(curricula)]
     if curricula:
         found.append(Ranking(f"gtn x{networks}", "curriculum", {"networks": networks}, curricula[0]))
+    if curricula and curricula[0].generator:
+        found.append(Ranking("gtn longer", "curriculum", {}, curricula[0].longer(LONGER * steps)))
+        found.append(Ranking("real longer", "real", {**real, "steps": LONGER * steps}))
     if untrained is not None:
         found.append(Ranking("untrained", "curriculum", {}, untrained))
     found += [
@@ -68,11 +77,14 @@ def tuned_rate(scorer: Scorer, space: str, without: frozenset[str], steps: int, 
 
 
 def combined(scores: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
-    """Add the rank sums: of the cheap proxies, and of these with the first curriculum, or with real data."""
+    """Add the rank sums: of the cheap proxies, and of these with the first curriculum, or with real data.
+
+    The proxies count as one voice beside the other.
+    """
     cheap = [scores[name] for name in CHEAP]
     scores["cheap rank sum"] = ranks.rank_sum(*cheap)
     seconds["cheap rank sum"] = sum(seconds[name] for name in CHEAP)
-    for name in ("gtn", "real equal steps"):
+    for name in ("gtn", "gtn longer", "real equal steps", "real longer"):
         if name in scores:
             together = f"{name} + cheap"
             scores[together] = ranks.rank_sum(scores[name], ranks.rank_sum(*cheap))
