@@ -135,7 +135,8 @@ def test_every_recipe_is_a_spec_that_says_what_it_is_and_shares_its_steps(name: 
     assert spec.recipe == name
     assert 20 < len(about(name)) < 200
     assert "#" not in about(name)
-    assert spec.outer.members // spec.outer.chunk >= 2
+    # two evaluators share each step, but where one does the whole recipe in about a minute
+    assert spec.outer.members // spec.outer.chunk >= (1 if name in ("text-trec-fixed", "text-imdb-fixed") else 2)
     assert DistillSpec.model_validate(yaml.safe_load(runs.dump(spec))) == spec
 
 
