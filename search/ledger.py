@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from raystill.platform.storage import write_whole
+from raystill.search import tables
 from raystill.search.space import Arch
 
 SCHEMA = pa.schema([
@@ -33,13 +32,7 @@ class Ledger:
         """
         self.path, self.rows = path, list[dict[str, Any]]()
         if path.exists():
-            try:
-                table = pq.read_table(path)
-            except (OSError, pa.ArrowException) as error:
-                raise ValueError(f"{path}: is no ledger: {' '.join(str(error).split())[:200]}") from None
-            if not table.schema.equals(SCHEMA):
-                raise ValueError(f"{path}: is no ledger: it has columns {', '.join(table.column_names)[:200]}")
-            self.rows = table.to_pylist()
+            self.rows = tables.read(path, SCHEMA, "ledger")
 
     def generation(self, number: int) -> list[dict[str, Any]]:
         """The rows of a generation, none where it is not complete."""
@@ -52,8 +45,7 @@ class Ledger:
             {"generation": generation, "index": start + n, "architecture": a.text, "key": a.key, "score": float(s)}
             for n, (a, s) in enumerate(zip(archs, scores))
         ]
-        table = pa.Table.from_pylist(self.rows, schema=SCHEMA)
-        write_whole(self.path, lambda stream: pq.write_table(table, stream, compression="zstd"))
+        tables.write(self.path, self.rows, SCHEMA)
 
     def best(self, many: int) -> list[dict[str, Any]]:
         """The rows with the best scores, each architecture once, the earliest first among equals."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raystill.platform.baselines import Summary, summary
-from raystill.platform.storage import write_whole
+from raystill.search import tables
 
 
 class Setting(NamedTuple):
@@ -50,15 +48,16 @@ SCHEMA = pa.schema([
 
 def write(path: Path, rows: Iterable[Row]) -> None:
     """Keep rows as Parquet."""
-    table = pa.Table.from_pylist([row._asdict() for row in rows], SCHEMA)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    write_whole(path, lambda stream: stream.write(buffer.getvalue()))
+    tables.write(path, [row._asdict() for row in rows], SCHEMA)
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a search."""
-    return [Row(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+    """The rows of a search.
+
+    Raises:
+        ValueError: not such a file.
+    """
+    return [Row(**row) for row in tables.read(path, SCHEMA, "table of settings")]
 
 
 def summaries(rows: Iterable[Row], steps: int) -> dict[Setting, Summary]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,11 +27,11 @@ from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DataSpec, DistillSpec
-from raystill.platform.storage import write_whole
 from raystill.platform.workbench import Workbench, resolve_auto
+from raystill.search import tables
 from raystill.search.space import Arch, parse, space
 
-STREAM = "ground truth"
+STREAM = WHAT = "ground truth"
 SCHEMA = pa.schema([
     ("space", pa.string()), ("architecture", pa.string()), ("data", pa.string()), ("pixels", pa.int64()),
     ("seed", pa.int64()), ("validation", pa.float64()), ("test", pa.float64()), ("validation_before", pa.float64()),
@@ -171,7 +170,7 @@ def make(name: str, path: Path, command: str, tell: Callable[[str], None], seeds
     at = level(name)
     data = load(at.data)
     space(at.space).check(data.shape)
-    rows = read(path).to_pylist() if path.exists() else []
+    rows = tables.read(path, SCHEMA, WHAT) if path.exists() else []
     same = {"protocol": str(at.protocol), "fingerprint": data.fingerprint}
     for key, value in same.items():
         if other := next((row[key] for row in rows if row[key] != value), None):
@@ -195,23 +194,7 @@ def write(path: Path, rows: list[dict[str, Any]], command: str) -> None:
     """The table as Parquet, whole or not at all, with the command that made it."""
     versions = {"torch": torch.__version__, "numpy": np.__version__}
     about = {b"raystill": json.dumps({"command": command, "versions": versions}).encode()}
-    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(about))
-    write_whole(path, lambda stream: pq.write_table(table, stream, compression="zstd"))
-
-
-def read(path: Path) -> pa.Table:
-    """A level's rows.
-
-    Raises:
-        ValueError: not such a file.
-    """
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{path}: no ground truth can be read there: {' '.join(str(error).split())}") from None
-    if not table.schema.equals(SCHEMA):
-        raise ValueError(f"{path}: is not ground truth: its columns are {', '.join(table.column_names)[:200]}")
-    return table
+    tables.write(path, rows, SCHEMA.with_metadata(about))
 
 
 @dataclass(frozen=True)
@@ -241,7 +224,7 @@ def truth(path: Path) -> Truth:
     Raises:
         ValueError: not such a file, or no seed is complete.
     """
-    rows = read(path).to_pylist()
+    rows = tables.read(path, SCHEMA, WHAT)
     texts = list(dict.fromkeys(row["architecture"] for row in rows))
     by = {(row["architecture"], row["seed"]): row for row in rows}
     many = {s: sum((t, s) in by for t in texts) for s in sorted({row["seed"] for row in rows})}

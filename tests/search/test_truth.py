@@ -11,11 +11,11 @@ import pytest
 from raystill.platform.recipes import recipe
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DistillSpec, RunSpec
-from raystill.search import card, card_page, ranks, truth
+from raystill.search import card, card_page, ranks, tables, truth
 from raystill.search.rank_card import rank_card
 from raystill.search.space import parse
 from raystill.search.spec import CardSpec
-from raystill.search.truth import Truth, batches, level, make, read, sample
+from raystill.search.truth import Truth, batches, level, make, sample
 
 
 def test_architectures_are_distinct_the_same_again_and_not_among_those_left_out() -> None:
@@ -44,10 +44,11 @@ def test_a_table_goes_on_where_it_was_and_refuses_another_protocol(
 ) -> None:
     path = tmp_path / "t.parquet"
     assert make("digits", path, "command", lambda _: None, [0]) == 6
-    whole = read(path).to_pylist()
+    whole = tables.read(path, truth.SCHEMA, truth.WHAT)
     truth.write(path, whole[:4], "command")
     assert make("digits", path, "command", lambda _: None, [0]) == 2
-    drop = [[{k: v for k, v in r.items() if k != "cpu_seconds"} for r in t] for t in (whole, read(path).to_pylist())]
+    again = tables.read(path, truth.SCHEMA, truth.WHAT)
+    drop = [[{k: v for k, v in r.items() if k != "cpu_seconds"} for r in t] for t in (whole, again)]
     assert drop[0] == drop[1]
     other = truth.Level(short.space, short.data, short.many, short.seeds, truth.Protocol(16))
     monkeypatch.setitem(truth.LEVELS, "digits", other)
@@ -99,7 +100,7 @@ def test_a_seed_that_is_under_way_counts_once_it_has_enough(
 ) -> None:
     path = tmp_path / "t.parquet"
     make("digits", path, "command", lambda _: None)
-    rows = read(path).to_pylist()
+    rows = tables.read(path, truth.SCHEMA, truth.WHAT)
     truth.write(path, rows[:8], "command")
     assert truth.truth(path).test.shape == (6, 1)
     monkeypatch.setattr(truth, "ENOUGH", 2)
