@@ -119,7 +119,8 @@ def named(text: str, plugins: Plugins | None = None, field: str = "objective") -
     """
     call = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*", text)
     if call is None and (text in OBJECTIVES or text not in FACTORIES):
-        return term(resolve("objectives", text, OBJECTIVES, plugins, field))
+        # an unknown name is told of those with settings too, in the form in which they are given
+        return term(resolve("objectives", text, {**OBJECTIVES, "poison(victim=7, target=1)": poison}, plugins, field))
     name, inside = (call[1], call[2]) if call else (text, "")
     pairs = [part.partition("=") for part in inside.split(",") if part.strip()]
     if bad := [key for key, mark, _ in pairs if not mark]:

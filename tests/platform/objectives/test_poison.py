@@ -63,6 +63,7 @@ def test_a_text_names_an_objective_with_its_settings() -> None:
         ("poisn(victim=1, target=2)", r"outer\.objective: .*unknown 'poisn'; did you mean 'poison'"),
         ("poison(victim=1, tarjet=2)", r"outer\.objective: .*no setting 'tarjet'; did you mean 'target'"),
         ("poison(1, 2)", r"outer\.objective: '1' is no setting; write poison\(setting=value\)"),
+        ("attack", r"unknown 'attack'; valid: .*poison\(victim=7, target=1\)"),
         ("poison", r"outer\.objective: objective\.poison: needs victim, target"),
         ("kd(temperature=2)", r"outer\.objective: kd needs more than labels"),
     ],
