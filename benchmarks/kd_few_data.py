@@ -1,12 +1,12 @@
 """Students of few images: KD, FitNet, activation boundaries and the Wasserstein ball, as seed 003's tables.
 
     RAYSTILL_DATA=... python benchmarks/kd_few_data.py --out rows [--sources mnist,cifar10] [--seeds 0,1,2]
-        [--images 50,100,500,1000] [--radii 0.1,0.3,1.0] [--table]
+        [--images 50,100,500,1000] [--radii 0.1,0.3,1.0] [--steps 300] [--table]
 
 MNIST stands in for Fashion-MNIST and CIFAR-10 is a JPEG copy: orderings can be compared with the paper's, accuracies
 can not. All methods share a source's teacher of a seed (trained on all training images), the student's network, the
-images and the steps; the first stages of FitNet and AB come on top. The ball's radius is chosen for each cell on
-validation data among --radii. One cell appends one JSON row to OUT/rows.jsonl; a stopped benchmark goes on.
+images and the steps; the first stages of FitNet and AB take as many on top. The ball's radius is chosen for each cell
+on validation data among --radii. One cell appends one JSON row to OUT/rows.jsonl; a stopped benchmark goes on.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ METHODS = ("labels", "kd", "fitnet", "ab", "ball")
 class Problem:
     """One source, and its teacher for each seed, trained once and kept."""
 
-    def __init__(self, source: str, out: Path, steps: int, teacher_steps: int) -> None:
+    def __init__(self, source: str, out: Path, teacher_steps: int) -> None:
         torch.set_num_threads(1)
-        self.source, self.out, self.steps, self.teacher_steps = source, out, steps, teacher_steps
+        self.source, self.out, self.teacher_steps = source, out, teacher_steps
         self.data = data.load(DataSpec(source=source))
         self.train, self.validation, self.test = (
             resident(part, self.data) for part in (self.data.train, self.data.validation, self.data.test)
@@ -64,13 +64,13 @@ class Problem:
         return model
 
 
-def student(problem: Problem, method: str, seed: int, images: int, radius: float) -> nn.Module:
+def student(problem: Problem, method: str, seed: int, images: int, steps: int, radius: float) -> nn.Module:
     """One student of some images."""
     teacher, y = problem.teacher(seed), problem.data.train.y
     rows = draw(y, images, numpy_rng(Address(seed, stream="transfer")))
     part, address = Some(problem.train, rows), Address(seed, stream="student")
     model = problem.network(STUDENT, address)
-    shared: dict[str, Any] = {"seed": address, "steps": problem.steps, "optimizer": OptimizerSpec(lr=0.05)}
+    shared: dict[str, Any] = {"seed": address, "steps": steps, "optimizer": OptimizerSpec(lr=0.05)}
     first = {
         "fitnet": ("hint", "regressor", "features.6", 0.01),
         "ab": ("activation_boundary", "connector", "features.5", 0.001),
@@ -90,7 +90,7 @@ def cell(problem: Problem, key: dict[str, Any], radii: list[float]) -> dict[str,
     """Test accuracy in percent of a method; the ball's radius is that of the best validation accuracy."""
     best: tuple[float, float, nn.Module] | None = None
     for radius in radii if key["method"] == "ball" else [0.0]:
-        model = student(problem, key["method"], key["seed"], key["images"], radius)
+        model = student(problem, key["method"], key["seed"], key["images"], key["steps"], radius)
         score = accuracy(model, problem.validation)
         if best is None or score > best[0]:
             best = (score, radius, model)
@@ -101,14 +101,17 @@ def cell(problem: Problem, key: dict[str, Any], radii: list[float]) -> dict[str,
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: mean and standard deviation over seeds, and the paper's ordering of the means."""
-    lines = [f"| source | images | {' | '.join(METHODS)} | ball > ab > kd | seeds |", "|---" * (len(METHODS) + 4) + "|"]
-    for source, images in dict.fromkeys((row["source"], row["images"]) for row in rows):
-        mine = [row for row in rows if (row["source"], row["images"]) == (source, images)]
+    heads = f"| source | images | steps | {' | '.join(METHODS)} | ball > ab > kd | seeds |"
+    lines = [heads, "|---" * (len(METHODS) + 5) + "|"]
+    for kind in dict.fromkeys((row["source"], row["images"], row["steps"]) for row in rows):
+        mine = [row for row in rows if (row["source"], row["images"], row["steps"]) == kind]
         found = {m: np.array([r["test"] for r in mine if r["method"] == m]) for m in METHODS}
         cells = [_both(list(v)) if len(v) else "–" for v in found.values()]
         means = [found[m].mean() if len(found[m]) else float("nan") for m in ("ball", "ab", "kd")]
         holds = "–" if np.isnan(means).any() else "yes" if means[0] > means[1] > means[2] else "no"
-        lines.append(f"| {source} | {images} | {' | '.join(cells)} | {holds} | {max(map(len, found.values()))} |")
+        lines.append(
+            f"| {' | '.join(map(str, kind))} | {' | '.join(cells)} | {holds} | {max(map(len, found.values()))} |"
+        )
     return "\n".join(lines)
 
 
@@ -134,11 +137,11 @@ def main() -> None:
     radii = [float(r) for r in args.radii.split(",")]
     for source in args.sources.split(",") if not args.table else []:
         wanted = [
-            {"source": source, "seed": int(seed), "images": int(images), "method": method}
+            {"source": source, "seed": int(seed), "images": int(images), "steps": args.steps, "method": method}
             for seed in args.seeds.split(",") for images in args.images.split(",") for method in METHODS
         ]  # fmt: skip
         missing = [key for key in wanted if not any(key.items() <= row.items() for row in rows)]
-        problem = Problem(source, args.out, args.steps, args.teacher_steps) if missing else None
+        problem = Problem(source, args.out, args.teacher_steps) if missing else None
         for key in missing:
             assert problem is not None
             rows.append(cell(problem, key, radii))
