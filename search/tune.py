@@ -154,7 +154,7 @@ def trial(config: dict[str, Any], spec: dict[str, Any], home: str) -> None:
         runs.create(made.spec)
     began = time.monotonic()
 
-    def watch(step: int, accuracy: float) -> None:
+    def watch(step: int, accuracy: float, place: str | None) -> None:
         ray.tune.report({METRIC: accuracy, "step": step, "trial_seconds": time.monotonic() - began})
 
     best = pipeline.learn(made, folder, watch)
