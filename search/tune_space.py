@@ -100,7 +100,7 @@ CHANGED = (
     "outer.clip", "outer.clip_relative", "outer.ema", "outer.members", "outer.batch_size", "outer.between_weight",
     "outer.between_size", "outer.temperature",
 )  # fmt: skip
-"""Fields that a population changes on the way: with any value the state has the same shape, and the same steps ahead."""
+"""Fields that a population changes on the way: the state has the same shape with any value."""
 BEGUN = ("inner.lr", "inner.momentum")
 """Fields that say what a part of the state begins at; whoever takes a state over has them with it."""
 
