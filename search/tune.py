@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from raystill.platform import options, runs
 from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import write_whole
 from raystill.platform.tracking import Tracker, reachable
-from raystill.search.tune_space import BEGUN, METRIC, applied, domains, param_space, population
+from raystill.search.tune_explore import BEGUN, Explorer, interval
+from raystill.search.tune_space import METRIC, applied, domains, param_space
 
 SETTINGS, RESULT = "search.yaml", "result.json"
 SCHEDULERS = {"asha": "stops poor trials early", "pbt": "has them take over good ones' states", "none": "stops none"}
@@ -71,7 +73,7 @@ def tune(spec: DistillSpec, settings: dict[str, Any]) -> dict[str, Any]:
     if settings["trials"] < 1:
         raise ValueError(f"--trials: {settings['trials']}; at least 1")
     if settings["scheduler"] == "pbt":
-        population(settings, spec)
+        interval(settings, spec)
     elif settings.get("perturb") is not None:
         raise ValueError("--perturb: is for --scheduler pbt alone; take it out")
     runs.writable(spec.run.out)
@@ -187,7 +189,7 @@ def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict
     if settings["scheduler"] == "pbt":
         from raystill.search.tune_generations import member
 
-        every = population(settings, spec)
+        every = interval(settings, spec)
         body = ray.tune.with_parameters(member, spec=plain.dump(), home=str(home), every=every)
         turns = f", {concurrent} at once, which take turns" if concurrent < settings["trials"] else ""
         print(f"a population of {settings['trials']}{turns}; compared every {every} outer steps", flush=True)
@@ -196,6 +198,7 @@ def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict
     watched = Children(spec.tracking, parent.run_id, folder.name, METRIC)
     # Tune's own handler would end the search as if it was done; this way it stops, and a resume goes on
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    warnings.filterwarnings("ignore", message="Consider boosting PBT")  # a process for each run lets go of all it held
     try:
         with stopping():
             found = _tuner(spec, settings, folder, trainable, concurrent, watched).fit()
@@ -237,11 +240,11 @@ def _tuner(spec: DistillSpec, settings: dict[str, Any], folder: Path, trainable:
     if settings["searcher"] == "random":
         search = BasicVariantGenerator(random_state=spec.run.seed, max_concurrent=many)
     if settings["scheduler"] == "pbt":
-        from raystill.search.tune_population import Explorer, Population
+        from raystill.search.tune_population import Population
 
         found = domains(settings["over"], spec)
         explorer = Explorer(found, BEGUN, spec.run.seed, folder.absolute() / "trials")
-        scheduler = Population(settings["trials"], population(settings, spec), explorer)
+        scheduler = Population(settings["trials"], interval(settings, spec), explorer)
         search = BasicVariantGenerator(random_state=spec.run.seed)  # all trials are there at once, and take turns
     return ray.tune.Tuner(
         trainable,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raystill.actors import history, pipeline
+from raystill.actors.crew import Diverged
 from raystill.actors.plan import Plan, plan
 from raystill.platform import runs
 from raystill.platform.spec import DistillSpec
@@ -22,10 +23,15 @@ from raystill.search.tune_space import CLOCK, METRIC, applied
 HANDED, LINEAGE = "donor.json", "lineage.json"
 PATIENCE = 60.0
 """Seconds in which the process of a trial that was paused lets go of its run."""
+TURNS = 40
+"""Comparisons that a diverged trial waits for, each a quarter of the time that it took so far; then it has failed."""
 
 
 def member(config: dict[str, Any], spec: dict[str, Any], home: str, every: int) -> None:
-    """One trial, in its own process; reports at every `every` outer steps, with the checkpoint, and at its end."""
+    """One trial, in its own process; reports at every `every` outer steps, with the checkpoint, and at its end.
+
+    One that diverges has 0 % from there on, until it takes another's state over.
+    """
     import ray.tune
 
     trial, began = ray.tune.get_context().get_trial_id(), time.monotonic()
@@ -42,7 +48,16 @@ def member(config: dict[str, Any], spec: dict[str, Any], home: str, every: int) 
             (Path(box) / HANDED).write_text(json.dumps(names))
             ray.tune.report(told(step, accuracy, step), checkpoint=ray.tune.Checkpoint.from_directory(box))
 
-    best = pipeline.learn(made, folder, watch, every)
+    try:
+        best = pipeline.learn(made, folder, watch, every)
+    except (Diverged, FloatingPointError):
+        rows = history.rows(folder)
+        step = rows[-1]["step"] if rows else made.spec.donor.step or 0
+        pause = max(1.0, (time.monotonic() - began) / 4)
+        for turn in range(1, TURNS + 1):  # the worst of all, which waits to be ended here and to take another's state
+            ray.tune.report({**told(step, 0.0, (step // every + turn) * every), "diverged": 1})
+            time.sleep(pause)
+        raise
     last = history.rows(folder)[-1]
     ended = {"ended": 1, "best": best["accuracy"], "best_step": best["step"]}
     ray.tune.report({**told(last["step"], last["validation_accuracy"], 0), **ended})
