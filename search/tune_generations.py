@@ -164,13 +164,20 @@ def lineage(home: Path, run: str) -> list[dict[str, Any]]:
         run = donor["run"]
 
 
-def more(metrics: dict[str, Any], home: Path) -> dict[str, Any]:
-    """What a population's trial has in the search's result beside another's: its run, how that came to be, its cost."""
-    if "run" not in metrics:
+def more(name: str, metrics: dict[str, Any], home: Path) -> dict[str, Any]:
+    """What a population's trial has in the search's result beside another's: its run, how that came to be, its cost.
+
+    Args:
+        name: of the trial's folder at Tune, which has the trial in it.
+        metrics: its last report; its donor's, where it has made none since it took a state over.
+    """
+    own = [path.name for path in home.iterdir() if path.is_dir()]
+    trial = next((t for t in (run.partition("-")[0] for run in own) if f"_{t}_" in f"{name}_"), None)
+    if trial is None or "run" not in metrics:
         return {}
-    trial = str(metrics["trial_id"])
-    folders = [home / trial, *(path for path in home.glob(f"{trial}-*") if path.is_dir())]
+    generations = [run for run in own if run.partition("-")[0] == trial]
+    run = metrics["run"] if metrics["run"] in generations else max(generations, key=lambda run: number(run, trial))
     return {
-        "run": metrics["run"], "best_validation": metrics.get("best"), "best_step": metrics.get("best_step"),
-        "lineage": lineage(home, metrics["run"]), "outer_steps": sum(len(history.rows(f)) for f in folders),
+        "run": run, "best_validation": metrics.get("best"), "best_step": metrics.get("best_step"),
+        "lineage": lineage(home, run), "outer_steps": sum(len(history.rows(home / each)) for each in generations),
     }  # fmt: skip

@@ -16,7 +16,7 @@ from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import Storage
 from raystill.search import tune_generations
 from raystill.search.tune_explore import BEGUN, CHANGED, Explorer, explored, interval
-from raystill.search.tune_generations import begin, lineage
+from raystill.search.tune_generations import begin, lineage, more
 from raystill.search.tune_space import domains
 
 SPEC = DistillSpec.model_validate({"outer": {"steps": 90, "members": 4, "chunk": 2}, "validation": {"every": 10}})
@@ -68,8 +68,8 @@ def test_refusals_are_one_line_before_anything_is_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["search", "tune", "--recipe", "digits", "--scheduler", "pbt"]
-    for more in (["--over", "synthesizer.steps=int:1:4"], ["--over", RATE, "--searcher", "optuna"]):
-        assert cli.main([*command, *more]) == 2
+    for wrong in (["--over", "synthesizer.steps=int:1:4"], ["--over", RATE, "--searcher", "optuna"]):
+        assert cli.main([*command, *wrong]) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert cli.main(["search", "tune", "--recipe", "digits", "--over", RATE, "--perturb", "50"]) == 2
     assert "--perturb: is for --scheduler pbt alone" in capsys.readouterr().err
@@ -168,6 +168,10 @@ def test_a_trial_that_takes_over_begins_a_generation_with_the_donors_state(
     assert [(row["run"], row["from_step"], row["changed"]) for row in told] == [
         ("a", 0, {}), ("b-1", 2, {"outer.lr": [0.02, 0.05]}),
     ]  # fmt: skip
+
+    row = more("member_b_1_outer_lr=0.05_2026", {"run": "b-1", "best": 50.0, "best_step": 4}, home)
+    assert (row["run"], row["best_validation"], row["outer_steps"], row["lineage"]) == ("b-1", 50.0, 4, told)
+    assert more("member_b_1_x", {"run": "a"}, home)["run"] == "b-1", "its last report is its donor's"
 
     assert begin(home, "b", {"outer.lr": 0.05}, given, base, 2)[1] == folder, "the same once more is the same run"
     assert begin(home, "b", {"outer.lr": 0.06}, given, base, 2)[1] == home / "b-2"
