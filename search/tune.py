@@ -269,7 +269,7 @@ def _row(result: Any, home: Path) -> dict[str, Any]:
     if "run" in metrics:  # of a population
         from raystill.search.tune_generations import more
 
-        row |= more(row["trial"], metrics, home)
+        row |= more(str(row["trial"]), metrics, home)
         if frame is not None:  # a trial that was paused has been several processes
             row["seconds"] = float(frame.groupby("pid")["trial_seconds"].max().sum())
     error = str(result.error).strip().splitlines() if result.error is not None else []

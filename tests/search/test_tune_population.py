@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.tune
 
 from raystill.actors import Interrupted, checkpoints, history
+from raystill.actors.crew import Diverged
 from raystill.platform import runs
 from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import Storage
 from raystill.search import tune as tune_module
+from raystill.search import tune_generations
 from raystill.search.tune import resume, tune
+from raystill.search.tune_explore import Explorer
+from raystill.search.tune_population import Population
 from raystill.search.tune_tracking import TRIAL, Children
 
 pytestmark = pytest.mark.ray
@@ -37,12 +43,47 @@ SEED = 0
 
 def abandon() -> None:
     """End what the stopped search has in the cluster, as the end of its process would."""
-    import ray
     from ray.util.placement_group import PlacementGroup
 
     for key, told in ray.util.placement_group_table().items():
         if told["state"] != "REMOVED":
             ray.util.remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(key))))
+
+
+def test_the_first_exchange_waits_until_all_were_judged(tmp_path: Path) -> None:
+    """Trials that take turns must not replace one another before the others have begun."""
+    scheduler = Population(3, 2, Explorer({}, (), 0, tmp_path))
+
+    class Trial:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def is_finished(self) -> bool:
+            return False
+
+    def judged(*scores: float | None) -> tuple[list[str], list[str]]:
+        states = {Trial(name): SimpleNamespace(last_score=score) for name, score in zip("abc", scores)}
+        scheduler._trial_state = states
+        worst, best = scheduler._quantiles()
+        return [trial.name for trial in worst], [trial.name for trial in best]
+
+    assert judged(10.0, 20.0, None) == ([], [])
+    assert judged(10.0, 20.0, 15.0) == (["a"], ["b"])
+
+
+def test_a_diverged_trial_is_the_worst_until_it_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(ray.tune, "report", lambda metrics, checkpoint=None: reports.append(metrics))
+    monkeypatch.setattr(ray.tune, "get_checkpoint", lambda: None)
+    monkeypatch.setattr(ray.tune, "get_context", lambda: SimpleNamespace(get_trial_id=lambda: "t_0"))
+    monkeypatch.setattr(tune_generations, "TURNS", 2)
+    monkeypatch.setattr(tune_generations.time, "sleep", lambda seconds: None)
+    base = spec(tmp_path, "sqlite:///none.db").dump()
+    base |= {"tracking": {"enabled": False}}
+    base["outer"]["diverged"] = 1e-9  # any loss is above
+    with pytest.raises(Diverged):
+        tune_generations.member({"outer.lr": 0.01}, base, str(tmp_path), 2)
+    assert [(row["validation"], row["clock"], row["diverged"]) for row in reports] == [(0.0, 2, 1), (0.0, 4, 1)]
 
 
 def test_a_trial_takes_over_anothers_state_and_a_stop_loses_none(
