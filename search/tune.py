@@ -1,4 +1,5 @@
-"""`raystill search tune`: hyperparameters of any recipe by Ray Tune; each trial is a run with evaluators of its own.
+"""`raystill search tune`: hyperparameters of any recipe by Ray Tune; each trial is a run with evaluators of its own, or
+in a population (`--scheduler pbt`) several, one after another.
 
 A trial's driver has 0.01 CPU, its evaluators a CPU (or a GPU) each in its placement group, its parameter server none.
 Trials report validation accuracy alone. Which trial ends first is up to the machines, so a search promises that no
@@ -294,6 +295,8 @@ def _result(rows: list[dict[str, Any]], settings: dict[str, Any], folder: Path) 
               "seconds": sum(row["seconds"] or 0 for row in rows)}  # fmt: skip
     write_whole(folder / RESULT, lambda stream: stream.write(json.dumps(result, indent=1, default=str).encode()))
     print(f"  result  {folder / RESULT}")
+    if "lineage" in good[0]:  # its last values alone do not make it again
+        print(f"  data    {folder / 'trials' / good[0]['run'] / 'artefact'}")
     return result
 
 
