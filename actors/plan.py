@@ -109,6 +109,8 @@ def _handed(spec: DistillSpec, synthesizer: Synthesizer, data: DataSet) -> Disti
     behind = range(max(0, facts["step"] - spec.outer.delay), facts["step"])
     if any(f"recent-{version}" not in groups for version in behind):
         raise ValueError(f"donor.checkpoint: its run had an outer.delay below this run's {spec.outer.delay}")
+    if spec.outer.rollbacks and not facts.get("anchors"):
+        raise ValueError("outer.rollbacks: the donor's run kept no states to go back to; take 0")
     if facts["step"] >= spec.outer.steps:
         raise ValueError(f"donor.checkpoint: is of step {facts['step']}, and outer.steps is {spec.outer.steps}")
     place = spec.donor.checkpoint if is_remote(spec.donor.checkpoint) else str(Path(spec.donor.checkpoint).absolute())

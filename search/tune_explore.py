@@ -103,7 +103,8 @@ def interval(settings: Mapping[str, Any], spec: DistillSpec) -> int:
     if spec.run.cpu_seconds is not None:
         raise ValueError("run.cpu_seconds: a population is compared at outer steps; take it out, or --time-budget")
     judged, steps = spec.validation.every, spec.outer.steps
-    every = int(settings.get("perturb") or judged * max(1, -(-steps // (9 * judged))))
+    asked = settings.get("perturb")
+    every = int(judged * max(1, -(-steps // (9 * judged))) if asked is None else asked)
     if every < 1 or every % judged:
         raise ValueError(f"--perturb: {every}; must be a multiple of validation.every ({judged})")
     if every >= steps:

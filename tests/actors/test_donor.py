@@ -139,6 +139,7 @@ def test_a_killed_heir_goes_on_and_one_whose_donor_changed_is_refused(
         ({"synthesizer.steps": 3}, "donor.checkpoint: its .* has shape"),
         ({"outer.steps": 4}, "is of step 4, and outer.steps is 4"),
         ({"outer.delay": 2}, "had an outer.delay below this run's 2"),
+        ({"outer.rollbacks": 1}, "outer.rollbacks: the donor's run kept no states"),
         ({"donor.checkpoint": "step-4"}, "'step-4' is no checkpoint"),
         ({"donor.checkpoint": "/nowhere/step-4"}, "can not be read"),
     ],

@@ -55,6 +55,7 @@ def test_interval(steps: int, judged: int, asked: int | None, found: int) -> Non
         (settings(RATE, searcher="optuna"), "--searcher: a population begins at random values"),
         (settings(RATE, perturb=15), r"--perturb: 15; must be a multiple of validation.every \(10\)"),
         (settings(RATE, perturb=90), "--perturb: 90 of 90 outer steps leave no comparison"),
+        (settings(RATE, perturb=0), "--perturb: 0; must be a multiple"),
         (settings(RATE, perturb=-10), "--perturb: -10; must be a multiple"),
     ],
 )
