@@ -18,7 +18,8 @@ from safetensors.numpy import load, save
 
 from raystill.actors.messages import Arrays
 from raystill.platform.shards import Cut
-from raystill.platform.storage import Storage
+from raystill.platform.spec import DonorSpec
+from raystill.platform.storage import Storage, is_remote
 
 KEEP = 3
 ARRAYS, FACTS, MANIFEST, LATEST = "arrays-{}.safetensors", "facts-{}.json", "manifest-{}.json", "LATEST"
@@ -147,3 +148,59 @@ def newest(storage: Storage, spec: str | None = None) -> str | None:
             continue
         return name
     return None
+
+
+def opened(place: str) -> tuple[Storage, str]:
+    """The storage and the name of a checkpoint that is told as one path or URI.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    head, mark, query = place.partition("?") if is_remote(place) else (place, "", "")
+    root, _, name = head.rstrip("/").rpartition("/")
+    if not root or not name:
+        raise ValueError(
+            f"donor.checkpoint: {place!r} is no checkpoint; name one as in RUN/checkpoints/step-00000050.3"
+        )
+    return Storage(root + mark + query), name
+
+
+def content(groups: dict[str, Arrays], facts: dict[str, Any]) -> str:
+    """sha256 of all that the rest of a run depends on: the same state has the same, wherever and whenever written."""
+    kept = {key: facts.get(key) for key in ("step", "attempt", "norm", "asked", "unscored", "anchors", "best")}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
+    for group, name, array in sorted((g, n, a) for g, arrays in groups.items() for n, a in arrays.items()):
+        digest.update(f"{group}/{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def handed(donor: DonorSpec) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    """The groups and facts of a donor's checkpoint.
+
+    Raises:
+        Corrupt: it is not there, not whole, or not the one that the spec was planned with.
+    """
+    assert donor.checkpoint is not None
+    groups, facts = read(*opened(donor.checkpoint))
+    if donor.content is not None and content(groups, facts) != donor.content:
+        raise Corrupt(f"donor.checkpoint: {donor.checkpoint} holds another state than this run was planned with")
+    return groups, facts
+
+
+def adopt(storage: Storage, donor: DonorSpec, spec: str, number: int) -> str:
+    """Write a donor's state as a run's first checkpoint; its name.
+
+    Args:
+        storage: the run's `checkpoints`.
+        spec: digest of the run's own spec, which the donor's content is a part of.
+        number: of the checkpoint, never used before.
+
+    Raises:
+        Corrupt: as `handed`.
+    """
+    groups, facts = handed(donor)
+    own = {k: v for k, v in facts.items() if k not in ("shapes", "shards")}
+    name = name_of(int(facts["step"]), number)
+    write(storage, name, groups, {**own, "spec": spec, "cpu_seconds": 0.0, "tracking": None}, Cut.of(groups["meta"], 1))
+    return name

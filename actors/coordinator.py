@@ -261,6 +261,10 @@ def _start(loop: Loop) -> None:
     newest = checkpoints.newest(loop.store, identity)
     loop.saves = max(loop.saves, checkpoints.last_number(loop.store))
     loop.unscored.clear()
+    if newest is None and loop.spec.donor.content is not None:
+        loop.saves += 1
+        newest = checkpoints.adopt(loop.store, loop.spec.donor, identity, loop.saves)
+        loop.log.event("donor", Address(loop.spec.run.seed, step=loop.spec.donor.step or 0), "goes on from another run")
     if newest is None:
         loop.step = loop.asked = 0
         first = loop.synthesizer.start(loop.data, Address(loop.spec.run.seed, stream="start"))
@@ -296,6 +300,13 @@ def _take_scores(loop: Loop, wait: bool) -> None:
         loop.crew.executor.server.score(version, loop.accuracy, spread)
         del loop.unscored[version]
         loop.tracker.log(version, {"validation_accuracy": loop.accuracy}, max(r.time_ms for r in results))
+
+
+def settle(loop: Loop) -> str:
+    """Score what is owed and write a checkpoint, here and now, for others to go on from; its name."""
+    _take_scores(loop, wait=True)
+    save(loop, wait=True)
+    return checkpoints.name_of(loop.step, loop.saves)
 
 
 def save(loop: Loop, wait: bool = False) -> None:

@@ -31,6 +31,7 @@ __all__ = ["Interrupted", "Plan", "assess_run", "carry_out", "distill", "plan", 
 
 
 TRACKING = "tracking.json"
+Watch = Callable[[int, float, str | None], None]
 
 
 class Interrupted(Stopped):
@@ -108,25 +109,27 @@ def carry_out(made: Plan, folder: Path) -> Distilled:
     return distilled
 
 
-def learn(made: Plan, folder: Path, watch: Callable[[int, float], None]) -> dict[str, Any]:
+def learn(made: Plan, folder: Path, watch: Watch, every: int | None = None) -> dict[str, Any]:
     """A run's artefact without a look at test data, as a search over hyperparameters needs it.
 
     Args:
-        watch: called with (outer step, validation accuracy in percent) after each step with a new one.
+        watch: called with (outer step, validation accuracy in percent, None) after each step with a new one.
+        every: call it at the multiples of this many steps below the last alone, when that step's own score and a
+            checkpoint are there, with the checkpoint's place.
 
     Returns:
         The artefact's `selection`: step and validation accuracy.
     """
     with session(made, folder) as held:
         if not (folder / "artefact").exists():
-            _distil(held, Tracker(), watch)
+            _distil(held, Tracker(), watch, every)
         held.log.flush()
         history.write(folder)
     selection: dict[str, Any] = load_distilled(folder / "artefact").manifest["selection"]
     return selection
 
 
-def _distil(held: Session, tracker: Tracker, watch: Callable[[int, float], None] | None = None) -> None:
+def _distil(held: Session, tracker: Tracker, watch: Watch | None = None, every: int | None = None) -> None:
     """The loop, and what it found as an artefact."""
     made = held.made
     loop = coordinator.Loop(
@@ -137,9 +140,13 @@ def _distil(held: Session, tracker: Tracker, watch: Callable[[int, float], None]
 
     def after(step: int) -> None:
         nonlocal seen
-        if watch is not None and loop.accuracy == loop.accuracy and loop.accuracy != seen:
+        if watch is not None and every is not None:
+            if step % every == 0 and step < made.spec.outer.steps:
+                place = held.store.under(coordinator.settle(loop)).root
+                watch(step, loop.accuracy, place)
+        elif watch is not None and loop.accuracy == loop.accuracy and loop.accuracy != seen:
             seen = loop.accuracy
-            watch(step, seen)
+            watch(step, seen, None)
         held.meters.step(loop.figures, loop.seconds, made.spec.outer)
         held.tell(step=step, servers=loop.servers, validation=None if loop.accuracy != loop.accuracy else loop.accuracy)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 
-from raystill.actors import cluster
+from raystill.actors import checkpoints, cluster
 from raystill.actors.faults import parse
 from raystill.platform import learners, registry, runs, starts, synthesis, weights
 from raystill.platform.data import DataSet, load
 from raystill.platform.learners import pool
 from raystill.platform.objectives import named
+from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
-from raystill.platform.storage import Storage
+from raystill.platform.storage import Storage, is_remote
 from raystill.platform.synthesis import Synthesizer
 from raystill.platform.tracking import reachable
 from raystill.platform.tracking_store import found_again
@@ -80,10 +83,39 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
     if spec.learner.draw != "none" and spec.meta.stack == "vmap":
         raise ValueError("meta.stack: vmap, but learner.draw gives each member a network of its own; take loop")
     spec = starts.resolved(spec, learner, data)
+    spec = _handed(spec, synthesizer, data)
     workers, device = _workers(spec)
     check_memory(resolve_auto(spec, device), learner)
     spec = resolve_auto(spec, device).model_copy(update={"tracking": found_again(spec.tracking)})
     return Plan(spec, data, synthesizer, plugins, workers)
+
+
+def _handed(spec: DistillSpec, synthesizer: Synthesizer, data: DataSet) -> DistillSpec:
+    """The spec with what the donor's checkpoint holds filled in; as it is where there is none, or it is known already.
+
+    Raises:
+        ValueError: the checkpoint can not be read, is of a run of other shapes, or has no step left to do.
+    """
+    if spec.donor.checkpoint is None or spec.donor.content is not None:
+        return spec
+    groups, facts = checkpoints.handed(spec.donor)
+    has = {k: v.shape for k, v in groups["meta"].items()}
+    first = synthesizer.start(data, Address(spec.run.seed, stream="start"))
+    for name in has | first:
+        here = np.shape(first[name]) if name in first else None
+        if has.get(name) != here:
+            raise ValueError(f"donor.checkpoint: its {name} has shape {has.get(name)}, this run's {here}; the data, "
+                             "learner and synthesizer must be the donor's")  # fmt: skip
+    behind = range(max(0, facts["step"] - spec.outer.delay), facts["step"])
+    if any(f"recent-{version}" not in groups for version in behind):
+        raise ValueError(f"donor.checkpoint: its run had an outer.delay below this run's {spec.outer.delay}")
+    if spec.outer.rollbacks and not facts.get("anchors"):
+        raise ValueError("outer.rollbacks: the donor's run kept no states to go back to; take 0")
+    if facts["step"] >= spec.outer.steps:
+        raise ValueError(f"donor.checkpoint: is of step {facts['step']}, and outer.steps is {spec.outer.steps}")
+    place = spec.donor.checkpoint if is_remote(spec.donor.checkpoint) else str(Path(spec.donor.checkpoint).absolute())
+    told = {"checkpoint": place, "step": int(facts["step"]), "content": checkpoints.content(groups, facts)}
+    return spec.model_copy(update={"donor": spec.donor.model_copy(update=told)})
 
 
 def _workers(spec: DistillSpec) -> tuple[tuple[int, int], str]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raystill.actors import commit_log
+from raystill.actors import checkpoints, commit_log
 from raystill.actors.evaluator import compute
 from raystill.actors.executors import Here
 from raystill.actors.messages import Arrays, Outcome, WorkItem
@@ -46,19 +46,19 @@ class Replayed:
     deviation: dict[str, float]
 
 
-def _steps(folder: Path, last: int, attempt: int) -> list[dict[str, Any]]:
+def _steps(folder: Path, last: int, attempt: int, first: int = 0) -> list[dict[str, Any]]:
     """The rows of the steps that count: of each the last, which is what a resume or a new server went on with.
 
     Those of later attempts than this do not count: they came after a rollback.
     """
     log = commit_log.read(folder / "commits").to_pylist()
     rows = {r["step"]: r for r in log if r["kind"] == "apply" and r["attempt"] <= attempt}
-    missing = [step for step in range(last) if step not in rows]
+    missing = [step for step in range(first, last) if step not in rows]
     if missing:
         raise ValueError(
             f"{folder}: the commit log lacks step {missing[0]} and {len(missing) - 1} more; a crash tore it"
         )
-    return [rows[step] for step in range(last)]
+    return [rows[step] for step in range(first, last)]
 
 
 class Replay:
@@ -79,8 +79,17 @@ class Replay:
         self.bench = Workbench(made.spec, plugins, made.data)
         outer = made.spec.outer
         self.server = Shards(Here(outer, dict(made.synthesizer.groups)), outer.shards)
-        meta = self.server.begin(made.synthesizer.start(made.data, Address(made.spec.run.seed, stream="start")))
-        self.versions: dict[int, Handle] = {0: meta}
+        self.first = made.spec.donor.step or 0
+        self.versions: dict[int, Handle] = {}
+        if made.spec.donor.checkpoint is not None:
+            checkpoints.handed(made.spec.donor)  # is it still the state that the run took over?
+            storage, name = checkpoints.opened(made.spec.donor.checkpoint)
+            self.server.restore(storage.root, name)
+            for version in range(max(0, self.first - outer.delay), self.first + 1):
+                self.versions[version] = self.server.version(version)
+        else:
+            first = made.synthesizer.start(made.data, Address(made.spec.run.seed, stream="start"))
+            self.versions[0] = self.server.begin(first)
 
     def item(self, kind: str, address: Address, version: int) -> WorkItem:
         """The item that a run had under this address."""
@@ -91,9 +100,12 @@ class Replay:
         """Apply the run's steps up to this one, exclusive, on the way to an attempt.
 
         Raises:
-            ValueError: the log lacks a step, or an item fails or is not finite here.
+            ValueError: the log lacks a step, the step is the donor's, or an item fails or is not finite here.
         """
-        rows = _steps(self.folder, last, attempt)
+        if last < self.first:
+            donor = self.spec.donor.checkpoint
+            raise ValueError(f"{self.folder} begins at step {self.first}, and step {last} is its donor's: {donor}")
+        rows = _steps(self.folder, last, attempt, self.first)
         uses = Counter(e["version"] for row in rows for e in row["entered"])
         with progress("replay", last) as show:
             for row in rows:

@@ -157,7 +157,7 @@ class Shards:
         done = [self._told.pop(name) for name in list(self._told) if len(self._told[name]) == self._count]
         return [max(parts, key=lambda part: (part["error"], part["seconds"])) for parts in done]
 
-    def restore(self, root: str, name: str, spec: str) -> Facts:
+    def restore(self, root: str, name: str, spec: str | None = None) -> Facts:
         """Take over a checkpoint; its facts."""
         facts: Facts = self._get(self._all("restore", 1, root, name, spec), "restore")[0]
         self._cut = Cut(tuple((name, tuple(shape)) for name, shape in facts["shapes"]), self._count)

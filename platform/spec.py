@@ -189,6 +189,18 @@ class InitialisationSpec(Part):
         return self
 
 
+class DonorSpec(Part):
+    """A state of another run that this one goes on from, with values of its own."""
+
+    checkpoint: str | None = Field(
+        None,
+        description="checkpoint whose state, step and best data the run takes over: RUN/checkpoints/step-..., a folder "
+        "or URI; none begins anew",
+    )
+    step: Natural | None = Field(None, description="its outer step; filled in as a run is planned")
+    content: str | None = Field(None, description="sha256 of what it holds; filled in as a run is planned")
+
+
 class InnerSpec(Part):
     """The inner loop: gradient descent on synthesised batches."""
 
@@ -417,6 +429,7 @@ class DistillSpec(Part):
     learner: LearnerSpec = LearnerSpec()
     synthesizer: SynthesizerSpec = SynthesizerSpec()
     initialisation: InitialisationSpec = InitialisationSpec()
+    donor: DonorSpec = DonorSpec()
     inner: InnerSpec = InnerSpec()
     outer: OuterSpec = OuterSpec()
     meta: MetaSpec = MetaSpec()
@@ -450,7 +463,9 @@ class DistillSpec(Part):
         # a memory budget changes what is computed twice, shards change where, and neither a bit
         told = self.model_dump(mode="json", exclude={"run": True, "tracking": True, "assess": True, "recipe": True,
                                                      "meta": {"memory"}, "outer": {"shards"},
-                                                     "initialisation": {"path"}})  # fmt: skip
+                                                     "initialisation": {"path"}, "donor": {"checkpoint"}})  # fmt: skip
+        if self.donor.content is None:  # so that a run that begins anew is the one that it always was
+            del told["donor"]
         content = told["outer"].pop("teacher_content")
         if content is not None:  # the file is known by what it holds, wherever it lies
             told["outer"]["teacher"] = content

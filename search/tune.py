@@ -1,4 +1,5 @@
-"""`raystill search tune`: hyperparameters of any recipe by Ray Tune; each trial is a run with evaluators of its own.
+"""`raystill search tune`: hyperparameters of any recipe by Ray Tune; each trial is a run with evaluators of its own, or
+in a population (`--scheduler pbt`) several, one after another.
 
 A trial's driver has 0.01 CPU, its evaluators a CPU (or a GPU) each in its placement group, its parameter server none.
 Trials report validation accuracy alone. Which trial ends first is up to the machines, so a search promises that no
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from raystill.platform import options, runs
 from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import write_whole
 from raystill.platform.tracking import Tracker, reachable
-from raystill.search.tune_space import applied, domains, param_space
+from raystill.search.tune_explore import BEGUN, Explorer, interval
+from raystill.search.tune_space import METRIC, applied, domains, param_space
 
-SETTINGS, RESULT, METRIC = "search.yaml", "result.json", "validation"
+SETTINGS, RESULT = "search.yaml", "result.json"
+SCHEDULERS = {"asha": "stops poor trials early", "pbt": "has them take over good ones' states", "none": "stops none"}
 HEAD = 0.01
 """CPU of a trial's driver, which waits most of the time."""
 
@@ -38,13 +42,18 @@ def command(argv: list[str]) -> int:
         words = "uniform:a:b, loguniform:a:b, int:a:b or choice:x,y; again for each field"
         parser.add_argument("--over", action="append", default=[], metavar="FIELD=DOMAIN", help=words)
         parser.add_argument("--trials", type=int, default=16, help="runs to make (default: 16)")
-        parser.add_argument("--scheduler", choices=("asha", "none"), default="asha", help="who stops poor trials")
-        parser.add_argument("--searcher", choices=("optuna", "random"), default="optuna", help="who chooses values")
+        does = "; ".join(f"{name} {what}" for name, what in SCHEDULERS.items())
+        parser.add_argument("--scheduler", choices=tuple(SCHEDULERS), default="asha", help=f"{does} (default: asha)")
+        who = "who chooses values (default: optuna; random with pbt, which takes no other)"
+        parser.add_argument("--searcher", choices=("optuna", "random"), help=who)
+        steps = "pbt: outer steps between comparisons, a multiple of validation.every (default: about a ninth of all)"
+        parser.add_argument("--perturb", type=int, metavar="STEPS", help=steps)
         parser.add_argument("--time-budget", type=float, help="seconds after which no more is tried")
 
     spec, args = options.load(DistillSpec, "search tune", text, argv, default="digits", extend=extend)
-    settings = {"over": args.over, "trials": args.trials, "scheduler": args.scheduler, "searcher": args.searcher,
-                "time_budget": args.time_budget}  # fmt: skip
+    searcher = args.searcher or ("random" if args.scheduler == "pbt" else "optuna")
+    settings = {"over": args.over, "trials": args.trials, "scheduler": args.scheduler, "searcher": searcher,
+                "time_budget": args.time_budget, "perturb": args.perturb}  # fmt: skip
     tune(spec, settings)
     return 0
 
@@ -54,15 +63,20 @@ def tune(spec: DistillSpec, settings: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         spec: what each trial starts from; `run.workers` evaluators each (1 where it says nothing).
-        settings: `over`, `trials`, `scheduler`, `searcher`, `time_budget`.
+        settings: `over`, `trials`, `scheduler`, `searcher`, `time_budget`, and for pbt `perturb`.
 
     Raises:
-        ValueError: a field or domain that is none, or a trial that the cluster has no room for.
+        ValueError: a field or domain that is none, or not one for the scheduler, or a trial that the cluster has no
+            room for.
         RuntimeError: no trial reported anything.
     """
     domains(settings["over"], spec)
     if settings["trials"] < 1:
         raise ValueError(f"--trials: {settings['trials']}; at least 1")
+    if settings["scheduler"] == "pbt":
+        interval(settings, spec)
+    elif settings.get("perturb") is not None:
+        raise ValueError("--perturb: is for --scheduler pbt alone; take it out")
     runs.writable(spec.run.out)
     if spec.tracking.enabled:
         reachable(spec.tracking)
@@ -154,7 +168,7 @@ def trial(config: dict[str, Any], spec: dict[str, Any], home: str) -> None:
         runs.create(made.spec)
     began = time.monotonic()
 
-    def watch(step: int, accuracy: float) -> None:
+    def watch(step: int, accuracy: float, place: str | None) -> None:
         ray.tune.report({METRIC: accuracy, "step": step, "trial_seconds": time.monotonic() - began})
 
     best = pipeline.learn(made, folder, watch)
@@ -173,16 +187,24 @@ def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict
     home.mkdir(exist_ok=True)
     plain = spec.model_copy(update={"tracking": spec.tracking.model_copy(update={"enabled": False})})
     body = ray.tune.with_parameters(trial, spec=plain.dump(), home=str(home))
+    if settings["scheduler"] == "pbt":
+        from raystill.search.tune_generations import member
+
+        every = interval(settings, spec)
+        body = ray.tune.with_parameters(member, spec=plain.dump(), home=str(home), every=every)
+        turns = f", {concurrent} at once, which take turns" if concurrent < settings["trials"] else ""
+        print(f"a population of {settings['trials']}{turns}; compared every {every} outer steps", flush=True)
     trainable = ray.tune.with_resources(body, ray.tune.PlacementGroupFactory(bundles(spec)))
     parent = _parent(spec, settings, folder)
     watched = Children(spec.tracking, parent.run_id, folder.name, METRIC)
     # Tune's own handler would end the search as if it was done; this way it stops, and a resume goes on
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    warnings.filterwarnings("ignore", message="Consider boosting PBT")  # a process for each run lets go of all it held
     try:
         with stopping():
             found = _tuner(spec, settings, folder, trainable, concurrent, watched).fit()
             watched.complete(found)
-        result = _result([_row(found[n]) for n in range(len(found))], settings, folder)
+        result = _result([_row(found[n], home) for n in range(len(found))], settings, folder)
     except KeyboardInterrupt as stop:
         parent.finish("KILLED")
         signum = stop.signum if isinstance(stop, Stopped) else 2
@@ -218,6 +240,13 @@ def _tuner(spec: DistillSpec, settings: dict[str, Any], folder: Path, trainable:
     search: Any = OptunaSearch(seed=spec.run.seed)
     if settings["searcher"] == "random":
         search = BasicVariantGenerator(random_state=spec.run.seed, max_concurrent=many)
+    if settings["scheduler"] == "pbt":
+        from raystill.search.tune_population import Population
+
+        found = domains(settings["over"], spec)
+        explorer = Explorer(found, BEGUN, spec.run.seed, folder.absolute() / "trials")
+        scheduler = Population(settings["trials"], interval(settings, spec), explorer)
+        search = BasicVariantGenerator(random_state=spec.run.seed)  # all trials are there at once, and take turns
     return ray.tune.Tuner(
         trainable,
         param_space=space,
@@ -233,11 +262,17 @@ def _tuner(spec: DistillSpec, settings: dict[str, Any], folder: Path, trainable:
     )  # fmt: skip
 
 
-def _row(result: Any) -> dict[str, Any]:
+def _row(result: Any, home: Path) -> dict[str, Any]:
     """A trial's row; one without a metric has failed, whatever it says of errors."""
-    metrics = result.metrics or {}
+    metrics, frame = result.metrics or {}, result.metrics_dataframe
     row = {"trial": Path(result.path).name, "values": result.config or {}, "validation": metrics.get(METRIC),
            "step": metrics.get("step"), "seconds": metrics.get("trial_seconds")}  # fmt: skip
+    if "run" in metrics:  # of a population
+        from raystill.search.tune_generations import more
+
+        row |= more(str(row["trial"]), metrics, home)
+        if frame is not None:  # a trial that was paused has been several processes
+            row["seconds"] = float(frame.groupby("pid")["trial_seconds"].max().sum())
     error = str(result.error).strip().splitlines() if result.error is not None else []
     if row["validation"] is None:
         row["failed"] = error[-1][:300] if error else "no metrics: it never began, or was stopped before its first"
@@ -260,6 +295,8 @@ def _result(rows: list[dict[str, Any]], settings: dict[str, Any], folder: Path) 
               "seconds": sum(row["seconds"] or 0 for row in rows)}  # fmt: skip
     write_whole(folder / RESULT, lambda stream: stream.write(json.dumps(result, indent=1, default=str).encode()))
     print(f"  result  {folder / RESULT}")
+    if "lineage" in good[0]:  # its last values alone do not make it again
+        print(f"  data    {folder / 'trials' / good[0]['run'] / 'artefact'}")
     return result
 
 

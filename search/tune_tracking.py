@@ -14,6 +14,7 @@ import ray.tune
 from raystill.platform.spec import TrackingSpec
 from raystill.platform.tracking import Tracker
 from raystill.platform.tracking_store import PARENT, children
+from raystill.search.tune_space import CLOCK
 
 TRIAL = "raystill.trial"
 Point = tuple[int, dict[str, float], int]
@@ -25,11 +26,11 @@ class Children(ray.tune.Callback):
 
     def __init__(self, spec: TrackingSpec, parent: str | None, name: str, metric: str) -> None:
         self._spec, self._parent, self._name, self._metric = spec, parent, name, metric
-        self._points: dict[str, list[Point]] = {}
+        self._points: dict[str, list[dict[str, Any]]] = {}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """Keep a point."""
-        self._points.setdefault(trial.trial_id, []).extend(self._known([result]))
+        """Keep a report."""
+        self._points.setdefault(trial.trial_id, []).append(dict(result))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Write a trial that ended."""
@@ -55,16 +56,25 @@ class Children(ray.tune.Callback):
                 self._write(str(trial), result.config or {}, points, status)
 
     def _known(self, rows: Iterable[dict[str, Any]]) -> list[Point]:
-        """Points of what trials reported; the last report of one that ran to its end repeats its best."""
-        return [
-            (int(row["step"]), {("best_" if row.get("ended") == 1 else "") + self._metric: float(row[self._metric])},
-             1000 * int(row["timestamp"]))
-            for row in rows if self._metric in row
-        ]  # fmt: skip
+        """Points of what trials reported; the last report of one that ran to its end repeats its best.
+
+        One of a population has its best beside its last, and may come to a step again: the later report counts.
+        """
+        points: dict[tuple[int, bool], Point] = {}
+        for row in rows:
+            if self._metric not in row:
+                continue
+            step, ended, value = int(row["step"]), row.get("ended") == 1, float(row[self._metric])
+            numbers = {("best_" if ended else "") + self._metric: value}
+            if CLOCK in row:
+                numbers = {self._metric: value, "generation": float(row["generation"])}
+                numbers |= {f"best_{self._metric}": float(row["best"])} if ended else {}
+            points[step, ended] = step, numbers, 1000 * int(row["timestamp"])
+        return list(points.values())
 
     def _end(self, trial: Any, status: str) -> None:
         if self._parent is not None:
-            self._write(trial.trial_id, trial.config, self._points.pop(trial.trial_id, []), status)
+            self._write(trial.trial_id, trial.config, self._known(self._points.pop(trial.trial_id, [])), status)
 
     def _write(self, trial: str, values: dict[str, Any], points: list[Point], status: str) -> None:
         """One child, made or completed."""
