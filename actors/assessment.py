@@ -22,9 +22,10 @@ from raystill.platform.artifacts import Distilled
 from raystill.platform.baselines import Summary, best_share, summary
 from raystill.platform.data import DataSet
 from raystill.platform.export import quantised
+from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import named
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DistillSpec, LearnerSpec
+from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import write_whole
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)

@@ -17,8 +17,8 @@ from typing import Any
 from safetensors.numpy import load, save
 
 from raystill.actors.messages import Arrays
+from raystill.platform.method import DonorSpec
 from raystill.platform.shards import Cut
-from raystill.platform.spec import DonorSpec
 from raystill.platform.storage import Storage, is_remote
 
 KEEP = 3

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from raystill.actors import mirror, pipeline, pretrain
 from raystill.platform import options, pools, runs
-from raystill.platform.spec import AssessSpec, DistillSpec, Part, TrackingSpec, Workers
+from raystill.platform.parts import Part, Workers
+from raystill.platform.spec import AssessSpec, DistillSpec, TrackingSpec
 from raystill.platform.storage import Storage, is_remote, plain
 
 

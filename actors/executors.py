@@ -17,7 +17,8 @@ from raystill.actors.parameter_server import ParameterServer
 from raystill.actors.shards import Handle, ServerLost, Shards, joined, parted
 from raystill.platform import registry
 from raystill.platform.data import DataSet
-from raystill.platform.spec import DistillSpec, OuterSpec
+from raystill.platform.method import OuterSpec
+from raystill.platform.spec import DistillSpec
 from raystill.platform.workbench import Workbench
 
 

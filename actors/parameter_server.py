@@ -19,8 +19,8 @@ import numpy as np
 from raystill.actors import checkpoints, faults
 from raystill.actors.messages import Arrays
 from raystill.platform import outer
+from raystill.platform.method import OuterSpec
 from raystill.platform.shards import Cut, squares
-from raystill.platform.spec import OuterSpec
 from raystill.platform.storage import Storage
 
 Facts = dict[str, Any]

@@ -28,8 +28,8 @@ from raystill.platform.artifacts import Distilled, load_distilled
 from raystill.platform.assess import measured
 from raystill.platform.data.resident import Resident
 from raystill.platform.meta import optimisers
+from raystill.platform.method import LearnerSpec
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import LearnerSpec
 from raystill.platform.workbench import Problem, Workbench
 
 SHARE = 0.97

@@ -24,9 +24,9 @@ from torch import nn
 from raystill.platform import data, learners, weights
 from raystill.platform.data.cut import draw
 from raystill.platform.data.resident import resident
+from raystill.platform.method import DataSpec, LearnerSpec
 from raystill.platform.objectives import kd, make, regressor, weighted
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import DataSpec, LearnerSpec
 from raystill.platform.students import OptimizerSpec, Some, fit
 from raystill.platform.students.stages import accuracy
 from raystill.platform.teachers import frozen

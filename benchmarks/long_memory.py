@@ -30,7 +30,7 @@ from torch import Tensor
 
 from raystill.platform import allocator, learners, meta, seeds
 from raystill.platform.meta.trajectory import Tape, slots
-from raystill.platform.spec import LearnerSpec, MetaSpec
+from raystill.platform.method import LearnerSpec, MetaSpec
 
 SEED, SHAPE, CLASSES, IMAGES, REAL = 0, (1, 28, 28), 10, 100, 256
 RATE = 0.01

@@ -27,8 +27,9 @@ from raystill.actors.fleet import OnRay
 from raystill.actors.messages import Outcome, WorkItem
 from raystill.actors.parameter_server import ParameterServer
 from raystill.actors.shards import Handle
+from raystill.platform.method import OuterSpec
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DistillSpec, OuterSpec
+from raystill.platform.spec import DistillSpec
 
 SIZES = (0.3, 1.0, 4.0, 40.0, 400.0)
 SPEC = OuterSpec(clip_relative=1.0, ema=0.97)

@@ -23,8 +23,9 @@ import numpy as np
 from raystill.actors.session import session
 from raystill.platform import runs
 from raystill.platform.artifacts import Distilled
+from raystill.platform.method import DataSpec
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import DataSpec, RunSpec, TrackingSpec
+from raystill.platform.spec import RunSpec, TrackingSpec
 from raystill.search import place
 from raystill.search.scoring import Ranking, Scorer
 from raystill.search.truth import sample

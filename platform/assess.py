@@ -16,8 +16,8 @@ from torch import Tensor
 from raystill.platform import baselines, starts
 from raystill.platform.data.resident import Resident
 from raystill.platform.meta import Steps, train
+from raystill.platform.method import LearnerSpec
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import LearnerSpec
 from raystill.platform.workbench import Arrays, Numbers, Problem, Workbench
 
 Options = Mapping[str, Any]

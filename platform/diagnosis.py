@@ -10,7 +10,8 @@ from pathlib import Path
 
 from raystill.platform.commands import installed, python
 from raystill.platform.data import sources
-from raystill.platform.spec import DataSpec, TrackingSpec
+from raystill.platform.method import DataSpec
+from raystill.platform.spec import TrackingSpec
 
 Finding = tuple[str, bool | None, str]
 PACKAGES = ("raystill", "torch", "torchvision", "ray", "mlflow", "pyarrow", "numpy", "pydantic")

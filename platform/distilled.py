@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from raystill.platform import learners, registry, seeds
 from raystill.platform.data import Text
 from raystill.platform.data.text import ids_of, tokens
+from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import Out, Step, named
-from raystill.platform.spec import LearnerSpec
 
 
 @dataclass(frozen=True, eq=False)

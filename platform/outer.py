@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from raystill.platform.method import OuterSpec
 from raystill.platform.shards import blocks
-from raystill.platform.spec import OuterSpec
 
 Arrays = dict[str, np.ndarray]
 

@@ -25,7 +25,8 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from raystill.platform.data import DataSet
-from raystill.platform.spec import LearnerSpec, PretrainSpec
+from raystill.platform.method import LearnerSpec
+from raystill.platform.spec import PretrainSpec
 from raystill.platform.storage import Storage, plain
 
 FORMAT = "raystill.pool/1"

@@ -16,8 +16,9 @@ from torch import Tensor
 from raystill.platform import pools
 from raystill.platform.data import DataSet
 from raystill.platform.learners import Learner
+from raystill.platform.method import InitialisationSpec
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import DistillSpec, InitialisationSpec
+from raystill.platform.spec import DistillSpec
 
 Start = Callable[[Learner, Address], Tensor]
 """(the run's learner, address) -> theta0[P] on the CPU, float32."""

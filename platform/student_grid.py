@@ -25,9 +25,10 @@ from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner
 from raystill.platform.learners.networks import without_patches
 from raystill.platform.learners.stacked import stacked
+from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import Objective, Out, Step, make
+from raystill.platform.parts import Count, Fraction, Part, Positive
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import Count, Fraction, LearnerSpec, Part, Positive
 from raystill.platform.workbench import Arrays, Numbers, Workbench
 
 Options = Mapping[str, Any]

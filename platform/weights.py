@@ -14,9 +14,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from raystill.platform import learners
+from raystill.platform.method import LearnerSpec
 from raystill.platform.registry import Plugins
 from raystill.platform.seeds import fixed_global
-from raystill.platform.spec import LearnerSpec
 from raystill.platform.storage import write_whole
 
 NETWORK = "raystill.network/1"

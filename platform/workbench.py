@@ -17,9 +17,10 @@ from raystill.platform.learners import Learner, pool
 from raystill.platform.meta import GRAPH_BYTES, Engine, make_engine
 from raystill.platform.meta.linearise import Loss
 from raystill.platform.meta.trajectory import slots
+from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import OBJECTIVES, TAUGHT, Objective, Out, Step, Term, named, term
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DistillSpec, LearnerSpec
+from raystill.platform.spec import DistillSpec
 
 Numbers = dict[str, float]
 Arrays = dict[str, np.ndarray]

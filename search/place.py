@@ -6,7 +6,8 @@ from pathlib import Path
 
 from raystill.actors.plan import Plan, plan
 from raystill.platform.artifacts import Distilled, load_distilled
-from raystill.platform.spec import DataSpec, RunSpec, TrackingSpec
+from raystill.platform.method import DataSpec
+from raystill.platform.spec import RunSpec, TrackingSpec
 from raystill.search.rankers import KINDS
 from raystill.search.scoring import fitting
 from raystill.search.spec import carrier

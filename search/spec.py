@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from raystill.platform.spec import Count, DataSpec, DistillSpec, InnerSpec, LearnerSpec, Natural, Part, Positive
+from raystill.platform.method import DataSpec, InnerSpec, LearnerSpec
+from raystill.platform.parts import Count, Natural, Part, Positive
+from raystill.platform.spec import DistillSpec
 from raystill.platform.spec import RunSpec as Run
 from raystill.platform.spec import TrackingSpec as Tracking
 

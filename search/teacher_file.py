@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from raystill.platform.data import DataSet
-from raystill.platform.spec import LearnerSpec
+from raystill.platform.method import LearnerSpec
 from raystill.platform.storage import write_whole
 
 

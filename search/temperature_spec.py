@@ -8,17 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_settings import CliSuppress
 
-from raystill.platform.spec import (
-    Count,
-    DataSpec,
-    DistillSpec,
-    Fraction,
-    LearnerSpec,
-    Part,
-    Positive,
-    RunSpec,
-    TrackingSpec,
-)
+from raystill.platform.method import DataSpec, LearnerSpec
+from raystill.platform.parts import Count, Fraction, Part, Positive
+from raystill.platform.spec import DistillSpec, RunSpec, TrackingSpec
 from raystill.platform.student_grid import TrainingSpec
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -25,8 +25,9 @@ from raystill.platform.assess import measured
 from raystill.platform.data import load
 from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner
+from raystill.platform.method import DataSpec
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import DataSpec, DistillSpec
+from raystill.platform.spec import DistillSpec
 from raystill.platform.workbench import Workbench, resolve_auto
 from raystill.search import tables
 from raystill.search.space import Arch, parse, space

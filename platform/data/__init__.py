@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from raystill.platform.data.store import Decoded
+    from raystill.platform.method import DataSpec
     from raystill.platform.registry import Plugins
-    from raystill.platform.spec import DataSpec
 
 __all__ = ["DataSet", "Portion", "Raw", "Split", "Stored", "Text", "load"]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from raystill.platform.data.store import Decoded
-    from raystill.platform.spec import DataSpec
+    from raystill.platform.method import DataSpec
 
 WIDTH = 100  # numbers of a word's vector where `data.embedding_width` does not say
 WINDOW = 5  # words to each side that count as near

@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from raystill.platform.data.raw import File, Image, Portion, Raw, Stored, split_of
-from raystill.platform.spec import DataSpec
+from raystill.platform.method import DataSpec
 
 
 def is_dataset(folder: Path) -> bool:

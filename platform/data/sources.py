@@ -16,8 +16,8 @@ import numpy as np
 
 from raystill.platform.data import folder, parquet
 from raystill.platform.data.raw import Portion, Raw, Stored, local_file
+from raystill.platform.method import DataSpec
 from raystill.platform.registry import Plugins, resolve
-from raystill.platform.spec import DataSpec
 
 _BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
 _BY_NAME = {"train": {"split": "train"}, "test": {"split": "test"}}

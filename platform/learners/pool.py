@@ -15,7 +15,7 @@ from raystill.platform import registry, seeds
 from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner
 from raystill.platform.learners.networks import Shape
-from raystill.platform.spec import LearnerSpec
+from raystill.platform.method import LearnerSpec
 
 Draw = Callable[[seeds.Address], LearnerSpec]
 """Address of a member -> what it learns with."""

@@ -9,7 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from raystill.platform.spec import Count, DataSpec, LearnerSpec, Natural, Part, Positive, TrackingSpec, _plain
+from raystill.platform.method import DataSpec, LearnerSpec
+from raystill.platform.parts import Count, Natural, Part, Positive
+from raystill.platform.parts import plain_name as _plain
+from raystill.platform.spec import TrackingSpec
 from raystill.platform.students.optimisers import OptimizerSpec
 
 Settings = dict[str, Any]

@@ -18,10 +18,10 @@ from raystill.platform.data.cut import draw
 from raystill.platform.data.resident import Resident, resident
 from raystill.platform.features import see
 from raystill.platform.learners.initialise import initialise
+from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import Term
 from raystill.platform.registry import Plugins
 from raystill.platform.seeds import Address, fixed_global, numpy_rng, torch_rng
-from raystill.platform.spec import LearnerSpec
 from raystill.platform.students import parts
 from raystill.platform.students.examples import Examples, Some, distilled
 from raystill.platform.students.keeping import Checkpoints

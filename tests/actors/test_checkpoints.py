@@ -9,8 +9,8 @@ import pytest
 
 from raystill.actors import checkpoints
 from raystill.actors.parameter_server import ParameterServer
+from raystill.platform.method import OuterSpec
 from raystill.platform.shards import BLOCK, Cut
-from raystill.platform.spec import OuterSpec
 from raystill.platform.storage import Storage
 from tests.platform.test_storage import s3  # noqa: F401
 

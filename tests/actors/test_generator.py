@@ -16,7 +16,8 @@ from raystill.actors.parameter_server import ParameterServer
 from raystill.platform import learners, seeds
 from raystill.platform.artifacts import load_distilled
 from raystill.platform.data import load
-from raystill.platform.spec import DistillSpec, LearnerSpec
+from raystill.platform.method import LearnerSpec
+from raystill.platform.spec import DistillSpec
 
 pytestmark = pytest.mark.ray
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raystill.actors.meters import Meters
-from raystill.platform.spec import OuterSpec
+from raystill.platform.method import OuterSpec
 
 
 class Recorded:

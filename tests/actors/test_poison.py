@@ -15,9 +15,10 @@ from raystill.platform import assess
 from raystill.platform.artifacts import load_distilled
 from raystill.platform.data import load
 from raystill.platform.data.resident import resident
+from raystill.platform.method import DataSpec
 from raystill.platform.objectives import named
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DataSpec, DistillSpec, PretrainSpec
+from raystill.platform.spec import DistillSpec, PretrainSpec
 from raystill.platform.work import KINDS
 from raystill.platform.workbench import Workbench, resolve_auto
 

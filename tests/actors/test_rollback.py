@@ -14,7 +14,8 @@ from raystill.actors import commit_log, pipeline
 from raystill.actors.parameter_server import ParameterServer
 from raystill.actors.replay import replay
 from raystill.platform import outer, work
-from raystill.platform.spec import DistillSpec, OuterSpec
+from raystill.platform.method import OuterSpec
+from raystill.platform.spec import DistillSpec
 
 
 def spec(out: Path, **changes: object) -> DistillSpec:

@@ -12,8 +12,9 @@ from raystill.actors import checkpoints, commit_log, coordinator, fleet, pipelin
 from raystill.actors.executors import Here
 from raystill.actors.shards import Handle, ServerLost, Shards, parted
 from raystill.platform import cli, seeds
+from raystill.platform.method import OuterSpec
 from raystill.platform.shards import BLOCK, Cut
-from raystill.platform.spec import DistillSpec, OuterSpec
+from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import Storage
 from tests.actors.test_cluster import digest, spec
 

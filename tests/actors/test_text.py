@@ -14,9 +14,10 @@ import pytest
 from raystill.actors import pipeline
 from raystill.platform import learners
 from raystill.platform.artifacts import load_distilled
+from raystill.platform.method import LearnerSpec
 from raystill.platform.options import merge
 from raystill.platform.recipes import RECIPES, recipe
-from raystill.platform.spec import DistillSpec, LearnerSpec
+from raystill.platform.spec import DistillSpec
 
 
 def spec(out: Path, corpus: Path, workers: int = 0, **changes: object) -> DistillSpec:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from raystill.platform import artifacts, learners, seeds
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
-from raystill.platform.spec import LearnerSpec
+from raystill.platform.method import LearnerSpec
 
 S, M, K, EPOCHS, SHAPE = 2, 4, 4, 3, (1, 8, 8)
 SPEC = LearnerSpec(name="mlp", width=8)

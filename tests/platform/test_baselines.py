@@ -23,7 +23,7 @@ from raystill.platform.baselines import (
     summary,
 )
 from raystill.platform.data import Split
-from raystill.platform.spec import SynthesizerSpec
+from raystill.platform.method import SynthesizerSpec
 
 HERE = seeds.Address(7, stream="baseline")
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

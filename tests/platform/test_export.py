@@ -19,8 +19,8 @@ from raystill.platform.cli import main
 from raystill.platform.data import load
 from raystill.platform.distilled import Distilled
 from raystill.platform.export import ABOUT, FORMS, export, quantised
+from raystill.platform.method import DataSpec
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import DataSpec
 
 S, M, K = 2, 6, 3
 

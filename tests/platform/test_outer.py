@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raystill.platform import outer, seeds
-from raystill.platform.spec import OuterSpec
+from raystill.platform.method import OuterSpec
 
 GROUPS = {"images": "lr", "labels": "label_lr", "lr": "rate_lr"}
 SHAPES = {"images": (3, 4), "labels": (2, 5), "lr": (6,), "fixed": (2,)}

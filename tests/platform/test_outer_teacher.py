@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from raystill.actors.plan import plan
 from raystill.platform import learners, weights
 from raystill.platform.data import DataSet, load
+from raystill.platform.method import DataSpec, LearnerSpec
 from raystill.platform.objectives import TAUGHT
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DataSpec, DistillSpec, LearnerSpec
+from raystill.platform.spec import DistillSpec
 from raystill.platform.work import KINDS
 from raystill.platform.workbench import Workbench, outer_objective, outer_teacher, resolve_auto
 

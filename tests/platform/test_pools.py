@@ -16,8 +16,9 @@ from raystill.actors import pretrain
 from raystill.actors.plan import plan
 from raystill.platform import learners, pools, starts
 from raystill.platform.data import load
+from raystill.platform.method import DataSpec, LearnerSpec
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DataSpec, DistillSpec, LearnerSpec, PretrainSpec
+from raystill.platform.spec import DistillSpec, PretrainSpec
 from raystill.platform.workbench import Workbench, resolve_auto
 
 LEARNER = {"name": "mlp", "width": 8, "depth": 1}

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from raystill.platform import learners
 from raystill.platform.assess import measured
 from raystill.platform.data.resident import Resident
+from raystill.platform.method import LearnerSpec
 from raystill.platform.seeds import Address, numpy_rng, torch_rng
-from raystill.platform.spec import LearnerSpec
 from raystill.platform.student_grid import Cohort, TrainingSpec
 
 CLASSES, COUNT = 5, 60

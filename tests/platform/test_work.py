@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from raystill.platform.data import DataSet, load
+from raystill.platform.method import DataSpec
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DataSpec, DistillSpec
+from raystill.platform.spec import DistillSpec
 from raystill.platform.work import KINDS
 from raystill.platform.workbench import Workbench, resolve_auto
 

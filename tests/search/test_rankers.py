@@ -11,9 +11,10 @@ import torch
 from raystill.platform import learners
 from raystill.platform.artifacts import Distilled
 from raystill.platform.data import load
+from raystill.platform.method import DataSpec
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DataSpec, TrackingSpec
 from raystill.platform.spec import RunSpec as Run
+from raystill.platform.spec import TrackingSpec
 from raystill.platform.workbench import Workbench, resolve_auto
 from raystill.search import place
 from raystill.search.proxies import PROXIES

@@ -14,8 +14,8 @@ from torch.func import vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from raystill.platform import learners, seeds
+from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import OBJECTIVES, Out, Step
-from raystill.platform.spec import LearnerSpec
 from raystill.search import cells, enas, macro
 from raystill.search.space import Arch, Space, network, parse, space
 

@@ -13,8 +13,8 @@ import yaml
 from raystill.actors import commit_log
 from raystill.platform import cli, runs
 from raystill.platform.data import load
+from raystill.platform.method import DataSpec, LearnerSpec
 from raystill.platform.recipes import RECIPES, recipe
-from raystill.platform.spec import DataSpec, LearnerSpec
 from raystill.platform.students.spec import KdSpec
 from raystill.search import settings, teacher_file, temperature
 from raystill.search.temperature_spec import TemperatureSpec

@@ -11,7 +11,7 @@ import pytest
 
 from raystill.platform.data import Raw, Stored, content, load, store
 from raystill.platform.data.raw import local_file
-from raystill.platform.spec import DataSpec
+from raystill.platform.method import DataSpec
 from raystill.platform.storage import write_whole
 
 
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_built_again(spec, own_cache, damage):
 _CHILD = """
 import pathlib, sys, time
 from raystill.platform.data import sources, store
-from raystill.platform.spec import DataSpec
+from raystill.platform.method import DataSpec
 source, ready, gate = sys.argv[1:]
 pathlib.Path(ready).touch()
 while not pathlib.Path(gate).exists():

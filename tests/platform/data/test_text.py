@@ -15,7 +15,7 @@ from raystill.platform.data import Raw, load
 from raystill.platform.data.raw import portion
 from raystill.platform.data.resident import resident
 from raystill.platform.data.text import PAD, UNKNOWN, encode, tokens
-from raystill.platform.spec import DataSpec
+from raystill.platform.method import DataSpec
 
 TEXTS = ["a b a c", "a b", "b a c a d a", "c"]
 

@@ -12,8 +12,8 @@ from raystill.platform import baselines
 from raystill.platform.data import load
 from raystill.platform.data.resident import resident
 from raystill.platform.data.whiten import EPSILON, kept, zca
+from raystill.platform.method import DataSpec
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DataSpec
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from torch import nn
 
 from raystill.platform.data import load
 from raystill.platform.learners import pool
+from raystill.platform.method import DataSpec, LearnerSpec
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DataSpec, DistillSpec, LearnerSpec
+from raystill.platform.spec import DistillSpec
 from raystill.platform.work import KINDS
 from raystill.platform.workbench import Workbench, resolve_auto
 from raystill.search.space import parse, space

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from raystill.platform import learners, seeds
 from raystill.platform.meta import Steps, judge, make_engine, unroll
+from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import OBJECTIVES
-from raystill.platform.spec import LearnerSpec
 from raystill.platform.workbench import losses
 
 N, D = 40, 7

@@ -15,7 +15,8 @@ from raystill.platform.data import DataSet, load
 from raystill.platform.learners import wrap
 from raystill.platform.meta import Sweep, judge, make_engine, stacked_judge, unroll
 from raystill.platform.meta.trajectory import Tape, checkpoints, slots
-from raystill.platform.spec import DataSpec, DistillSpec, MetaSpec
+from raystill.platform.method import DataSpec, MetaSpec
+from raystill.platform.spec import DistillSpec
 from raystill.platform.work import KINDS
 from raystill.platform.workbench import Workbench, resolve_auto
 

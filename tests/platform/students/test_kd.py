@@ -15,10 +15,10 @@ import yaml
 from raystill.platform import cli, options, runs, weights
 from raystill.platform.artifacts import Distilled, save_distilled
 from raystill.platform.data import DataSet, load
+from raystill.platform.method import DataSpec
 from raystill.platform.objectives import make
 from raystill.platform.recipes import about, of, recipe
 from raystill.platform.report.students import Results, gain, render, verdict
-from raystill.platform.spec import DataSpec
 from raystill.platform.students import run
 from raystill.platform.students.parts import Asked, objective
 from raystill.platform.students.spec import KdSpec

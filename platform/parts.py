@@ -1,0 +1,28 @@
+"""What sections of a spec are made of: a frozen model, and the ranges that fields have."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+# the command line reads `none` as no value; where it is a choice of its own, it is a word again
+NoneWord = BeforeValidator(lambda value: "none" if value is None else value)
+Workers = Natural | Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")]
+
+
+def plain_name(field: str, name: str | None) -> None:
+    """Raises ValueError unless a name can name a folder, and no other folder."""
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ValueError(f"{field} {name!r} must be 1-64 of A-Z a-z 0-9 . _ - and start with a letter or digit")
+
+
+class Part(BaseModel):
+    """A frozen section of a spec; unknown keys and non-finite numbers are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
