@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import ByteSize, Field, model_validator
 
-from raystill.platform.parts import Count, Fraction, Natural, NoneWord, Part, Positive
+from raystill.platform.parts import Count, Fraction, Natural, NoneOf, NoneWord, Part, Positive
 
 
 class DataSpec(Part):
@@ -39,7 +39,7 @@ class DataSpec(Part):
     embeddings: Path | None = Field(
         None, description="GloVe text file with the words' vectors; none makes them here, of the training texts"
     )
-    corpus: tuple[str, ...] = Field(
+    corpus: Annotated[tuple[str, ...], NoneOf] = Field(
         (),
         description="other sources of texts (imdb,sst2) whose training texts also make the vectors; their words are "
         "known, their labels are not read",
@@ -73,7 +73,7 @@ class LearnerSpec(Part):
         "width, and a space (macro, cell, enas) an architecture; validation and assessment keep the learner above",
     )
     widths: tuple[Count, Count] = Field((4, 32), description="least and most width (draw: widths)")
-    exclude: tuple[str, ...] = Field(
+    exclude: Annotated[tuple[str, ...], NoneOf] = Field(
         (), description="keys of architectures that are never drawn: those to be judged later"
     )
     trial: Natural = Field(
@@ -107,7 +107,7 @@ class SynthesizerSpec(Part):
         "class averages, normal numbers, or one-hot of what the outer objective wants (poison)",
     )
     start: Literal["noise", "real", "average", "kmeans"] = Field("noise", description="what the images start from")
-    augment: tuple[Literal["flip", "shift", "scale", "rotate", "colour"], ...] = Field(
+    augment: Annotated[tuple[Literal["flip", "shift", "scale", "rotate", "colour"], ...], NoneOf] = Field(
         (), description="changes of each inner step's images while learning (DSA), which gradients pass through"
     )
     frozen: bool = Field(False, description="leave the images as they start, and learn labels and rates alone")

@@ -13,6 +13,8 @@ Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 # the command line reads `none` as no value; where it is a choice of its own, it is a word again
 NoneWord = BeforeValidator(lambda value: "none" if value is None else value)
+# in a list `none` is no word of it, but the empty list
+NoneOf = BeforeValidator(lambda value: () if value is None or value in ([None], (None,)) else value)
 Workers = Natural | Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")]
 
 

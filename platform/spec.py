@@ -24,7 +24,7 @@ from raystill.platform.method import (
     OuterSpec,
     SynthesizerSpec,
 )
-from raystill.platform.parts import Count, Natural, Part, Positive, Workers, plain_name
+from raystill.platform.parts import Count, Natural, NoneOf, Part, Positive, Workers, plain_name
 
 
 class ValidationSpec(Part):
@@ -41,7 +41,7 @@ class AssessSpec(Part):
     networks: Count = Field(20, description="fresh networks for random starts and for baselines")
     baselines: bool = Field(True, description="measure the field's baselines at the same budget")
     candidates: Count = Field(50, description="random real sets tried for the optimised-real baseline")
-    architectures: tuple[str, ...] = Field(
+    architectures: Annotated[tuple[str, ...], NoneOf] = Field(
         (), description="other learners trained on the distilled data (cross-architecture)"
     )
     bits: Annotated[int, Field(ge=1, le=8)] | None = Field(
@@ -74,7 +74,9 @@ class RunSpec(Part):
         None, description="stop after this many CPU seconds of evaluators; none runs all steps"
     )
     deadline: Positive = Field(600.0, description="longest wait for any one work item, in seconds")
-    faults: tuple[str, ...] = Field((), description="faults to inject, for tests: `evaluator 1 at step 3: kill`, ...")
+    faults: Annotated[tuple[str, ...], NoneOf] = Field(
+        (), description="faults to inject, for tests: `evaluator 1 at step 3: kill`, ..."
+    )
     address: str | None = Field(None, description="Ray cluster to join; else $RAY_ADDRESS; none starts a local one")
 
     @model_validator(mode="after")

@@ -68,6 +68,8 @@ def test_values_are_read_by_their_type() -> None:
     assert spec.run.name == "007"
     assert spec.data.download is True
     assert spec.assess.architectures == ("mlp", "convnet")
+    assert load("--recipe", "cifar10-random-100").synthesizer.augment == ("flip", "shift", "colour")
+    assert load("--recipe", "cifar10-random-100", "--synthesizer.augment", "none").synthesizer.augment == ()
 
 
 def test_no_field_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
