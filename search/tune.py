@@ -190,6 +190,8 @@ def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict
     if settings["scheduler"] == "pbt":
         from raystill.search.tune_generations import member
 
+        # by itself Tune writes down its state every ten seconds or more, and a kill would undo the exchanges of these
+        os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
         every = interval(settings, spec)
         body = ray.tune.with_parameters(member, spec=plain.dump(), home=str(home), every=every)
         turns = f", {concurrent} at once, which take turns" if concurrent < settings["trials"] else ""
