@@ -173,7 +173,7 @@ def more(name: str, metrics: dict[str, Any], home: Path) -> dict[str, Any]:
     """
     own = [path.name for path in home.iterdir() if path.is_dir()]
     trial = next((t for t in (run.partition("-")[0] for run in own) if f"_{t}_" in f"{name}_"), None)
-    if trial is None or "run" not in metrics:
+    if trial is None:
         return {}
     generations = [run for run in own if run.partition("-")[0] == trial]
     run = metrics["run"] if metrics["run"] in generations else max(generations, key=lambda run: number(run, trial))
