@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 
 from raystill.platform import seeds
-from raystill.platform.learners.networks import _Halve
+from raystill.platform.learners.networks import Halve
 
-HALVE = _Halve()
+HALVE = Halve()
 
 
 def drawn(*shape: int, ties: bool = False) -> Tensor:
