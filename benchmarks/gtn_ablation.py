@@ -1,12 +1,13 @@
 """What each part of a generative teaching network is worth: its curriculum, its order, and weight normalisation.
 
     python benchmarks/gtn_ablation.py --cpu-seconds 600 --out runs/ablation [--seeds 0,1,2] [--arms full,none]
-        [--recipe gtn-mnist] [--json] [--outer.steps N ...]
+        [--recipe gtn-mnist] [--picture FILE] [--json] [--outer.steps N ...]
 
 Every arm is the recipe with one change, on the same seeds and the same CPU seconds of evaluators' work. Any field of
 the spec can be overridden for all arms; the schedule runs in outer steps, so give as many as the budget pays for.
-What is under --out is gone on with, and a run that has ended is not run again. An arm's run *diverged* where a
-meta-gradient was not finite on two tries, and *broke down* where its last validation lies 20 points below its best.
+What is under --out is gone on with, and a run that has ended is not run again. An arm's run *diverged* where it was
+rolled back, or ended because no rollback was left, and *broke down* where its last validation lies 20 points below its
+best.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from raystill.actors import history, pipeline
+from raystill.actors import commit_log, history, pipeline
 from raystill.actors.crew import WorkFailed
 from raystill.platform import options, runs
 from raystill.platform.spec import DistillSpec
@@ -62,8 +63,10 @@ def one(args: argparse.Namespace, rest: list[str], arm: str, seed: int) -> dict[
             curve.append({"step": row["step"], "cpu_seconds": round(spent, 1),
                           "validation": round(row["validation_accuracy"], 2)})  # fmt: skip
     values = [point["validation"] for point in curve]
+    rollbacks = commit_log.read(folder / "commits").column("kind").to_pylist().count("rollback")
     found: dict[str, Any] = {
-        "arm": arm, "seed": seed, "diverged": bool(diverged), "error": diverged.partition("\n")[0],
+        "arm": arm, "seed": seed, "diverged": bool(diverged or rollbacks), "rollbacks": rollbacks,
+        "error": diverged.partition("\n")[0],
         "broke_down": bool(values) and values[-1] < max(values) - FALL,
         "cpu_seconds": history.cpu_seconds(folder), "curve": curve,
     }  # fmt: skip
@@ -88,6 +91,28 @@ def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def figure(found: list[dict[str, Any]], file: Path) -> None:
+    """Each arm's validation accuracy along its CPU seconds, the mean over seeds, and the least and most of them."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(7.0, 4.0), layout="constrained")
+    ax = drawn.add_subplot()
+    for arm in dict.fromkeys(f["arm"] for f in found):
+        curves = [f["curve"] for f in found if f["arm"] == arm and f["curve"]]
+        if not curves:
+            continue
+        points = list(zip(*curves))  # as far as every seed went
+        at = [statistics.mean(p["cpu_seconds"] for p in point) for point in points]
+        values = [[p["validation"] for p in point] for point in points]
+        (line,) = ax.plot(at, [statistics.mean(v) for v in values], marker="o", ms=3, label=f"{arm} ({len(curves)})")
+        least, most = map(min, values), map(max, values)
+        ax.fill_between(at, list(least), list(most), color=line.get_color(), alpha=0.15, lw=0)
+    ax.set(xlabel="CPU seconds of meta-training", ylabel="validation accuracy, %")
+    ax.legend(frameon=False, fontsize=8, title="arm (seeds)", title_fontsize=8)
+    ax.grid(alpha=0.3)
+    drawn.savefig(file, dpi=130)
+
+
 def main() -> None:
     """Run the arms, the first seed of all before the second, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,6 +122,7 @@ def main() -> None:
     parser.add_argument("--arms", default="full,batch-shuffled,all-shuffled,none,no-weight-norm",
                         help=f"of {', '.join(ARMS)}")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, which are gone on with")
+    parser.add_argument("--picture", type=Path, help="a PNG of the curves")
     parser.add_argument("--json", action="store_true", help="one JSON line on standard output, nothing else")
     args, rest = parser.parse_known_args()
     if wrong := set(args.arms.split(",")) - set(ARMS):
@@ -107,6 +133,8 @@ def main() -> None:
             for arm in args.arms.split(","):
                 found.append(one(args, rest, arm, seed))
                 (args.out / "ablation.json").write_text(json.dumps(found, indent=1))
+    if args.picture:
+        figure(found, args.picture)
     result = {
         "recipe": args.recipe, "overrides": rest, "budget_cpu_seconds": args.cpu_seconds,
         "arms": table(found), "runs": found,
