@@ -66,11 +66,9 @@ def make(genome: spaces.Genome, shape: Shape, classes: int) -> nn.Module:
         layers.append(nn.Conv2d(channels, out, kernel, 2 if pool == "stride" else 1, kernel // 2, bias=kind == "none"))
         if kind == "group":
             layers.append(norm(out))
-        nonlinear = nn.ReLU() if activation == "relu" else nn.Tanh()
-        pooling = {"max": [Halve()], "avg": [nn.AvgPool2d(2)], "stride": []}[str(pool)]
-        # the order of these two changes no bit, but pooled first there is a quarter of the pixels to rectify
-        early = pool == "max" and activation == "relu"
-        layers += [*pooling, nonlinear] if early else [nonlinear, *pooling]
+        layers.append(nn.ReLU() if activation == "relu" else nn.Tanh())
+        if pool != "stride":
+            layers.append(Halve() if pool == "max" else nn.AvgPool2d(2))
         h, w = ((h + 1) // 2, (w + 1) // 2) if pool == "stride" else (h // 2, w // 2)
         channels, out = out, out * growth
     layers.append(_Mean() if head == "gap" else nn.Flatten())
