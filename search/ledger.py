@@ -1,24 +1,36 @@
 """The ledger: every decision of a search, one row for each architecture that was asked for, as Parquet.
 
 Nothing in it depends on who computed what, or when: an undisturbed search and one that was killed and resumed write
-the same rows.
+the same rows. A row keeps what each ranker said; its score is what the searcher was told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from raystill.search import tables
+from raystill.search import ranks, tables
+from raystill.search.rankers import RANKERS
 from raystill.search.space import Arch
 
 SCHEMA = pa.schema([
     ("generation", pa.int64()), ("index", pa.int64()), ("architecture", pa.string()), ("key", pa.string()),
-    ("score", pa.float64()),
+    ("score", pa.float64()), *((name, pa.float64()) for name in RANKERS),
 ])  # fmt: skip
+
+
+def standings(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """How good each of N architectures is, [N], larger is better.
+
+    By one ranker, what it says. By several, the first is one voice and the others together are another: the mean of the
+    two ranks among these N, as a share of N, so that a standing rises and falls with the company.
+    """
+    first, *others = (np.array([row[name] for row in rows]) for name in RANKERS if rows[0][name] is not None)
+    return ranks.rank_sum(first, ranks.rank_sum(*others)) / (2 * len(rows)) if others else first
 
 
 class Ledger:
@@ -38,18 +50,34 @@ class Ledger:
         """The rows of a generation, none where it is not complete."""
         return [row for row in self.rows if row["generation"] == number]
 
-    def add(self, generation: int, archs: Sequence[Arch], scores: Sequence[float]) -> None:
-        """A generation, whole or not at all."""
+    def add(self, generation: int, archs: Sequence[Arch], said: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """A generation, whole or not at all.
+
+        Args:
+            said: by each ranker, [N].
+
+        Returns:
+            Its rows. A score is the standing among all that were asked for so far.
+        """
         start = len(self.rows)
         self.rows += [
-            {"generation": generation, "index": start + n, "architecture": a.text, "key": a.key, "score": float(s)}
-            for n, (a, s) in enumerate(zip(archs, scores))
-        ]
+            {"generation": generation, "index": start + n, "architecture": arch.text, "key": arch.key,
+             **{name: float(said[name][n]) if name in said else None for name in RANKERS}}
+            for n, arch in enumerate(archs)
+        ]  # fmt: skip
+        fresh = self.rows[start:]
+        for row, standing in zip(fresh, standings(self.rows)[start:].tolist()):
+            row["score"] = standing
         tables.write(self.path, self.rows, SCHEMA)
+        return fresh
 
     def best(self, many: int) -> list[dict[str, Any]]:
-        """The rows with the best scores, each architecture once, the earliest first among equals."""
+        """The rows that stand best among all, each architecture once, the earliest first among equals.
+
+        Their score is that standing.
+        """
         found: dict[str, dict[str, Any]] = {}
-        for row in sorted(self.rows, key=lambda row: (-row["score"], row["index"])):
+        rows = [{**row, "score": standing} for row, standing in zip(self.rows, standings(self.rows).tolist())]
+        for row in sorted(rows, key=lambda row: (-row["score"], row["index"])):
             found.setdefault(row["architecture"], row)
         return list(found.values())[:many]

@@ -28,8 +28,9 @@ from raystill.platform.recipes import RECIPES, recipe
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import write_whole
-from raystill.search import nas_page, place, tracking
+from raystill.search import card, nas_page, place, tracking
 from raystill.search.ledger import Ledger
+from raystill.search.rankers import RANKERS
 from raystill.search.scoring import Ranking, Scorer
 from raystill.search.searchers import SEARCHERS
 from raystill.search.space import Arch, parse, space
@@ -150,19 +151,23 @@ def carry_out(spec: NasSpec, folder: Path, resumed: bool = False) -> dict[str, A
     return result
 
 
-def _ranking(spec: NasSpec, found: Distilled | None) -> Ranking:
-    name = spec.ranker or ("curriculum" if found is not None else "real")
+def _rankings(spec: NasSpec, found: Distilled | None) -> list[Ranking]:
+    """What is asked about each architecture: the one that trains first, where there are several."""
+    trains = "curriculum" if found is not None else "real"
+    names = (trains, *card.CHEAP) if spec.ranker == "combined" else (spec.ranker,)
     settings: dict[str, Any] = {"networks": spec.networks, "limit": spec.images}
-    if name == "real":
-        settings |= {"steps": spec.steps, "batch": spec.batch, "lr": spec.lr, "momentum": 0.9}
-    return Ranking(name, name, settings, found if name == "curriculum" else None)
+    real = {"steps": spec.steps, "batch": spec.batch, "lr": spec.lr, "momentum": 0.9}
+    return [
+        Ranking(name, name, settings | (real if name == "real" else {}), found if name == "curriculum" else None)
+        for name in names
+    ]
 
 
 def _search(
     spec: NasSpec, held: Session, found: Distilled | None, told: tracking.Children
 ) -> tuple[Ledger, dict[str, float]]:
     """Ask, score, keep, tell, until all candidates are scored; what the ledger has is replayed into the searcher."""
-    at, ranking = space(spec.space), _ranking(spec, found)
+    at, rankings = space(spec.space), _rankings(spec, found)
     searcher, scorer = SEARCHERS[spec.searcher](at, spec.run.seed), Scorer(held, spec.run.seed)
     ledger = Ledger(held.folder / LEDGER)
     costs = {"score_cpu_seconds": 0.0, "score_wall_seconds": 0.0, "steps_seconds": 0.0, "work_seconds": 0.0}
@@ -174,19 +179,19 @@ def _search(
                     f"{ledger.path}: generation {generation} holds other architectures than {spec.searcher} asks for; "
                     "was it made by another version, or another seed?"
                 )
-            values = np.array([row["score"] for row in rows])
-            searcher.tell(archs, values.tolist())
-            told.generation(generation, start, values, max(row["score"] for row in ledger.rows[: start + len(rows)]))
-            continue
-        scores = scorer.scores(ranking, archs, step=generation)
-        ledger.add(generation, archs, scores.values.tolist())
-        searcher.tell(archs, scores.values.tolist())
-        for key, value in zip(costs, (scores.cpu.sum(), scores.wall, scores.steps.sum(),
-                                      (scores.steps + scores.judging).sum())):  # fmt: skip
-            costs[key] += float(value)
-        best = ledger.best(1)[0]
-        told.generation(generation, start, scores.values, best["score"])
-        print(f"  {len(ledger.rows)} of {spec.candidates}: best {best['architecture']} {best['score']:.4g}", flush=True)
+        else:
+            said = {}
+            for ranking in rankings:
+                scores = scorer.scores(ranking, archs, step=generation)
+                said[ranking.name] = scores.values
+                for key, value in zip(costs, (scores.cpu.sum(), scores.wall, scores.steps.sum(),
+                                              (scores.steps + scores.judging).sum())):  # fmt: skip
+                    costs[key] += float(value)
+            rows = ledger.add(generation, archs, said)
+            text, score = (ledger.best(1)[0][key] for key in ("architecture", "score"))
+            print(f"  {len(ledger.rows)} of {spec.candidates}: best {text} {score:.4g}", flush=True)
+        searcher.tell(archs, [row["score"] for row in rows])
+        told.generation(generation, rows, max(row["score"] for row in ledger.rows[: start + len(rows)]))
     return ledger, costs
 
 
@@ -204,6 +209,7 @@ def _finish(spec: NasSpec, held: Session, ledger: Ledger) -> dict[str, Any]:
     )
     return {"pick": finalists[best], "finalists": finalists, "protocol": str(Protocol(spec.final_steps)),
             "space": spec.space, "searcher": spec.searcher, "seed": spec.run.seed, "candidates": len(ledger.rows),
+            "ranker": " + ".join(name for name in RANKERS if rows[0][name] is not None),
             "selection": "validation accuracy of one network each; test is looked at for the table"}  # fmt: skip
 
 
@@ -247,9 +253,12 @@ def replay(folder: Path) -> int:
     finalists = json.loads((folder / RESULT).read_text())["finalists"]
     with tempfile.TemporaryDirectory() as other, session(made, Path(other)) as held:
         archs = [parse(row["architecture"]) for row in ledger.rows]
-        scores = Scorer(held, spec.run.seed).scores(_ranking(spec, found), archs).values
+        scorer = Scorer(held, spec.run.seed)
+        said = {ranking.name: scorer.scores(ranking, archs).values.tolist() for ranking in _rankings(spec, found)}
         again, _ = _trained(spec, held, finalists)
-    wrong = [row["architecture"] for row, score in zip(ledger.rows, scores.tolist()) if row["score"] != score]
+    wrong = [
+        row["architecture"] for n, row in enumerate(ledger.rows) if any(row[name] != said[name][n] for name in said)
+    ]
     late = [a["architecture"] for a, b in zip(finalists, again) if any(a[k] != b[k] for k in ("validation", "test"))]
     for kind, all_of, other_ones in (("scores", ledger.rows, wrong), ("finalists", finalists, late)):
         print(f"{len(all_of)} {kind} computed again: " + (

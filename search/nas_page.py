@@ -31,6 +31,8 @@ def render(name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any
     index = np.arange(len(score), dtype=float)
     lines = [Line(index, score, style="faint"), Line(index, np.maximum.accumulate(score))]
     words = f"The strong line is the best so far; {len(score)} architectures."
+    if " + " in result["ranker"]:
+        words += " A score is the mean of two ranks among all until then: the first ranker's, and the others' together."
     curve = chart(lines, "Score", "architecture", words, zero=False)
     cells = "".join(
         f"<tr><th scope=row><code>{escape(f['architecture'])}</code></th><td class=number>{f['score']:.4g}</td>"
@@ -47,7 +49,8 @@ def render(name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any
         f"<p class=kicker>raystill · {escape(name)}</p><h1>{text}</h1>"
         f"<p class=lead>Test accuracy {pick['test']:.2f} %, "
         f"validation {pick['validation']:.2f} %, of one network; {result['candidates']} candidates by "
-        f"{escape(result['searcher'])} in the space {escape(result['space'])}, seed {result['seed']}.</p></header>"
+        f"{escape(result['searcher'])} in the space {escape(result['space'])}, seed {result['seed']}, "
+        f"ranked by {escape(result['ranker'])}.</p></header>"
         f"<main>"
         f"<section><h2>The network</h2>{_picture(pick['architecture'])}</section>"
         f"<section><h2>The search</h2><figure>{curve}<figcaption>{words}</figcaption></figure></section>"

@@ -13,7 +13,7 @@ from raystill.platform.spec import DistillSpec
 from raystill.platform.spec import RunSpec as Run
 from raystill.platform.spec import TrackingSpec as Tracking
 
-Ranked = Literal["curriculum", "real", "parameters", "flops", "grad_norm", "snip", "synflow", "naswot"]
+Ranked = Literal["combined", "curriculum", "real", "parameters", "flops", "grad_norm", "snip", "synflow", "naswot"]
 
 
 class NasSpec(Part):
@@ -23,7 +23,9 @@ class NasSpec(Part):
     searcher: Literal["random", "evolution", "tpe"] = Field("evolution", description="who asks for architectures")
     candidates: Count = Field(500, description="architectures that are scored")
     generation: Count = Field(50, description="architectures asked for at a time; results are told in their order")
-    ranker: Ranked | None = Field(None, description="what scores them; none takes the curriculum, else real data")
+    ranker: Ranked = Field(
+        "combined", description="what scores them; combined: the curriculum, else real data, with three free proxies"
+    )
     curriculum: str | None = Field(
         None, description="run or artefact whose data scores them, or recipe:NAME to distil first"
     )

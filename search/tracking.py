@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-
-import numpy as np
 
 from raystill.actors.session import Session
 from raystill.platform.tracking import Tracker
 from raystill.platform.tracking_store import PARENT, children
+from raystill.search.rankers import RANKERS
 from raystill.search.spec import NasSpec
 
 NOTED = "tracking.json"
@@ -40,15 +40,15 @@ class Children:
         self.parent.log(step, values, int(time.time() * 1000))
         self.parent.flush()
 
-    def generation(self, number: int, start: int, scores: np.ndarray, best: float) -> None:
-        """A child with the score of each architecture, its index the step; the best so far goes to the parent.
+    def generation(self, number: int, rows: Sequence[Mapping[str, Any]], best: float) -> None:
+        """A child with what was said of each architecture, its index the step; the best so far goes to the parent.
 
         One that was written before a kill is left as it is, and one that a kill cut short is completed.
         """
         known, ended = self._known.get(str(number), (None, False))
         if ended:
             return
-        self.log(number, {"best_score": best, "generation_best": float(scores.max())})
+        self.log(number, {"best_score": best, "generation_best": max(row["score"] for row in rows)})
         if self.parent.run_id is None:
             return
         tags = {PARENT: self.parent.run_id, "raystill.search": self._name, NUMBER: str(number)}
@@ -56,8 +56,9 @@ class Children:
         with suppress(ValueError):  # a store that is away costs a child, not the search
             child = Tracker.start(self._spec, name, {"generation": number}, tags, known)
             now = int(time.time() * 1000)
-            for n, value in enumerate(scores.tolist()):
-                child.log(start + n, {"score": value}, now)
+            for row in rows:
+                said = {name: row[name] for name in ("score", *RANKERS) if row[name] is not None}
+                child.log(row["index"], said, now)
             child.finish()
 
     def finish(self, status: str) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from raystill.actors.replay import command
 from raystill.platform import learners, runs
@@ -88,6 +90,34 @@ def test_a_search_without_a_replay_says_so(tmp_path: Path) -> None:
     (tmp_path / runs.MAKER).write_text("search tune\n")
     with pytest.raises(ValueError, match="made by `raystill search tune`, of which there is no replay"):
         command([str(tmp_path)])
+
+
+def test_a_combined_score_is_the_mean_of_the_trained_rank_and_the_proxies_rank_among_all_so_far(
+    tmp_path: Path, small: Make
+) -> None:
+    result = nas(small(tmp_path))
+    rows = Ledger(tmp_path / "nas-1" / LEDGER).rows
+    first, *proxies = result["ranker"].split(" + ")
+    assert (first, set(proxies)) == ("real", {"synflow", "naswot", "parameters"})
+
+    def expected(known: list[dict[str, Any]]) -> np.ndarray:
+        by = {
+            name: stats.rankdata([row[name] for row in known]) for name in ("real", "synflow", "naswot", "parameters")
+        }
+        return (by["real"] + stats.rankdata(by["synflow"] + by["naswot"] + by["parameters"])) / (2 * len(known))
+
+    for end in (8, 16, 24):
+        told = [row["score"] for row in rows[end - 8 : end]]
+        assert told == pytest.approx(expected(rows[:end])[end - 8 :].tolist())
+    assert result["finalists"][0]["score"] == pytest.approx(expected(rows).max())
+    assert all(row["curriculum"] is row["flops"] is None for row in rows)
+
+
+def test_a_single_ranker_s_score_is_what_it_says(tmp_path: Path, small: Make) -> None:
+    result = nas(small(tmp_path, ranker="parameters"))
+    rows = Ledger(tmp_path / "nas-1" / LEDGER).rows
+    assert [row["score"] for row in rows] == [row["parameters"] for row in rows]
+    assert result["finalists"][0]["score"] == result["finalists"][0]["parameters"] == max(r["score"] for r in rows)
 
 
 def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
