@@ -13,6 +13,7 @@ import numpy as np
 from raystill.platform import report
 from raystill.platform.report.curves import Line, chart
 from raystill.platform.storage import write_whole
+from raystill.search.ledger import standings
 from raystill.search.space import parse
 
 
@@ -27,12 +28,12 @@ def render(name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any
     """One self-contained page."""
     css = (Path(report.__file__).parent / "page.css").read_text(encoding="utf-8")
     pick, text = result["pick"], escape(result["pick"]["architecture"])
-    score = np.array([row["score"] for row in rows])
+    score = standings(rows)
     index = np.arange(len(score), dtype=float)
     lines = [Line(index, score, style="faint"), Line(index, np.maximum.accumulate(score))]
     words = f"The strong line is the best so far; {len(score)} architectures."
     if " + " in result["ranker"]:
-        words += " A score is the mean of two ranks among all until then: the first ranker's, and the others' together."
+        words += " A score is the mean of two ranks among all of them: the first ranker's, and the others' together."
     curve = chart(lines, "Score", "architecture", words, zero=False)
     cells = "".join(
         f"<tr><th scope=row><code>{escape(f['architecture'])}</code></th><td class=number>{f['score']:.4g}</td>"
