@@ -87,7 +87,7 @@ def combined(scores: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
     for name in ("gtn", "gtn longer", "real equal steps", "real longer"):
         if name in scores:
             together = f"{name} + cheap"
-            scores[together] = ranks.rank_sum(scores[name], ranks.rank_sum(*cheap))
+            scores[together] = ranks.two_voices(scores[name], cheap)
             seconds[together] = seconds[name] + seconds["cheap rank sum"]
 
 

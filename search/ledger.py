@@ -6,6 +6,7 @@ the same rows. A row keeps what each ranker said; its score is what the searcher
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,13 @@ def standings(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
     By one ranker, what it says. By several, the first is one voice and the others together are another: the mean of the
     two ranks among these N, as a share of N, so that a standing rises and falls with the company.
     """
-    first, *others = (np.array([row[name] for row in rows]) for name in RANKERS if rows[0][name] is not None)
-    return ranks.rank_sum(first, ranks.rank_sum(*others)) / (2 * len(rows)) if others else first
+    first, *others = (np.array([row[name] for row in rows]) for name in asked(rows))
+    return ranks.two_voices(first, others) / (2 * len(rows)) if others else first
+
+
+def asked(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rankers that a search asked, the one that trains first, as RANKERS has them."""
+    return [name for name in RANKERS if rows[0][name] is not None]
 
 
 class Ledger:
@@ -70,6 +76,14 @@ class Ledger:
             row["score"] = standing
         tables.write(self.path, self.rows, SCHEMA)
         return fresh
+
+    def due(self) -> list[float]:
+        """What each row's score has to be, by what the rankers said of it and of those asked for until then."""
+        found: list[float] = []
+        for _, rows in itertools.groupby(self.rows, key=lambda row: row["generation"]):
+            end = len(found) + len(list(rows))
+            found += standings(self.rows[:end])[len(found) :].tolist()
+        return found
 
     def best(self, many: int) -> list[dict[str, Any]]:
         """The rows that stand best among all, each architecture once, the earliest first among equals.

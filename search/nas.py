@@ -29,8 +29,7 @@ from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import write_whole
 from raystill.search import card, nas_page, place, tracking
-from raystill.search.ledger import Ledger
-from raystill.search.rankers import RANKERS
+from raystill.search.ledger import Ledger, asked
 from raystill.search.scoring import Ranking, Scorer
 from raystill.search.searchers import SEARCHERS
 from raystill.search.space import Arch, parse, space
@@ -209,7 +208,7 @@ def _finish(spec: NasSpec, held: Session, ledger: Ledger) -> dict[str, Any]:
     )
     return {"pick": finalists[best], "finalists": finalists, "protocol": str(Protocol(spec.final_steps)),
             "space": spec.space, "searcher": spec.searcher, "seed": spec.run.seed, "candidates": len(ledger.rows),
-            "ranker": " + ".join(name for name in RANKERS if rows[0][name] is not None),
+            "ranker": " + ".join(asked(rows)),
             "selection": "validation accuracy of one network each; test is looked at for the table"}  # fmt: skip
 
 
@@ -256,6 +255,7 @@ def replay(folder: Path) -> int:
         scorer = Scorer(held, spec.run.seed)
         said = {ranking.name: scorer.scores(ranking, archs).values.tolist() for ranking in _rankings(spec, found)}
         again, _ = _trained(spec, held, finalists)
+    said["score"] = ledger.due()
     wrong = [
         row["architecture"] for n, row in enumerate(ledger.rows) if any(row[name] != said[name][n] for name in said)
     ]

@@ -118,6 +118,11 @@ def rank_sum(*columns: np.ndarray) -> np.ndarray:
     return np.asarray(sum(map(ranked, columns)))
 
 
+def two_voices(first: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """The rank sum of one ranker and of several others, which have one voice together."""
+    return rank_sum(first, rank_sum(*others))
+
+
 def time_to_best(
     scores: np.ndarray | None, truth: np.ndarray, score_seconds: float, train_seconds: np.ndarray, within: float = 1.0,
     before: float = 0.0, orders: int = 500,

@@ -17,7 +17,8 @@ from raystill.platform import learners, runs
 from raystill.platform.artifacts import Distilled, save_distilled
 from raystill.platform.tracking import Tracker
 from raystill.search import nas as nas_module
-from raystill.search.ledger import Ledger
+from raystill.search import tables
+from raystill.search.ledger import SCHEMA, Ledger
 from raystill.search.nas import LEDGER, RESULT, best_network, nas, resume
 from raystill.search.searchers import SEARCHERS
 from raystill.search.space import space
@@ -81,6 +82,13 @@ def test_a_replay_computes_every_score_and_finalist_again(
     (folder / RESULT).write_text(json.dumps(result))
     assert command([str(folder)]) == 1
     assert "1 differ, the first of macro:" in capsys.readouterr().out
+    ledger = Ledger(folder / LEDGER)
+    ledger.rows[3]["score"] += 0.01  # what the searcher was told is not what follows from what the rankers said
+    tables.write(ledger.path, ledger.rows, SCHEMA)
+    assert command([str(folder)]) == 1
+    assert (
+        f"8 scores computed again: 1 differ, the first of {ledger.rows[3]['architecture']}" in capsys.readouterr().out
+    )
     (folder / RESULT).unlink()
     with pytest.raises(ValueError, match="is not finished"):
         command([str(folder)])
