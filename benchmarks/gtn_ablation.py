@@ -1,11 +1,12 @@
 """What each part of a generative teaching network is worth: its curriculum, its order, and weight normalisation.
 
     python benchmarks/gtn_ablation.py --cpu-seconds 600 --out runs/ablation [--seeds 0,1,2] [--arms full,none]
-        [--recipe gtn-mnist] [--picture FILE] [--json] [--outer.steps N ...]
+        [--recipe gtn-mnist] [--picture FILE] [--json] [--beside FILE] [--outer.steps N ...]
 
 Every arm is the recipe with one change, on the same seeds and the same CPU seconds of evaluators' work. Any field of
 the spec can be overridden for all arms; the schedule runs in outer steps, so give as many as the budget pays for.
-What is under --out is gone on with, and a run that has ended is not run again. An arm's run *diverged* where it was
+What is under --out is gone on with, and a run that has ended is not run again; the runs of an earlier result can stand
+beside those that are made now. An arm's run *diverged* where it was
 rolled back, or ended because no rollback was left, and *broke down* where its last validation lies 20 points below its
 best.
 """
@@ -68,12 +69,34 @@ def one(args: argparse.Namespace, rest: list[str], arm: str, seed: int) -> dict[
         "arm": arm, "seed": seed, "diverged": bool(diverged or rollbacks), "rollbacks": rollbacks,
         "error": diverged.partition("\n")[0],
         "broke_down": bool(values) and values[-1] < max(values) - FALL,
-        "cpu_seconds": history.cpu_seconds(folder), "curve": curve,
+        "budget": args.cpu_seconds, "cpu_seconds": history.cpu_seconds(folder), "curve": curve,
     }  # fmt: skip
     if not diverged:
         row = json.loads((folder / "assessment.json").read_text())["rows"][0]
         found |= {"test": row["accuracy_mean"], "test_std": row["accuracy_std"], "networks": row["n"]}
     return found
+
+
+def beside(path: Path, args: argparse.Namespace, rest: list[str]) -> list[dict[str, Any]]:
+    """The runs of an earlier result of the same recipe and overrides; each says what CPU seconds it was given.
+
+    A machine of another speed pays the same steps with other seconds, so their number may differ.
+
+    Raises:
+        ValueError: it is of others.
+    """
+    told = json.loads(path.read_text())
+    for key, value in {"recipe": args.recipe, "overrides": rest}.items():
+        if told[key] != value:
+            raise ValueError(f"--beside: {path} has {key} {told[key]}, not {value}")
+    runs_then: list[dict[str, Any]] = told["runs"]
+    return [{"budget": told["budget_cpu_seconds"], **run} for run in runs_then]
+
+
+def merged(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Earlier runs and those of now, which replace the earlier ones of the same arm and seed; seed by seed."""
+    by = {(run["arm"], run["seed"]): run for run in (*then, *now)}
+    return sorted(by.values(), key=lambda run: (run["seed"], list(ARMS).index(run["arm"])))
 
 
 def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,17 +145,23 @@ def main() -> None:
     parser.add_argument("--arms", default="full,batch-shuffled,all-shuffled,none,no-weight-norm",
                         help=f"of {', '.join(ARMS)}")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, which are gone on with")
+    parser.add_argument("--beside", type=Path, help="a JSON of this command's, whose runs stand beside those of now")
     parser.add_argument("--picture", type=Path, help="a PNG of the curves")
     parser.add_argument("--json", action="store_true", help="one JSON line on standard output, nothing else")
     args, rest = parser.parse_known_args()
     if wrong := set(args.arms.split(",")) - set(ARMS):
         parser.error(f"--arms: unknown {', '.join(sorted(wrong))}; valid: {', '.join(ARMS)}")
+    try:
+        then = beside(args.beside, args, rest) if args.beside else []
+    except ValueError as error:
+        parser.error(str(error))
     found = []
     with contextlib.redirect_stdout(sys.stderr):
         for seed in map(int, args.seeds.split(",")):
             for arm in args.arms.split(","):
                 found.append(one(args, rest, arm, seed))
                 (args.out / "ablation.json").write_text(json.dumps(found, indent=1))
+    found = merged(then, found)
     if args.picture:
         figure(found, args.picture)
     result = {

@@ -1,8 +1,8 @@
 """Rank cards of the ground truths in benchmarks/data, with the curricula that are given.
 
     RAYSTILL_DATA=... python benchmarks/rank_card.py --json [--levels mnist,cifar,cells] [--mnist RUN[,RUN...]]
-        [--cifar RUN[,RUN...]] [--cells RUN[,RUN...]] [--mnist-untrained RUN] [--mnist-meta-seconds S] [--workers N]
-        [--equal-seconds] [--pictures FOLDER]
+        [--cifar RUN[,RUN...]] [--cells RUN[,RUN...]] [--mnist-untrained RUN] [--mnist-also NAME=RUN ...]
+        [--mnist-meta-seconds S] [--workers N] [--equal-seconds] [--pictures FOLDER]
 
 RUN is a run's folder or an artefact. One JSON line on standard output, a key for each level; a card whose ground truth
 is noise has `speaks` false and no rankers.
@@ -35,6 +35,7 @@ def main() -> None:
     for level in (*LEVELS, "digits"):
         parser.add_argument(f"--{level}", default="", help="curricula, comma between them; the first is compared")
         parser.add_argument(f"--{level}-untrained")
+        parser.add_argument(f"--{level}-also", nargs="*", default=[], metavar="NAME=RUN", help="a row under a name")
         parser.add_argument(f"--{level}-meta-seconds", type=float)
     parser.add_argument("--equal-seconds", action="store_true", help="also real data for as many CPU seconds")
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each card")
@@ -46,6 +47,7 @@ def main() -> None:
                 level=level, truth=args.truth / f"truth-{level}.parquet",
                 curriculum=tuple(filter(None, getattr(args, level).split(","))),
                 untrained=getattr(args, f"{level}_untrained"), meta_seconds=getattr(args, f"{level}_meta_seconds"),
+                also=tuple(getattr(args, f"{level}_also")),
                 equal_seconds=args.equal_seconds,
                 run=RunSpec(workers=args.workers, out=Path(temporary)),
             )  # fmt: skip

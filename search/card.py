@@ -15,6 +15,7 @@ from raystill.actors.messages import Option
 from raystill.platform.artifacts import Distilled
 from raystill.search import ranks
 from raystill.search.scoring import Ranking, Scorer
+from raystill.search.space import Arch
 from raystill.search.truth import Truth, sample
 
 RATES = (0.01, 0.05, 0.1)
@@ -22,6 +23,8 @@ SPARE = 8
 CHEAP = ("parameters", "synflow", "naswot")
 STEPS, IMAGES = 32, 64
 REGRETS = (1, 3, 5)
+RUNGS, KEPT = (32, 128, 512), 4
+"""Minibatches of the rounds of successive halving on real data, and the share of each, one in so many, that goes on."""
 LONGER = 4
 """How many times its own length a generator's curriculum is also made, beside as many steps of real data."""
 COMPARED = {
@@ -37,11 +40,13 @@ def size(curricula: Sequence[Distilled]) -> tuple[int, int]:
 
 
 def rankings(
-    curricula: Sequence[Distilled], untrained: Distilled | None, lr: float, networks: int, factor: float | None
-) -> list[Ranking]:
+    curricula: Sequence[Distilled], untrained: Distilled | None, also: Mapping[str, Distilled], lr: float,
+    networks: int, factor: float | None,
+) -> list[Ranking]:  # fmt: skip
     """The rankers of a card.
 
     Args:
+        also: more distilled data to score by, by the name of the row.
         lr: of the baselines on real data.
         networks: of the averaged curriculum.
         factor: how many times the steps real data has at equal CPU seconds, meta-training counted; None leaves it out.
@@ -57,6 +62,7 @@ def rankings(
     if untrained is not None:
         found.append(Ranking("untrained", "curriculum", {}, untrained))
     found += [
+        *(Ranking(name, "curriculum", {}, data) for name, data in also.items()),
         Ranking("real equal steps", "real", real),
         Ranking("real 10 per class", "real", {**real, "per_class": 10}),
         *(Ranking(name, name) for name in ("parameters", "flops", "synflow", "naswot", "grad_norm", "snip")),
@@ -74,6 +80,24 @@ def tuned_rate(scorer: Scorer, space: str, without: frozenset[str], steps: int, 
         options = {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9}
         means[lr] = float(scorer.scores(Ranking(f"rate {lr}", "real", dict(options)), spare).values.mean())
     return max(means, key=lambda lr: means[lr])
+
+
+def halved(
+    scorer: Scorer, archs: Sequence[Arch], batch: int, lr: float, rungs: Sequence[int] = RUNGS
+) -> tuple[np.ndarray, float]:
+    """Successive halving on real data (1603.06560 has it): scores [N], and CPU seconds.
+
+    Each round trains what is left afresh, for longer, and keeps the best one in `KEPT`. A score is the number of rounds
+    that an architecture came through, and its accuracy in the last one.
+    """
+    left, seconds, found = np.arange(len(archs)), 0.0, np.zeros(len(archs))
+    for done, steps in enumerate(rungs):
+        real: dict[str, Option] = {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9}
+        scores = scorer.scores(Ranking(f"rung {steps}", "real", real), [archs[n] for n in left])
+        found[left] = done + scores.values
+        seconds += float(scores.cpu.sum())
+        left = left[ranks.picks(scores.values, max(1, len(left) // KEPT))]
+    return found, seconds
 
 
 def combined(scores: dict[str, np.ndarray], seconds: dict[str, float]) -> None:

@@ -48,6 +48,7 @@ class CardSpec(Part):
     truth: Path | None = Field(None, description="its Parquet file; else benchmarks/data/truth-LEVEL.parquet")
     curriculum: tuple[str, ...] = Field((), description="runs or artefacts to score by; the first is the one compared")
     untrained: str | None = Field(None, description="artefact of the untrained generator")
+    also: tuple[str, ...] = Field((), description="more to score by, each NAME=RUN, a row under its name")
     meta_seconds: Positive | None = Field(None, description="CPU seconds that the first curriculum's training took")
     equal_seconds: bool = Field(
         False, description="also rank by real data for as many CPU seconds as the curriculum took, meta_seconds counted"

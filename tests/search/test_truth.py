@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from raystill.platform.artifacts import Distilled, save_distilled
 from raystill.platform.recipes import recipe
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DistillSpec, RunSpec
 from raystill.search import card, card_page, ranks, tables, truth
 from raystill.search.rank_card import rank_card
-from raystill.search.space import parse
+from raystill.search.scoring import Ranking, Scores
+from raystill.search.space import Arch, parse
 from raystill.search.spec import CardSpec
 from raystill.search.truth import Truth, batches, level, make, sample
 
@@ -143,6 +146,45 @@ def test_a_card_from_its_ground_truth(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(found["rankers"]) == set(scores)
     assert {"real equal steps", "real 10 per class", "cheap rank sum", "real equal steps + cheap"} <= set(scores)
     assert folder.name == "card-digits-1"
+
+
+def test_a_card_has_a_row_for_each_named_artefact_and_refuses_names_that_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: truth.Level, noise: Callable[..., Distilled]
+) -> None:
+    path, place = tmp_path / "t.parquet", save_distilled(tmp_path / "noise", noise())
+    make("digits", path, "command", lambda _: None)
+    monkeypatch.setattr(card.ranks, "LEAST", -1.0)
+
+    def spec(*also: str) -> CardSpec:
+        return CardSpec(level="digits", truth=path, resamples=100, also=also, run=RunSpec(out=tmp_path, workers=0))
+
+    found, scores, _ = rank_card(spec(f"noise={place}", f"again={place}"), lambda _: None)
+    np.testing.assert_array_equal(scores["noise"], scores["again"])
+    assert {"noise", "again", "real halving"} <= set(found["rankers"])
+    for also, message in (
+        (("noise",), "'noise' is not NAME=RUN"),
+        ((f"noise={place}",) * 2, "'noise' is given twice"),
+        ((f"flops={place}",), "flops: a row of every card"),
+        (("noise=nowhere",), "not an artefact"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            rank_card(spec(*also))
+        assert "\n" not in str(error.value)
+
+
+def test_halving_gives_the_longest_training_to_those_that_did_best_in_a_shorter_one() -> None:
+    """By a scorer whose accuracies after so many steps are known."""
+    accuracy = {2: [0.5, 0.1, 0.4, 0.3, 0.2, 0.0, 0.15, 0.05], 4: [0.2, 0.9, 0.6, 0.9, 0.9, 0.9, 0.9, 0.9]}
+    archs = level("digits").architectures()[:8]
+
+    class Known:
+        def scores(self, ranking: Ranking, some: list[Arch]) -> Scores:
+            values = np.array([accuracy[ranking.options["steps"]][archs.index(arch)] for arch in some])
+            return Scores(values, values, values, np.full(len(some), 1.5), 0.0, len(some))
+
+    found, seconds = card.halved(Known(), archs, 8, 0.1, rungs=(2, 4))  # type: ignore[arg-type]
+    assert found.tolist() == [1.2, 0.1, 1.6, 0.3, 0.2, 0.0, 0.15, 0.05]
+    assert seconds == 1.5 * (8 + 2)
 
 
 @pytest.mark.parametrize(("name", "at"), [("gtn-mnist-14", "mnist"), ("gtn-cifar-16", "cifar")])
