@@ -103,3 +103,10 @@ def claim_board(root: str) -> Any:
             if time.monotonic() > end + _PATIENCE:
                 raise ValueError("the cluster still holds the board of an earlier driver of this run") from None
             time.sleep(0.5)
+
+
+def drop_board(board: Any) -> None:
+    """End a run's board: who resumes it in the same process must not wait for a traceback to let go of it."""
+    import ray
+
+    ray.kill(board)

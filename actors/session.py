@@ -62,6 +62,10 @@ class Session:
         if trouble := self.mirror.push():
             print(f"warning: {trouble}", flush=True)
 
+    def release(self) -> None:
+        """End the evaluators before the session ends: what follows needs their places."""
+        self.executor.close()
+
     def tell(self, now: bool = False, **facts: Any) -> None:
         """Post the status, at most every EVERY seconds."""
         self.facts.update(facts)
@@ -99,6 +103,8 @@ def session(made: Plan, folder: Path) -> Iterator[Session]:
         stack.enter_context(runs.locked(folder))
         home = Storage(spec.run.storage).under(folder.name) if spec.run.storage else Storage(folder)
         board = guard.claim_board(home.root) if made.workers[1] else None
+        if board is not None:
+            stack.callback(guard.drop_board, board)
         epoch = guard.Epoch(home)
         faults = Schedule(spec.run.faults, folder / "faults.txt")
         groups = dict(made.synthesizer.groups)

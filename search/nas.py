@@ -1,8 +1,9 @@
 """`raystill search nas`: from a space and data to a trained network.
 
 A searcher asks for a generation, the evaluators score it, the ledger takes it, the searcher is told in index order; the
-best are trained on real data. Finalists train as work items too: a Tune trial costs 0.2 to 1 s before it begins, and
-they are few and short. What is in the ledger or the commit log is not computed again.
+best are trained on real data, as work items too (a Tune trial costs 0.2 to 1 s before it begins, and they are few and
+short), or where they are many or long by Ray Tune and ASHA (`finals`). What is in the ledger or the commit log is not
+computed again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +134,7 @@ def carry_out(spec: NasSpec, folder: Path, resumed: bool = False) -> dict[str, A
         told = tracking.Children(held, spec)
         try:
             ledger, costs = _search(spec, held, found, told)
-            result = _finish(spec, held, ledger)
+            result = _finish(spec, held, ledger, told.parent.run_id)
             result |= {"costs": costs, "wall_seconds": time.monotonic() - began}
             write_whole(folder / RESULT, lambda stream: stream.write(json.dumps(result, indent=1).encode()))
             report = nas_page.write(folder, result, ledger.rows)
@@ -194,26 +196,35 @@ def _search(
     return ledger, costs
 
 
-def _finish(spec: NasSpec, held: Session, ledger: Ledger) -> dict[str, Any]:
+def _finish(spec: NasSpec, held: Session, ledger: Ledger, parent: str | None) -> dict[str, Any]:
     """The finalists trained on real data; the pick has the best validation accuracy, the earlier one among equals."""
     rows = ledger.best(spec.finalists)
-    print(f"train {len(rows)} finalists on real data, {Protocol(spec.final_steps)}", flush=True)
-    finalists, results = _trained(spec, held, rows)
-    best = max(range(len(rows)), key=lambda n: (finalists[n]["validation"], -n))
-    theta = held.crew.executor.server.fetch(results[best].arrays)["theta"]
-    facts = {"architecture": str(finalists[best]["architecture"]), "data": held.made.data.name}
-    write_whole(
-        held.folder / WEIGHTS,
-        lambda stream: stream.write(safetensors.numpy.save({"theta": np.ascontiguousarray(theta)}, facts)),
-    )
-    return {"pick": finalists[best], "finalists": finalists, "protocol": str(Protocol(spec.final_steps)),
+    how = "stopped where they lag behind" if spec.finals == "asha" else "each to its end"
+    print(f"train {len(rows)} finalists on real data, {Protocol(spec.final_steps)}, {how}", flush=True)
+    figures, weights = FINALS[spec.finals](spec, held, rows, parent)
+    shape, classes = held.made.data.shape, len(held.made.data.classes)
+    finalists = []
+    for row, found in zip(rows, figures):
+        arch = parse(row["architecture"])
+        sizes = {"parameters": arch.parameters(shape, classes), "flops": arch.flops(shape, classes)}
+        finalists.append({"architecture": arch.text, "score": row["score"], "index": row["index"], **found, **sizes})
+    whole = [n for n, found in enumerate(finalists) if found["test"] is not None]
+    best = finalists[max(whole, key=lambda n: (finalists[n]["validation"], -n))]
+    facts = {"architecture": str(best["architecture"]), "data": held.made.data.name}
+    theta = np.ascontiguousarray(weights[best["architecture"]])
+    write_whole(held.folder / WEIGHTS, lambda stream: stream.write(safetensors.numpy.save({"theta": theta}, facts)))
+    return {"pick": best, "finalists": finalists, "protocol": str(Protocol(spec.final_steps)), "finals": spec.finals,
             "space": spec.space, "searcher": spec.searcher, "seed": spec.run.seed, "candidates": len(ledger.rows),
             "ranker": " + ".join(asked(rows)),
             "selection": "validation accuracy of one network each; test is looked at for the table"}  # fmt: skip
 
 
-def _trained(spec: NasSpec, held: Session, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Result]]:
-    """Rows of the ledger trained on real data: their figures, and the results that hold their weights."""
+Trained = tuple[list[dict[str, Any]], dict[str, np.ndarray]]
+"""Figures of some architectures {steps, validation, test, cpu_seconds}, and theta[P] by text of those that ended."""
+
+
+def _each(spec: NasSpec, held: Session, rows: list[dict[str, Any]], parent: str | None = None) -> Trained:
+    """Rows of the ledger trained to their end, as work items."""
     protocol = Protocol(spec.final_steps)
     none = held.crew.executor.put({"none": np.zeros(1, np.float32)})
     items = []
@@ -224,15 +235,29 @@ def _trained(spec: NasSpec, held: Session, rows: list[dict[str, Any]]) -> tuple[
         items.append(
             held.crew.add(WorkItem("train_real", address, 0, f"final/{n}", tuple(sorted(settings.items()))), none)
         )
-    results = held.crew.wait(items)
-    finalists = [
-        {"architecture": row["architecture"], "score": row["score"], "index": row["index"],
-         **{k: 100 * r.outcome.numbers[k] for k in ("validation", "test")},
-         "parameters": int(r.outcome.numbers["parameters"]), "flops": int(r.outcome.numbers["flops"]),
+    results: list[Result] = held.crew.wait(items)
+    figures = [
+        {"steps": protocol.steps, **{k: 100 * r.outcome.numbers[k] for k in ("validation", "test")},
          "cpu_seconds": r.outcome.cpu_seconds}
-        for row, r in zip(rows, results)
+        for r in results
     ]  # fmt: skip
-    return finalists, results
+    fetch = held.crew.executor.server.fetch
+    return figures, {row["architecture"]: fetch(r.arrays)["theta"] for row, r in zip(rows, results)}
+
+
+def _stopped(spec: NasSpec, held: Session, rows: list[dict[str, Any]], parent: str | None) -> Trained:
+    """Rows of the ledger trained by Ray Tune, which stops laggards."""
+    from raystill.search import finals
+
+    held.release()
+    archs = [parse(row["architecture"]) for row in rows]
+    return finals.tuned(held.made.spec, archs, Protocol(spec.final_steps), held.folder, parent)
+
+
+FINALS: dict[str, Callable[[NasSpec, Session, list[dict[str, Any]], str | None], Trained]] = {
+    "all": _each, "asha": _stopped,
+}  # fmt: skip
+"""How finalists are trained, by `finals`."""
 
 
 def replay(folder: Path) -> int:
@@ -254,13 +279,14 @@ def replay(folder: Path) -> int:
         archs = [parse(row["architecture"]) for row in ledger.rows]
         scorer = Scorer(held, spec.run.seed)
         said = {ranking.name: scorer.scores(ranking, archs).values.tolist() for ranking in _rankings(spec, found)}
-        again, _ = _trained(spec, held, finalists)
+        ended = [row for row in finalists if row["test"] is not None]  # ASHA stopped the others at no fixed place
+        again, _ = _each(spec, held, ended)
     said["score"] = ledger.due()
     wrong = [
         row["architecture"] for n, row in enumerate(ledger.rows) if any(row[name] != said[name][n] for name in said)
     ]
-    late = [a["architecture"] for a, b in zip(finalists, again) if any(a[k] != b[k] for k in ("validation", "test"))]
-    for kind, all_of, other_ones in (("scores", ledger.rows, wrong), ("finalists", finalists, late)):
+    late = [a["architecture"] for a, b in zip(ended, again) if any(a[k] != b[k] for k in ("validation", "test"))]
+    for kind, all_of, other_ones in (("scores", ledger.rows, wrong), ("finalists", ended, late)):
         print(f"{len(all_of)} {kind} computed again: " + (
             f"{len(other_ones)} differ, the first of {other_ones[0]}" if other_ones else "the same"
         ))  # fmt: skip

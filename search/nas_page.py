@@ -37,12 +37,13 @@ def render(name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any
     curve = chart(lines, "Score", "architecture", words, zero=False)
     cells = "".join(
         f"<tr><th scope=row><code>{escape(f['architecture'])}</code></th><td class=number>{f['score']:.4g}</td>"
-        f"<td class=number>{f['validation']:.2f}</td><td class=number>{f['test']:.2f}</td>"
+        f"<td class=number>{f['steps']:,}</td><td class=number>{f['validation']:.2f}</td>"
+        f"<td class=number>{'stopped' if f['test'] is None else format(f['test'], '.2f')}</td>"
         f"<td class=number>{f['parameters']:,}</td><td class=number>{f['flops']:,}</td></tr>"
         for f in result["finalists"]
     )
     heads = "".join(f"<th scope=col>{h}</th>" for h in
-                    ("finalist", "score", "validation %", "test %", "parameters", "FLOPs"))  # fmt: skip
+                    ("finalist", "score", "steps", "validation %", "test %", "parameters", "FLOPs"))  # fmt: skip
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         f'content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 class Reader:
     """A text and a place in it."""
 
-    def __init__(self, text: str) -> None:
-        self.text, self.at = text, 0
+    def __init__(self, text: str, at: int = 0) -> None:
+        self.text, self.at = text, at
 
     def fail(self, expected: str) -> ValueError:
         """The error of this place: one line with the text, the place (characters from 1) and what would do."""

@@ -18,7 +18,7 @@ from torch import nn
 
 from raystill.platform import registry, seeds
 from raystill.platform.learners.networks import Shape
-from raystill.search.reader import Reader
+from raystill.search.reader import Reader, scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -197,17 +197,27 @@ class Space:
 
 
 def space(name: str) -> Space:
-    """A space by its name, with its usual options.
+    """A space by its name, with its usual options; `cell@c16n3` and `enas@c16n3` say channels and cells themselves.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is none of that name, or it has no such scale.
     """
     from raystill.search import cells, enas, macro  # they are made of this file's parts
 
-    spaces: dict[str, Callable[[], Space]] = {"macro": macro.space, "cell": cells.space, "enas": enas.space}
-    if name not in spaces:
-        raise ValueError(f"search.space: unknown {name!r}; {registry.nearest(name, spaces)}")
-    return spaces[name]()
+    spaces: dict[str, Callable[..., Space]] = {"macro": macro.space, "cell": cells.space, "enas": enas.space}
+    base, at, _ = name.partition("@")
+    if base not in spaces:
+        raise ValueError(f"search.space: unknown {base!r}; {registry.nearest(base, spaces)}")
+    if not at:
+        return spaces[base]()
+    if base == "macro":
+        raise ValueError("search.space: macro has no scale, its texts say how wide and deep they are; take @ off")
+    reader = Reader(name, len(base))
+    try:
+        channels, runs = scale(reader, 1, 1)
+    except ValueError as error:
+        raise ValueError(str(error).replace("architecture", "search.space:", 1)) from None
+    return spaces[base](channels=(channels,), cells=(runs,))
 
 
 def parse(text: str) -> Arch:

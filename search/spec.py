@@ -19,7 +19,9 @@ Ranked = Literal["combined", "curriculum", "real", "parameters", "flops", "grad_
 class NasSpec(Part):
     """A search for an architecture."""
 
-    space: str = Field("macro", description="macro, cell or enas (docs/spaces.md)")
+    space: str = Field(
+        "macro", description="macro, cell or enas; cell@c16n3 and enas@c16n3 for another scale (docs/spaces.md)"
+    )
     searcher: Literal["random", "evolution", "tpe"] = Field("evolution", description="who asks for architectures")
     candidates: Count = Field(500, description="architectures that are scored")
     generation: Count = Field(50, description="architectures asked for at a time; results are told in their order")
@@ -35,6 +37,9 @@ class NasSpec(Part):
     lr: Positive = Field(0.05, description="first rate of real data's cosine")
     images: Count = Field(2000, description="validation images of each judgement, at most")
     finalists: Count = Field(5, description="best architectures by score that are trained on real data")
+    finals: Literal["all", "asha"] = Field(
+        "all", description="all: each to its end, the same again every time; asha: by Ray Tune, laggards are stopped"
+    )
     final_steps: Count = Field(768, description="minibatches of a finalist's training (64 images, rate 0.05, cosine)")
     data: DataSpec = DataSpec()
     run: Run = Run()
@@ -44,7 +49,7 @@ class NasSpec(Part):
 class CardSpec(Part):
     """How well rankers order a ground truth."""
 
-    level: str = Field("mnist", description="ground truth: mnist, cifar, cells or digits (docs/search.md)")
+    level: str = Field("mnist", description="ground truth: mnist, cifar, cells, cells-small or digits (docs/search.md)")
     truth: Path | None = Field(None, description="its Parquet file; else benchmarks/data/truth-LEVEL.parquet")
     curriculum: tuple[str, ...] = Field((), description="runs or artefacts to score by; the first is the one compared")
     untrained: str | None = Field(None, description="artefact of the untrained generator")

@@ -42,7 +42,8 @@ def drawing(
         return lambda address: spec
     if spec.draw == "widths":
         return lambda address: _width(spec, address)
-    pool = registry.resolve("pools", spec.draw, {"none": _width, "widths": _width}, plugins, "learner.draw")
+    name = spec.draw.partition("@")[0]  # what stands behind an @ is for the pool itself
+    pool = registry.resolve("pools", name, {"none": _width, "widths": _width}, plugins, "learner.draw")
     try:
         pool(spec.draw, seeds.Address(0), shape)
     except ValueError as error:

@@ -195,6 +195,28 @@ def test_a_text_that_does_not_parse_is_refused_with_the_place(text: str, message
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["cell", "enas"])
+def test_a_space_of_another_scale_has_the_same_cells_at_that_scale(name: str) -> None:
+    usual, larger = space(name).sample(at(1)), space(f"{name}@c12n2").sample(at(1))
+    assert usual.text.replace("@c8n1", "@c12n2") == larger.text == parse(larger.text).text
+    assert usual.key != larger.key
+    assert space(f"{name}@c12n2").mutate(larger, at(2)).text.endswith("@c12n2")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cell@c8", r"^search\.space: 'cell@c8' does not parse at character 8 \(its end\): expected 'n'$"),
+        ("enas@8", r"^search\.space: 'enas@8' does not parse at character 5 \('@8'\): expected '@c'$"),
+        ("macro@c8n1", r"^search\.space: macro has no scale"),
+        ("cel@c8n1", r"^search\.space: unknown 'cel'; did you mean 'cell'"),
+    ],
+)
+def test_a_scale_that_is_none_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        space(name)
+
+
 def test_what_is_too_large_for_the_image_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"^architecture 'macro:d3-.*' needs images of at least 8x8 pixels.* 7x9; set"):
         parse("macro:d3-w4-x1-k3-max-none-relu-gap").build((1, 7, 9), 2)

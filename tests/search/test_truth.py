@@ -8,11 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from raystill.platform import learners
 from raystill.platform.artifacts import Distilled, save_distilled
+from raystill.platform.data import load
+from raystill.platform.method import DataSpec
 from raystill.platform.recipes import recipe
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DistillSpec, RunSpec
+from raystill.platform.workbench import Workbench, resolve_auto
 from raystill.search import card, card_page, ranks, tables, truth
 from raystill.search.rank_card import rank_card
 from raystill.search.scoring import Ranking, Scores
@@ -31,6 +36,30 @@ def test_architectures_are_distinct_the_same_again_and_not_among_those_left_out(
 def test_batches_are_passes_over_all_examples() -> None:
     rows = np.concatenate(list(batches(10, 4, 5, Address(0))))
     assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
+
+
+def test_a_network_that_stops_on_the_way_ends_with_the_same_bits() -> None:
+    bench = Workbench(resolve_auto(DistillSpec(), "cpu"), None, load(DataSpec()))
+    arch, protocol = parse("macro:d1-w4-x1-k3-max-group-relu-fc"), truth.Protocol(9, batch=32)
+    problem = bench.problem_of(learners.wrap(arch.build((1, 8, 8), 10)))
+    address = truth.address_of(arch, 4)
+    *on_the_way, end = truth.fit(problem.learner, bench.train, address, protocol, (2, 7))
+    (straight,) = truth.fit(problem.learner, bench.train, address, protocol)
+    torch.testing.assert_close(end, straight, rtol=0, atol=0)
+    assert len({theta.sum().item() for theta in (*on_the_way, end)}) == 3
+    # torch's own optimiser is the oracle of what a step is
+    network = problem.learner.load(problem.learner.init(address))
+    optimiser = torch.optim.SGD(network.parameters(), protocol.lr, protocol.momentum)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, protocol.steps)
+    for rows in batches(len(bench.train), 32, 9, address.at(stream=f"{address.stream}/batches")):
+        x, y = bench.train.batch(rows)
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(network(x), y).backward()
+        optimiser.step()
+        schedule.step()
+    x, _ = bench.validation.batch(np.arange(50))
+    ours = problem.learner.apply(end, x)
+    torch.testing.assert_close(network(x), ours, rtol=0, atol=1e-3)
 
 
 @pytest.fixture

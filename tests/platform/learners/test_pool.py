@@ -32,6 +32,12 @@ def test_without_a_draw_every_member_has_the_specs_learner() -> None:
     assert set(drawn(spec)) == {spec}
 
 
+def test_a_pool_of_another_scale_draws_at_that_scale() -> None:
+    names = [learner.name for learner in drawn(LearnerSpec(name="mlp", draw="cell@c4n2"))]
+    assert all(name.startswith("cell:") and name.endswith("@c4n2") for name in names)
+    assert len(set(names)) > 30
+
+
 def test_widths_are_drawn_by_the_address_and_cover_their_span() -> None:
     spec = LearnerSpec(name="mlp", draw="widths", widths=(3, 6), weight_norm=True)
     found = drawn(spec, many=200)
