@@ -26,7 +26,7 @@ from raystill.actors.messages import WorkItem
 from raystill.actors.session import Session, session
 from raystill.platform import options, registry, runs
 from raystill.platform.artifacts import Distilled
-from raystill.platform.recipes import RECIPES, recipe
+from raystill.platform.recipes import RECIPES, of, recipe
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.storage import write_whole
@@ -50,6 +50,7 @@ def nas(spec: NasSpec) -> dict[str, Any]:
     Raises:
         ValueError: the spec, its data or its curriculum are wrong.
     """
+    spec = settled(spec)
     _check(spec)
     named = None if _recipe(spec) else _curriculum(spec, Path())
     made = place.planned(spec.data, spec.run, spec.tracking, named, str(spec.curriculum))
@@ -88,6 +89,21 @@ def _saved(folder: Path) -> NasSpec:
         return NasSpec.model_validate(yaml.safe_load((folder / SPEC).read_text()))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise ValueError(f"{folder / SPEC} can not be read: {' '.join(str(error).split())[:200]}") from None
+
+
+def settled(spec: NasSpec) -> NasSpec:
+    """The spec with a curriculum of `auto` replaced by what it means, and the images' size by the curriculum's."""
+    if spec.curriculum != "auto":
+        return spec
+    if spec.ranker in ("combined", "curriculum"):
+        for name in of("distill"):
+            made = DistillSpec.model_validate(recipe(name))
+            teaches = made.learner.draw.partition("@")[0] == spec.space.partition("@")[0]
+            if teaches and made.data.source == spec.data.source and spec.data.size in (None, made.data.size):
+                data = spec.data.model_copy(update={"size": made.data.size})
+                print(f"scored by the curriculum of recipe {name}, made first; --curriculum none scores by real data")
+                return spec.model_copy(update={"curriculum": f"recipe:{name}", "data": data})
+    return spec.model_copy(update={"curriculum": None})
 
 
 def _check(spec: NasSpec) -> None:

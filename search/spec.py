@@ -29,7 +29,9 @@ class NasSpec(Part):
         "combined", description="what scores them; combined: the curriculum, else real data, with three free proxies"
     )
     curriculum: str | None = Field(
-        None, description="run or artefact whose data scores them, or recipe:NAME to distil first"
+        "auto",
+        description="run or artefact whose data scores them, or recipe:NAME to distil first; auto takes the recipe of "
+        "a generator that teaches this space on these data, where there is one; none is real data",
     )
     networks: Count = Field(1, description="initialisations averaged in a score")
     steps: Count = Field(64, description="minibatches of a score by real data")

@@ -156,6 +156,26 @@ def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
     assert same[0] == same[1]
 
 
+@pytest.mark.parametrize(
+    ("changes", "curriculum", "size"),
+    [
+        ({"data": {"source": "mnist"}}, "recipe:gtn-mnist-14", 14),
+        ({"data": {"source": "mnist", "size": 28}}, None, 28),
+        ({"data": {"source": "mnist"}, "curriculum": None}, None, None),
+        ({"data": {"source": "mnist"}, "curriculum": "runs/mine"}, "runs/mine", None),
+        ({"data": {"source": "mnist"}, "ranker": "flops"}, None, None),
+        ({"data": {"source": "cifar10"}, "space": "cell@c16n2"}, "recipe:gtn-cells-16", 16),
+        ({"data": {"source": "cifar10"}, "space": "enas"}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_without_a_word_of_it_a_search_goes_by_the_recipe_for_its_space_and_data(
+    changes: dict[str, Any], curriculum: str | None, size: int | None
+) -> None:
+    found = nas_module.settled(NasSpec.model_validate(changes))
+    assert (found.curriculum, found.data.size) == (curriculum, size)
+
+
 def test_a_ledger_of_another_search_is_refused(tmp_path: Path, small: Make) -> None:
     nas(small(tmp_path))
     path = tmp_path / "nas-1" / "search.yaml"

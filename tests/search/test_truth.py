@@ -216,9 +216,13 @@ def test_halving_gives_the_longest_training_to_those_that_did_best_in_a_shorter_
     assert seconds == 1.5 * (8 + 2)
 
 
-@pytest.mark.parametrize(("name", "at"), [("gtn-mnist-14", "mnist"), ("gtn-cifar-16", "cifar")])
-def test_recipes_that_rank_are_not_trained_with_what_they_will_rank(name: str, at: str) -> None:
-    spec, keys = DistillSpec.model_validate(recipe(name)), level(at).keys()
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [("gtn-mnist-14", ["mnist"]), ("gtn-cifar-16", ["cifar"]), ("gtn-cells-16", ["cells", "cells-small"])],
+)
+def test_recipes_that_rank_are_not_trained_with_what_they_will_rank(name: str, levels: list[str]) -> None:
+    spec, keys = DistillSpec.model_validate(recipe(name)), frozenset().union(*(level(at).keys() for at in levels))
     assert set(spec.learner.exclude) == keys
     assert parse(spec.learner.name).key not in keys
-    assert (spec.data.source, spec.data.size) == (level(at).data.source, level(at).data.size)
+    for at in levels:
+        assert (spec.data.source, spec.data.size) == (level(at).data.source, level(at).data.size)
