@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import time
 from pathlib import Path
 
@@ -19,13 +20,20 @@ from raystill.platform.storage import Storage, is_remote, plain
 def distill(argv: list[str]) -> int:
     """Distil a data set, with a report and an MLflow run at the end."""
     text = "Distil a data set. Without --recipe or --config: the recipe `digits`, which needs no data and no network."
-    spec, _ = options.load(DistillSpec, "distill", text, argv, default="digits")
+    spec, _ = options.load(DistillSpec, "distill", text, argv, default=_usual(argv))
     began = time.monotonic()
     made = pipeline.plan(spec)
     folder = runs.create(made.spec)
     pipeline.carry_out(made, folder)
     _close(folder, made.spec.tracking, time.monotonic() - began)
     return 0
+
+
+def _usual(argv: list[str]) -> str:
+    """The recipe that is taken where none is named: one of the synthesizer's kind."""
+    kinds = [value for option, value in itertools.pairwise(argv) if option == "--synthesizer.kind"]
+    kinds += [word.partition("=")[2] for word in argv if word.startswith("--synthesizer.kind=")]
+    return "gtn-digits" if kinds[-1:] == ["generator"] else "digits"
 
 
 def _close(folder: Path, tracking: TrackingSpec, seconds: float) -> None:

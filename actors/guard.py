@@ -109,4 +109,6 @@ def drop_board(board: Any) -> None:
     """End a run's board: who resumes it in the same process must not wait for a traceback to let go of it."""
     import ray
 
-    ray.kill(board)
+    if ray.is_initialized():  # else Ray would start a cluster only to end an actor that is gone
+        with suppress(ray.exceptions.RayError):
+            ray.kill(board)

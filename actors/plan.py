@@ -80,6 +80,7 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
     synthesizer.check(data)
     pool.drawing(spec.learner, data.shape, lambda _: True, plugins)
+    _widths(spec, data, plugins)
     if spec.learner.draw != "none" and spec.meta.stack == "vmap":
         raise ValueError("meta.stack: vmap, but learner.draw gives each member a network of its own; take loop")
     spec = starts.resolved(spec, learner, data)
@@ -88,6 +89,21 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
     check_memory(resolve_auto(spec, device), learner)
     spec = resolve_auto(spec, device).model_copy(update={"tracking": found_again(spec.tracking)})
     return Plan(spec, data, synthesizer, plugins, workers)
+
+
+def _widths(spec: DistillSpec, data: DataSet, plugins: registry.Plugins | None) -> None:
+    """Raises ValueError where widths are drawn for a learner that has none, or that is too narrow or wide at an end."""
+    if spec.learner.draw != "widths":
+        return
+    sizes = []
+    for width in spec.learner.widths:
+        one = spec.learner.model_copy(update={"width": width, "draw": "none"})
+        try:
+            sizes.append(learners.build(one, data.shape, len(data.classes), plugins).size)
+        except ValueError as error:
+            raise ValueError(f"learner.draw: widths, but at width {width}: {error}") from None
+    if sizes[0] == sizes[1] and spec.learner.widths[0] != spec.learner.widths[1]:
+        raise ValueError(f"learner.draw: widths, but {spec.learner.name} is the same at any; take another learner")
 
 
 def _handed(spec: DistillSpec, synthesizer: Synthesizer, data: DataSet) -> DistillSpec:

@@ -106,7 +106,7 @@ def measure(folder: Path, networks: int, horizon: int) -> dict[str, Any]:
         tried[lr, momentum, norm] = (many + 1 if reached is None else reached, -float(values[-1]))
     lr, momentum, norm = min(tried, key=lambda key: tried[key])
     learner = own.model_copy(update={"weight_norm": norm})
-    gtn = mean_curve(bench, own, lambda _: curriculum(d), "test", each, networks, 10_000)
+    gtn = mean_curve(bench, own, lambda _: curriculum(d), "test", each, networks, 2000)
     fine = sorted({*range(1, many + 1, max(1, length // 16)), many})
     data = mean_curve(bench, learner, lambda n: real(bench, size, many, lr, momentum, n), "test", fine, networks, 2000)
     level = SHARE * float(gtn[:, -1].mean())

@@ -131,7 +131,8 @@ class Distilled:
     def longer(self, steps: int, seed: int = 0, plugins: registry.Plugins | None = None) -> Distilled:
         """The same data cut or continued to `steps` inner steps, by the generator that made it.
 
-        Its own steps come first, unchanged; those behind them hold new images, at the learned rates' last values.
+        Its own steps come first, unchanged; those behind them hold new images, at rates that fall
+        to 0 from 0.3 of the last learned ones (their momentum stays).
 
         Args:
             seed: of what is drawn for the new steps.

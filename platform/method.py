@@ -52,6 +52,10 @@ class DataSpec(Part):
     cache: Path | None = Field(None, description="folder of the Arrow cache; else $RAYSTILL_CACHE or ~/.cache/raystill")
 
 
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+"""An architecture's hash (`raystill.search.space.Arch.key`)."""
+
+
 class LearnerSpec(Part):
     """The network that learns from the synthesised data."""
 
@@ -73,7 +77,7 @@ class LearnerSpec(Part):
         "width, and a space (macro, cell, enas) an architecture; validation and assessment keep the learner above",
     )
     widths: tuple[Count, Count] = Field((4, 32), description="least and most width (draw: widths)")
-    exclude: Annotated[tuple[str, ...], NoneOf] = Field(
+    exclude: Annotated[tuple[Key, ...], NoneOf] = Field(
         (), description="keys of architectures that are never drawn: those to be judged later"
     )
     trial: Natural = Field(

@@ -24,6 +24,7 @@ OTHERS: dict[str, str] = {
     "search temperature": "raystill.search.temperature_command",
     "search nas": "raystill.search.nas",
     "search tune": "raystill.search.tune",
+    "search card": "raystill.search.rank_card",
 }
 """Commands beside `distill` that make runs, and the module with their `resume(folder, workers)` and
 `write_report(folder)`, and where a run's figures can be computed again `replay(folder)`, with its exit status."""

@@ -7,26 +7,36 @@ accuracy, says so and nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from raystill.actors.messages import Option
 from raystill.platform.artifacts import Distilled
 from raystill.search import ranks
 from raystill.search.scoring import Ranking, Scorer
 from raystill.search.space import Arch
 from raystill.search.truth import Truth, sample
 
-RATES = (0.01, 0.05, 0.1)
+RATES = (0.01, 0.05, 0.1, 0.2)
 SPARE = 8
 CHEAP = ("parameters", "synflow", "naswot")
-STEPS, IMAGES = 32, 64
 REGRETS = (1, 3, 5)
+STATISTICS: dict[str, ranks.Statistic] = {
+    "tau": ranks.kendall, "top_half": ranks.top_half, "precision_10": ranks.precision,
+    **{f"regret_{k}": partial(ranks.regret, many=k) for k in REGRETS},
+}  # fmt: skip
+"""What else has an interval by the same resamples."""
+STEPS, IMAGES = 32, 64
 RUNGS, KEPT = (32, 128, 512), 4
 """Minibatches of the rounds of successive halving on real data, and the share of each, one in so many, that goes on."""
 LONGER = 4
 """How many times its own length a generator's curriculum is also made, beside as many steps of real data."""
+HALVED, EQUAL = "real halving", "real equal seconds"
+VOICES = ("gtn", "gtn longer", "real equal steps", "real longer")
+"""Rankers that are also combined with the cheap proxies."""
+OTHERS = frozenset({HALVED, EQUAL, "cheap rank sum", *(f"{name} + cheap" for name in VOICES)})
+"""Rows that no single ranking gives."""
 COMPARED = {
     "gtn": "gtn_minus", "gtn longer": "longer_minus", "gtn + cheap": "combined_minus",
     "gtn longer + cheap": "combined_longer_minus",
@@ -39,37 +49,50 @@ def size(curricula: Sequence[Distilled]) -> tuple[int, int]:
     return (len(curricula[0].order), curricula[0].images.shape[1]) if curricula else (STEPS, IMAGES)
 
 
+def real(name: str, steps: int, batch: int, lr: float) -> Ranking:
+    """Real data, so many minibatches."""
+    return Ranking(name, "real", {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9})
+
+
 def rankings(
-    curricula: Sequence[Distilled], untrained: Distilled | None, also: Mapping[str, Distilled], lr: float,
-    networks: int, factor: float | None,
+    curricula: Sequence[Distilled], untrained: Distilled | None, also: Mapping[str, Distilled],
+    rates: tuple[float, float], networks: int,
 ) -> list[Ranking]:  # fmt: skip
     """The rankers of a card.
 
     Args:
         also: more distilled data to score by, by the name of the row.
-        lr: of the baselines on real data.
+        rates: of the baselines on real data, for as many steps as the curriculum has and for more.
         networks: of the averaged curriculum.
-        factor: how many times the steps real data has at equal CPU seconds, meta-training counted; None leaves it out.
     """
-    steps, batch = size(curricula)
-    real: dict[str, Option] = {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9}
+    (steps, batch), (short, long) = size(curricula), rates
     found = [Ranking(f"gtn seed {n}" if n else "gtn", "curriculum", {}, c) for n, c in enumerate(curricula)]
     if curricula:
         found.append(Ranking(f"gtn x{networks}", "curriculum", {"networks": networks}, curricula[0]))
     if curricula and curricula[0].generator:
         found.append(Ranking("gtn longer", "curriculum", {}, curricula[0].longer(LONGER * steps)))
-        found.append(Ranking("real longer", "real", {**real, "steps": LONGER * steps}))
     if untrained is not None:
         found.append(Ranking("untrained", "curriculum", {}, untrained))
-    found += [
+    equal = real("real equal steps", steps, batch, short)
+    return [
+        *found,
         *(Ranking(name, "curriculum", {}, data) for name, data in also.items()),
-        Ranking("real equal steps", "real", real),
-        Ranking("real 10 per class", "real", {**real, "per_class": 10}),
+        equal,
+        real("real longer", LONGER * steps, batch, long),
+        Ranking("real 10 per class", "real", {**equal.options, "per_class": 10}),
         *(Ranking(name, name) for name in ("parameters", "flops", "synflow", "naswot", "grad_norm", "snip")),
     ]
-    if factor is not None:
-        found.append(Ranking("real equal seconds", "real", {**real, "steps": round(steps * factor)}))
-    return found
+
+
+def affordable(budget: float, seconds: Mapping[str, float], steps: int, many: int) -> int:
+    """Minibatches of real data for each of `many` architectures that a budget of CPU seconds pays for, judging counted.
+
+    What a minibatch and what judging cost is read off the two rows of real data.
+    """
+    short, long = seconds["real equal steps"] / many, seconds["real longer"] / many
+    step = max((long - short) / ((LONGER - 1) * steps), 1e-6)
+    judging = max(0.0, short - steps * step)
+    return max(steps, round((budget / many - judging) / step))
 
 
 def tuned_rate(scorer: Scorer, space: str, without: frozenset[str], steps: int, batch: int) -> float:
@@ -77,8 +100,7 @@ def tuned_rate(scorer: Scorer, space: str, without: frozenset[str], steps: int, 
     spare = sample(space, SPARE, "rank/spare", without)
     means = {}
     for lr in RATES:
-        options = {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9}
-        means[lr] = float(scorer.scores(Ranking(f"rate {lr}", "real", dict(options)), spare).values.mean())
+        means[lr] = float(scorer.scores(real(f"rate {lr} of {steps}", steps, batch, lr), spare).values.mean())
     return max(means, key=lambda lr: means[lr])
 
 
@@ -92,8 +114,7 @@ def halved(
     """
     left, seconds, found = np.arange(len(archs)), 0.0, np.zeros(len(archs))
     for done, steps in enumerate(rungs):
-        real: dict[str, Option] = {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9}
-        scores = scorer.scores(Ranking(f"rung {steps}", "real", real), [archs[n] for n in left])
+        scores = scorer.scores(real(f"rung {steps}", steps, batch, lr), [archs[n] for n in left.tolist()])
         found[left] = done + scores.values
         seconds += float(scores.cpu.sum())
         left = left[ranks.picks(scores.values, max(1, len(left) // KEPT))]
@@ -108,7 +129,7 @@ def combined(scores: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
     cheap = [scores[name] for name in CHEAP]
     scores["cheap rank sum"] = ranks.rank_sum(*cheap)
     seconds["cheap rank sum"] = sum(seconds[name] for name in CHEAP)
-    for name in ("gtn", "gtn longer", "real equal steps", "real longer"):
+    for name in VOICES:
         if name in scores:
             together = f"{name} + cheap"
             scores[together] = ranks.two_voices(scores[name], cheap)
@@ -116,7 +137,7 @@ def combined(scores: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
 
 
 def card(
-    truth: Truth, scores: Mapping[str, np.ndarray], seconds: Mapping[str, float], meta_seconds: float = 0.0,
+    truth: Truth, scores: Mapping[str, np.ndarray], seconds: Mapping[str, float], meta_seconds: float | None = None,
     resamples: int = ranks.RESAMPLES,
 ) -> dict[str, Any]:  # fmt: skip
     """The card of a ground truth, as JSON has it.
@@ -124,7 +145,7 @@ def card(
     Args:
         scores: name of a ranker -> its scores [N].
         seconds: -> CPU seconds that they took, all architectures together.
-        meta_seconds: of the curriculum's training.
+        meta_seconds: of the curriculum's training; None where nobody told, and what needs them is None too.
     """
     ceiling, agreement = ranks.noise_ceiling(truth.test), ranks.agreement(truth.validation, truth.test)
     whole = truth.test[ranks.shared(truth.test)]
@@ -140,12 +161,19 @@ def card(
         return {**found, "speaks": False, "why": why}
     names, target = list(scores), truth.mean
     drawn = ranks.bootstrap([scores[n] for n in names], target, resamples=resamples)
+    others = {
+        key: ranks.bootstrap([scores[n] for n in names], target, statistic, resamples)
+        for key, statistic in STATISTICS.items()
+    }
     train = np.nanmean(truth.seconds, 1)
     found["time_to_best_random"] = ranks.time_to_best(None, target, 0.0, train)
     found["rankers"] = {
         name: {
             "rho": _plain(ranks.spearman(scores[name], target)),
             "rho_interval": [_plain(v) for v in ranks.interval(drawn[:, i].tolist())],
+            "intervals": {
+                key: [_plain(v) for v in ranks.interval(found_for[:, i].tolist())] for key, found_for in others.items()
+            },
             "tau": _plain(ranks.kendall(scores[name], target)),
             "top_half": _plain(ranks.top_half(scores[name], target)),
             "precision_10": ranks.precision(scores[name], target),
@@ -162,7 +190,9 @@ def card(
     if "gtn" in scores:
         best = found["rankers"]["gtn"]["time_to_best"]
         found["time_to_best_gtn"] = {
-            "without_meta": best, "with_meta": best + meta_seconds, "amortised_over_10": best + meta_seconds / 10,
+            "without_meta": best,
+            "with_meta": None if meta_seconds is None else best + meta_seconds,
+            "amortised_over_10": None if meta_seconds is None else best + meta_seconds / 10,
         }  # fmt: skip
         if "untrained" in names:
             found["gtn_minus_untrained_low"] = found["gtn_minus"]["untrained"][0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from raystill.platform import registry
 from raystill.platform.cli import Parser, resolved
 
@@ -47,23 +45,18 @@ def nas(argv: list[str]) -> int:
 def card(argv: list[str]) -> int:
     """Write a rank card: JSON, and a page with scatter plots."""
     from raystill.platform import options
-    from raystill.platform.storage import write_whole
-    from raystill.search import card_page, rank_card, truth
+    from raystill.search import rank_card
     from raystill.search.spec import CardSpec
 
     text = "Judge rankers of architectures by a ground truth that was trained here once."
     spec, _ = options.load(CardSpec, "search card", text, argv)
-    found, scores, folder = rank_card.rank_card(spec)
-    table = truth.truth(spec.truth or rank_card.HERE / f"truth-{spec.level}.parquet")
-    write_whole(folder / "card.json", lambda stream: stream.write(json.dumps(found, indent=1).encode()))
-    page = card_page.page(found, scores, table)
-    write_whole(folder / "report.html", lambda stream: stream.write(page.encode()))
+    found, _, folder = rank_card.rank_card(spec)
     if not found["speaks"]:
-        raise ValueError(f"the card does not speak: {found['why']}; {folder / 'card.json'}")
+        raise ValueError(f"the card does not speak: {found['why']}; {folder / rank_card.CARD}")
     for name, row in sorted(found["rankers"].items(), key=lambda pair: -(pair[1]["rho"] or -2)):
         low, high = (float("nan") if v is None else v for v in row["rho_interval"])
         rho, tau, half = (float("nan") if row[k] is None else row[k] for k in ("rho", "tau", "top_half"))
         print(f"{name:24s} rho {rho:5.2f} [{low:5.2f}, {high:5.2f}] tau {tau:5.2f} top half {half:5.2f} "
               f"regret {row['regret']['1']:5.2f}")  # fmt: skip
-    print(f"  card    {folder / 'card.json'}\n  report  {folder / 'report.html'}")
+    print(f"  card    {folder / rank_card.CARD}\n  report  {folder / rank_card.PAGE}")
     return 0

@@ -48,9 +48,15 @@ class Trial(tune.Trainable):
     """One architecture; a step is the way to the next rung. Actors are used again: the data stay on the device."""
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], carrier: dict[str, Any], protocol: Protocol, seed: int
+        self,
+        config: dict[str, Any],
+        carrier: dict[str, Any],
+        protocol: Protocol,
+        seed: int,
+        variables: dict[str, str],
     ) -> None:
-        """Get the data onto the device."""
+        """Get the data onto the device, from where the driver finds them."""
+        os.environ.update(variables)
         self._bench, self._protocol, self._seed = Workbench(DistillSpec.model_validate(carrier)), protocol, seed
         self.reset_config(config)
 
@@ -112,10 +118,14 @@ def tuned(
     gpu = carrier.run.device == "cuda"
     cluster.connect(carrier.run.address, None)
     fits([{"GPU": 1.0} if gpu else {"CPU": 1.0}], [node["Resources"] for node in ray.nodes() if node["Alive"]])
-    given = tune.with_parameters(Trial, carrier=carrier.dump(), protocol=protocol, seed=carrier.run.seed)
+    given = tune.with_parameters(
+        Trial, carrier=carrier.dump(), protocol=protocol, seed=carrier.run.seed,
+        variables=cluster.worker_environment()["env_vars"],
+    )  # fmt: skip
     body = tune.with_resources(given, {"gpu": 1} if gpu else {"cpu": 1})
     watched = Children(carrier.tracking, parent, folder.name, METRIC)
-    found = _tuner(body, archs, protocol, folder.absolute(), watched).fit()
+    most = carrier.run.fleet[1] if carrier.run.fleet else 0
+    found = _tuner(body, archs, protocol, folder.absolute(), watched, most).fit()
     watched.complete(found)
     rows, weights, trouble = {}, dict[str, np.ndarray](), ""
     for result in (found[n] for n in range(len(found))):
@@ -129,15 +139,17 @@ def tuned(
         }  # fmt: skip
         if result.checkpoint is not None and metrics["step"] >= protocol.steps:
             with result.checkpoint.as_directory() as box:
-                weights[config["architecture"]] = load_file(Path(box) / WEIGHTS)["theta"].numpy()
+                theta = load_file(Path(box) / WEIGHTS)["theta"]
+            if bool(theta.isfinite().all()):
+                weights[config["architecture"]] = theta.numpy()
     missing = [arch.text for arch in archs if arch.text not in rows]
-    if missing or not weights:
+    if missing or all(row["test"] is None for row in rows.values()):
         raise RuntimeError(f"finals: {missing or 'all'} did not come to an end; the last said: {trouble or 'nothing'}; "
                            f"`raystill resume {folder}` tries again")  # fmt: skip
     return [rows[arch.text] for arch in archs], weights
 
 
-def _tuner(body: Any, archs: Sequence[Arch], protocol: Protocol, folder: Path, watched: Children) -> Any:
+def _tuner(body: Any, archs: Sequence[Arch], protocol: Protocol, folder: Path, watched: Children, most: int) -> Any:
     # Tune's own handler would end the search as if it was done; this way it stops, and a resume goes on
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     space = {"architecture": tune.grid_search([arch.text for arch in archs])}
@@ -152,7 +164,9 @@ def _tuner(body: Any, archs: Sequence[Arch], protocol: Protocol, folder: Path, w
     return tune.Tuner(
         body,
         param_space=space,
-        tune_config=tune.TuneConfig(metric=METRIC, mode="max", scheduler=scheduler, reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            metric=METRIC, mode="max", scheduler=scheduler, reuse_actors=True, max_concurrent_trials=most or None
+        ),
         run_config=tune.RunConfig(
             name=FOLDER, storage_path=str(folder), verbose=0, callbacks=[watched],
             failure_config=tune.FailureConfig(max_failures=2),

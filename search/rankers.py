@@ -148,11 +148,11 @@ def score(
 def train_real(
     bench: Workbench, address: Address, options: Options, inputs: Mapping[str, np.ndarray]
 ) -> tuple[Numbers, Arrays]:
-    """Work item: a finalist trained by the ground truth's protocol; accuracies, and `theta`."""
+    """Work item: a finalist trained by the ground truth's protocol; accuracies, and `theta` where it is finite."""
     arch = parse(str(options["architecture"]))
     protocol = truth.Protocol(int(options["steps"]), int(options["batch"]), options["lr"], options["momentum"])
     numbers, theta = truth.trained(bench, arch, address.seed, protocol)
-    return numbers, {"theta": theta.cpu().numpy()}
+    return numbers, {"theta": theta.cpu().numpy()} if bool(theta.isfinite().all()) else {}
 
 
 KINDS = {"score": score, "train_real": train_real}

@@ -141,6 +141,15 @@ class Scorer:
         wall = time.perf_counter() - began
         return Scores(arrays[""], arrays["steps/"], arrays["judging/"], arrays["cpu/"], wall, computed)
 
+    def spent(self) -> dict[str, float]:
+        """Seconds of all batches that this run has scored, by this session and earlier ones."""
+        rows = self._known.values()
+        cpu, steps, judging = (
+            sum(v for row in rows for k, v in row.items() if k.startswith(f"{part}/"))
+            for part in ("cpu", "steps", "judging")
+        )
+        return {"score_cpu_seconds": cpu, "steps_seconds": steps, "work_seconds": steps + judging}
+
     def _item(self, ranking: Ranking, part: Sequence[Arch], seed: int, step: int) -> WorkItem:
         # named by its content, so that a log's row is found again whatever was asked around it
         options: dict[str, Option] = {

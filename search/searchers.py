@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.search.space import Arch, Space
 
-POPULATION, TOURNAMENT = 50, 10
+POPULATION, TOURNAMENT = 100, 25
+"""Those of the paper: more than a generation, so that the best outlive the next one."""
 TRIES = 50
 
 

@@ -196,6 +196,11 @@ class Space:
             )
 
 
+def base(name: str) -> str:
+    """A space's name without its scale."""
+    return name.partition("@")[0]
+
+
 def space(name: str) -> Space:
     """A space by its name, with its usual options; `cell@c16n3` and `enas@c16n3` say channels and cells themselves.
 
@@ -205,19 +210,19 @@ def space(name: str) -> Space:
     from raystill.search import cells, enas, macro  # they are made of this file's parts
 
     spaces: dict[str, Callable[..., Space]] = {"macro": macro.space, "cell": cells.space, "enas": enas.space}
-    base, at, _ = name.partition("@")
-    if base not in spaces:
-        raise ValueError(f"search.space: unknown {base!r}; {registry.nearest(base, spaces)}")
-    if not at:
-        return spaces[base]()
-    if base == "macro":
+    bare = base(name)
+    if bare not in spaces:
+        raise ValueError(f"search.space: unknown {bare!r}; {registry.nearest(bare, spaces)}")
+    if bare == name:
+        return spaces[bare]()
+    if bare == "macro":
         raise ValueError("search.space: macro has no scale, its texts say how wide and deep they are; take @ off")
-    reader = Reader(name, len(base))
+    reader = Reader(name, len(bare))
     try:
         channels, runs = scale(reader, 1, 1)
     except ValueError as error:
         raise ValueError(str(error).replace("architecture", "search.space:", 1)) from None
-    return spaces[base](channels=(channels,), cells=(runs,))
+    return spaces[bare](channels=(channels,), cells=(runs,))
 
 
 def parse(text: str) -> Arch:

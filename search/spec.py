@@ -42,7 +42,11 @@ class NasSpec(Part):
     finals: Literal["all", "asha"] = Field(
         "all", description="all: each to its end, the same again every time; asha: by Ray Tune, laggards are stopped"
     )
-    final_steps: Count = Field(768, description="minibatches of a finalist's training (64 images, rate 0.05, cosine)")
+    final_steps: Count | None = Field(
+        None,
+        description="minibatches of a finalist (64 images, cosine); none: as the ground truth of space and data",
+    )
+    final_lr: Positive | None = Field(None, description="first rate of a finalist; none: likewise")
     data: DataSpec = DataSpec()
     run: Run = Run()
     tracking: Tracking = Tracking()

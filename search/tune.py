@@ -80,6 +80,7 @@ def tune(spec: DistillSpec, settings: dict[str, Any]) -> dict[str, Any]:
     runs.writable(spec.run.out)
     if spec.tracking.enabled:
         reachable(spec.tracking)
+    spec = _placed(spec)
     _concurrent(spec)
     folder = runs.create(spec, "tune")
     (folder / SETTINGS).write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -100,6 +101,9 @@ def resume(folder: Path, workers: int | str | None = None) -> dict[str, Any]:
         ValueError: not a search.
     """
     spec = runs.load(folder)
+    if workers is not None and workers != spec.run.workers:
+        raise ValueError(f"--workers: trials of {folder} have places for {spec.run.workers or 1} evaluators each, and "
+                         "Tune keeps them; leave it out")  # fmt: skip
     try:
         settings = yaml.safe_load((folder / SETTINGS).read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -111,7 +115,7 @@ def bundles(spec: DistillSpec) -> list[dict[str, float]]:
     """A trial's placement group: its driver, then each evaluator; the whole of a CPU where it computes itself."""
     workers = spec.run.fleet[1] if spec.run.fleet is not None else 1
     if not workers:
-        return [{"CPU": 1.0}]
+        return [{"CPU": 1.0, "GPU": 1.0} if spec.run.device == "cuda" else {"CPU": 1.0}]
     return [{"CPU": HEAD}, *([{"GPU": 1.0} if spec.run.device == "cuda" else {"CPU": 1.0}] * workers)]
 
 
@@ -144,19 +148,38 @@ def fits(wanted: list[dict[str, float]], nodes: list[dict[str, float]]) -> int:
     return many
 
 
-def _concurrent(spec: DistillSpec) -> int:
+def _placed(spec: DistillSpec) -> DistillSpec:
+    """The spec with a device of `auto` replaced by what the cluster has: bundles are made of it."""
+    if spec.run.device != "auto":
+        return spec
+    _connected(spec)
+    return spec.model_copy(update={"run": spec.run.model_copy(update={"device": cluster.default_workers()[1]})})
+
+
+def _connected(spec: DistillSpec) -> int:
+    """Join the cluster; how many slots this machine has."""
     slots = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cluster.connect(spec.run.address, slots + 1)  # one slot more, of which drivers take a hundredth each
+    return slots
+
+
+def _concurrent(spec: DistillSpec) -> int:
+    slots = _connected(spec)
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return min(fits(bundles(spec), nodes), max(1, slots) if spec.run.address is None else 10**6)
 
 
-def trial(config: dict[str, Any], spec: dict[str, Any], home: str) -> None:
-    """One trial, in its own process: a run in `home` that reports its validation accuracy; it goes on where it was."""
+def trial(config: dict[str, Any], spec: dict[str, Any], home: str, variables: dict[str, str]) -> None:
+    """One trial, in its own process: a run in `home` that reports its validation accuracy; it goes on where it was.
+
+    Args:
+        variables: of the environment: where the driver finds its data.
+    """
     import ray.tune
 
+    os.environ.update(variables)
     name = ray.tune.get_context().get_trial_id()
     base = DistillSpec.model_validate(spec)
     workers = base.run.fleet[1] if base.run.fleet is not None else 1
@@ -186,14 +209,15 @@ def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict
     concurrent, home = _concurrent(spec), folder.absolute() / "trials"
     home.mkdir(exist_ok=True)
     plain = spec.model_copy(update={"tracking": spec.tracking.model_copy(update={"enabled": False})})
-    body = ray.tune.with_parameters(trial, spec=plain.dump(), home=str(home))
+    given = {"spec": plain.dump(), "home": str(home), "variables": cluster.worker_environment()["env_vars"]}
+    body = ray.tune.with_parameters(trial, **given)
     if settings["scheduler"] == "pbt":
         from raystill.search.tune_generations import member
 
         # by itself Tune writes down its state every ten seconds or more, and a kill would undo the exchanges of these
         os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
         every = interval(settings, spec)
-        body = ray.tune.with_parameters(member, spec=plain.dump(), home=str(home), every=every)
+        body = ray.tune.with_parameters(member, **given, every=every)
         turns = f", {concurrent} at once, which take turns" if concurrent < settings["trials"] else ""
         print(f"a population of {settings['trials']}{turns}; compared every {every} outer steps", flush=True)
     trainable = ray.tune.with_resources(body, ray.tune.PlacementGroupFactory(bundles(spec)))

@@ -7,6 +7,7 @@ its spec (`donor`, whose content is a part of the run's identity), and its folde
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -27,13 +28,14 @@ TURNS = 40
 """Comparisons that a diverged trial waits for, each a quarter of the time that it took so far; then it has failed."""
 
 
-def member(config: dict[str, Any], spec: dict[str, Any], home: str, every: int) -> None:
+def member(config: dict[str, Any], spec: dict[str, Any], home: str, variables: dict[str, str], every: int) -> None:
     """One trial, in its own process; reports at every `every` outer steps, with the checkpoint, and at its end.
 
     One that diverges has 0 % from there on, until it takes another's state over.
     """
     import ray.tune
 
+    os.environ.update(variables)
     trial, began = ray.tune.get_context().get_trial_id(), time.monotonic()
     values = {field: value.item() if hasattr(value, "item") else value for field, value in config.items()}
     made, folder = begin(Path(home), trial, values, _handed(), DistillSpec.model_validate(spec), every)

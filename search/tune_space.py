@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ METRIC, CLOCK = "validation", "clock"
 compared, 0 where they are not."""
 Found = dict[str, tuple[str, list[Any]]]
 """Dotted field -> its domain."""
+ALIASES = {"inner.steps": "synthesizer.steps"}
+"""What people call a field, where it is another part's: inner steps are as many as the synthesizer makes."""
 KINDS = "uniform:a:b, loguniform:a:b, int:a:b (both ends included), choice:x,y"
 
 
@@ -49,6 +52,7 @@ def domains(over: list[str], spec: DistillSpec) -> Found:
     found: Found = {}
     for text in over:
         field, equals, words = text.partition("=")
+        field = ALIASES.get(field, field)
         if not equals:
             raise ValueError(f"--over: {text!r} is no field=domain; an example: outer.lr=loguniform:1e-3:1e-1")
         if field.split(".")[0] in ("run", "tracking", "data", "recipe", "assess"):
@@ -78,8 +82,17 @@ def applied(spec: DistillSpec, values: Mapping[str, Any]) -> DistillSpec:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or ", ".join(values)
-        word = "unknown field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        word = (
+            _unknown(place, spec) if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        )
         raise ValueError(f"--over: {place}: {word}") from None
+
+
+def _unknown(field: str, spec: DistillSpec) -> str:
+    known = [f"{section}.{name}" for section, part in spec.dump().items() if isinstance(part, dict) for name in part]
+    same = [name for name in known if name.partition(".")[2] == field.rpartition(".")[2]]
+    near = same or difflib.get_close_matches(field, known, 1, 0.5)
+    return "unknown field" + (f"; did you mean {' or '.join(near)}?" if near else "")
 
 
 def param_space(found: Found) -> dict[str, Any]:

@@ -32,7 +32,10 @@ BEYOND = 0.3
 
 def _refuse(spec: DistillSpec, count: int, classes: int) -> None:
     part = spec.synthesizer
-    for field, value, default in (("start", part.start, "noise"), ("scales", part.scales, 1)):
+    for field, value, default in (
+        ("start", part.start, "noise"), ("scales", part.scales, 1), ("augment", part.augment, ()),
+        ("frozen", part.frozen, False), ("label_start", part.label_start, "hard"),
+    ):  # fmt: skip
         if value != default:
             raise ValueError(f"synthesizer.{field}: {value!r} is for kind images; a generator takes {default!r}")
     if part.steps * count < classes:

@@ -52,10 +52,12 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
     """The synthesizer of a spec's `synthesizer` and `inner` sections.
 
     Raises:
-        ValueError: fewer images than classes with hard labels.
+        ValueError: fewer images than classes with hard labels, or a field that only a generator has.
     """
     part, inner = spec.synthesizer, spec.inner
     count = part.images or part.per_class * classes
+    if part.curriculum != "full":
+        raise ValueError(f"synthesizer.curriculum: {part.curriculum!r} is for kind generator; images take 'full'")
     if count < classes and part.labels == "hard":
         raise ValueError(
             f"synthesizer.images: {count} images with hard labels can not name {classes} classes; "

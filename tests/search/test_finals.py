@@ -20,7 +20,8 @@ from raystill.platform.method import DataSpec
 from raystill.platform.spec import RunSpec, TrackingSpec
 from raystill.platform.workbench import Workbench, resolve_auto
 from raystill.search import finals, truth
-from raystill.search.nas import RESULT, WEIGHTS, nas, resume
+from raystill.search.finalists import WEIGHTS
+from raystill.search.nas import RESULT, nas, resume
 from raystill.search.space import parse
 from raystill.search.spec import NasSpec, carrier
 from raystill.search.tune_tracking import TRIAL, Children
@@ -41,7 +42,7 @@ def test_a_trial_that_is_moved_halfway_ends_with_the_bits_of_an_evaluator_s_netw
 
     def trial() -> finals.Trial:
         made = object.__new__(finals.Trial)  # Tune's own constructor wants a place to log to
-        made.setup({"architecture": text}, spec.dump(), protocol, 3)
+        made.setup({"architecture": text}, spec.dump(), protocol, 3, {})
         return made
 
     first, second = trial(), trial()

@@ -12,17 +12,19 @@ import pytest
 import torch
 from scipy import stats
 
+from raystill.actors import commit_log
 from raystill.actors.replay import command
 from raystill.platform import learners, runs
 from raystill.platform.artifacts import Distilled, save_distilled
 from raystill.platform.tracking import Tracker
+from raystill.search import curricula, finalists, rankers, tables
 from raystill.search import nas as nas_module
-from raystill.search import tables
 from raystill.search.ledger import SCHEMA, Ledger
 from raystill.search.nas import LEDGER, RESULT, best_network, nas, resume
 from raystill.search.searchers import SEARCHERS
 from raystill.search.space import space
 from raystill.search.spec import NasSpec
+from raystill.search.truth import LEVELS, Protocol
 
 Make = Callable[..., NasSpec]
 
@@ -172,8 +174,108 @@ def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
 def test_without_a_word_of_it_a_search_goes_by_the_recipe_for_its_space_and_data(
     changes: dict[str, Any], curriculum: str | None, size: int | None
 ) -> None:
-    found = nas_module.settled(NasSpec.model_validate(changes))
+    found = curricula.settled(NasSpec.model_validate(changes))
     assert (found.curriculum, found.data.size) == (curriculum, size)
+
+
+def test_the_page_written_again_keeps_figures_and_costs_and_trains_nothing(
+    tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = nas(small(tmp_path))
+    folder = tmp_path / "nas-1"
+    (folder / "report.html").unlink()
+
+    def never(*given: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(finalists, "finish", never)
+    nas_module.write_report(folder)
+    assert result["pick"]["architecture"] in (folder / "report.html").read_text()
+    assert json.loads((folder / RESULT).read_text()) == result
+    assert result["costs"]["score_cpu_seconds"] > 0
+
+
+def test_a_search_killed_among_its_finalists_keeps_those_that_are_done(
+    tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = nas(small(tmp_path / "whole", finalists=4))
+    write, done = finalists._write, list[str]()
+
+    def stop(path: Path, *rest: Any) -> None:
+        write(path, *rest)
+        done.append(path.name)
+        if len(done) == 3:
+            raise Halt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finalists, "_write", stop)
+        with pytest.raises(Halt):
+            nas(small(tmp_path / "cut", finalists=4))
+    folder = tmp_path / "cut" / "nas-1"
+    (folder / "finalists" / done[1]).write_bytes(b"torn")
+    before = [row["kind"] for row in commit_log.read(folder / "commits").to_pylist()].count("train_real")
+    again = resume(folder)
+    for key in ("architecture", "validation", "test", "steps"):
+        assert [row[key] for row in again["finalists"]] == [row[key] for row in whole["finalists"]]
+    after = [row["kind"] for row in commit_log.read(folder / "commits").to_pylist()].count("train_real")
+    assert after - before == 2  # the one that was not reached, and the one whose file is torn
+    assert again["costs"]["score_cpu_seconds"] > 0
+
+
+def test_a_finalist_whose_weights_become_infinite_is_no_pick_and_stops_nothing(
+    tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, spoilt = rankers.truth.trained, list[str]()
+
+    def spoil(bench: Any, arch: Any, seed: int, protocol: Any) -> Any:
+        numbers, theta = trained(bench, arch, seed, protocol)
+        spoilt.append(arch.text)
+        return numbers, theta * np.nan if len(spoilt) == 1 else theta
+
+    monkeypatch.setattr(rankers.truth, "trained", spoil)
+    result = nas(small(tmp_path))
+    assert result["pick"]["architecture"] != spoilt[0]
+    assert {row["architecture"] for row in result["finalists"]} == set(spoilt)
+
+
+def test_finalists_train_as_the_ground_truth_of_their_space_and_data_does() -> None:
+    def protocol(**changes: Any) -> Protocol:
+        return finalists.protocol(NasSpec.model_validate(changes))
+
+    cifar = {"source": "cifar10", "size": 16}
+    assert protocol(data={"source": "mnist", "size": 14}) == LEVELS["mnist"].protocol
+    assert protocol(data=cifar) == LEVELS["cifar"].protocol
+    assert protocol(space="cell@c8n3", data=cifar) == LEVELS["cells"].protocol
+    assert protocol(space="cell", data=cifar) == LEVELS["cells-small"].protocol
+    assert protocol(data={"source": "cifar10"}) == Protocol(768)
+    assert protocol(data=cifar, final_steps=9, final_lr=0.5) == Protocol(9, lr=0.5)
+
+
+def test_a_recipe_is_distilled_on_the_data_and_evaluators_of_the_search() -> None:
+    run = {"device": "cpu", "workers": 2, "deadline": 30.0, "storage": "s3://bucket/runs", "seed": 4}
+    data = {"source": "digits", "limit": 500}
+    spec = curricula.settled(NasSpec.model_validate({"curriculum": "recipe:gtn-mnist-14", "data": data, "run": run}))
+    assert spec.data.size == 14  # the recipe's, since none was given
+    made = curricula.first(spec, Path("runs/nas-7"))
+    assert made.data == spec.data
+    assert (made.run.device, made.run.workers, made.run.deadline, made.run.seed) == ("cpu", 2, 30.0, 4)
+    assert (made.run.storage, made.run.name) == ("s3://bucket/runs/nas-7", "curriculum")
+
+
+def test_a_recipe_that_does_not_fit_the_data_is_refused_before_work_starts(tmp_path: Path, small: Make) -> None:
+    with pytest.raises(ValueError, match="at least 8x8 pixels, these are 4x4"):
+        nas(small(tmp_path, curriculum="recipe:gtn-mnist-14", data={"size": 4}))
+    assert not list(tmp_path.glob("nas-*"))
+
+
+def test_the_best_of_a_generation_outlive_the_next_one() -> None:
+    """By a score that only one architecture of the first generation has: its children are a change away."""
+    searcher, many = SEARCHERS["evolution"](space("cell"), 2), NasSpec().generation
+    first = searcher.ask(many)
+    searcher.tell(first, [float(n == 7) for n in range(many)])
+    searcher.tell(searcher.ask(many), [0.0] * many)
+    apart = [sum(a != b for a, b in zip(child.genome, first[7].genome)) for child in searcher.ask(many)]
+    assert sum(n == 1 for n in apart) > 3
 
 
 def test_a_ledger_of_another_search_is_refused(tmp_path: Path, small: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from raystill.platform import learners
+from raystill.platform import learners, runs
 from raystill.platform.artifacts import Distilled, save_distilled
 from raystill.platform.data import load
 from raystill.platform.method import DataSpec
@@ -19,8 +20,8 @@ from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DistillSpec, RunSpec
 from raystill.platform.workbench import Workbench, resolve_auto
 from raystill.search import card, card_page, ranks, tables, truth
-from raystill.search.rank_card import rank_card
-from raystill.search.scoring import Ranking, Scores
+from raystill.search.rank_card import rank_card, resume
+from raystill.search.scoring import Ranking, Scorer, Scores
 from raystill.search.space import Arch, parse
 from raystill.search.spec import CardSpec
 from raystill.search.truth import Truth, batches, level, make, sample
@@ -199,6 +200,65 @@ def test_a_card_has_a_row_for_each_named_artefact_and_refuses_names_that_are_non
         with pytest.raises(ValueError, match=message) as error:
             rank_card(spec(*also))
         assert "\n" not in str(error.value)
+
+
+def test_a_card_that_was_killed_goes_on_and_says_what_was_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: truth.Level, noise: Callable[..., Distilled]
+) -> None:
+    path, keys = tmp_path / "t.parquet", sorted(level("digits").keys())
+    make("digits", path, "command", lambda _: None)
+    monkeypatch.setattr(card.ranks, "LEAST", -1.0)
+
+    def kept(name: str, exclude: list[str]) -> str:
+        spec = {"learner": {"draw": "macro", "exclude": exclude}}
+        manifest = {"classes": [str(k) for k in range(10)], "spec": spec}
+        return str(save_distilled(tmp_path / name, dataclasses.replace(noise(), manifest=manifest)))
+
+    spec = CardSpec(
+        level="digits", truth=path, resamples=100, curriculum=(kept("unseen", keys),), meta_seconds=5.0,
+        also=(f"seen={kept('seen', keys[1:])}",), run=RunSpec(out=tmp_path / "runs", workers=0), equal_seconds=True,
+    )  # fmt: skip
+    told, computed, scores = list[str](), list[tuple[str, int]](), Scorer.scores
+    with monkeypatch.context() as patch:
+        patch.setattr(card, "halved", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            rank_card(spec, told.append)
+    folder = tmp_path / "runs" / "card-digits-1"
+    assert runs.made_by(folder) == "search card"
+
+    def counted(self: Scorer, ranking: Ranking, archs: list[Arch]) -> Scores:
+        found = scores(self, ranking, archs)
+        computed.append((ranking.name, found.computed))
+        return found
+
+    monkeypatch.setattr(Scorer, "scores", counted)
+    found = resume(folder)
+    assert found["held_out"] == {"gtn": True, "seen": False}
+    assert {name for name, many in computed if many} == {"rung 32", "rung 128", "rung 512"}
+    others = {"tau", "top_half", "precision_10", "regret_1", "regret_3", "regret_5"}
+    assert set(found["rankers"]["gtn"]["intervals"]) == others
+    assert found["time_to_best_gtn"]["with_meta"] == found["time_to_best_gtn"]["without_meta"] + 5
+    assert json.loads((folder / "card.json").read_text())["held_out"] == found["held_out"]
+    assert "real equal seconds" in (folder / "report.html").read_text()
+
+
+def test_equal_seconds_are_seconds_whatever_judging_costs() -> None:
+    steps, many, step, judging = 16, 96, 0.001, 0.0165
+    short, long = (many * (n * steps * step + judging) for n in (1, card.LONGER))
+    afforded = card.affordable(250.0, {"real equal steps": short, "real longer": long}, steps, many)
+    assert many * (afforded * step + judging) == pytest.approx(250.0, rel=1e-3)
+
+
+def test_a_card_without_its_files_or_figures_says_so(tmp_path: Path, short: truth.Level) -> None:
+    spec = CardSpec(level="digits", truth=tmp_path / "none.parquet", run=RunSpec(out=tmp_path, workers=0))
+    with pytest.raises(ValueError, match=r"truth: no file .*none\.parquet; give --truth FILE"):
+        rank_card(spec)
+    make("digits", tmp_path / "none.parquet", "command", lambda _: None)
+    with pytest.raises(ValueError, match="equal_seconds: needs meta_seconds"):
+        rank_card(spec.model_copy(update={"equal_seconds": True}))
+    table = made(0.1)
+    found = card.card(table, {"gtn": table.mean}, {"gtn": 1.0}, resamples=100)
+    assert found["time_to_best_gtn"]["with_meta"] is None
 
 
 def test_halving_gives_the_longest_training_to_those_that_did_best_in_a_shorter_one() -> None:
