@@ -85,6 +85,10 @@ class LearnerSpec(Part):
         description="steps on real data in which a drawn architecture must begin to learn; 0 takes any (draw: a space)",
     )
 
+    begun: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.95, description="share of the loss of a guess, ln K, that it must come below for that"
+    )
+
     @model_validator(mode="after")
     def _widths_in_order(self) -> LearnerSpec:
         if self.widths[0] > self.widths[1]:

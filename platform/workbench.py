@@ -180,7 +180,9 @@ class Workbench:
     def _begins_to_learn(self, learner: LearnerSpec) -> bool:
         """A trial on real data; the same for every member, run and evaluator that asks."""
         problem = self.problem(learner)
-        return pool.begins_to_learn(problem.learner, problem.total, self.train, learner.trial, len(self.data.classes))
+        return pool.begins_to_learn(
+            problem.learner, problem.total, self.train, learner.trial, len(self.data.classes), learner.begun
+        )
 
     def theta0(self, learner: Learner, address: Address) -> Tensor:
         """A member's initial parameters, as the spec's initialisation has them (`platform.starts`)."""

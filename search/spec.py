@@ -55,7 +55,7 @@ class NasSpec(Part):
 class CardSpec(Part):
     """How well rankers order a ground truth."""
 
-    level: str = Field("mnist", description="ground truth: mnist, cifar, cells, cells-small or digits (docs/search.md)")
+    level: str = Field("mnist", description="ground truth: mnist, cifar, cells or digits (docs/search.md)")
     truth: Path | None = Field(None, description="its Parquet file; else benchmarks/data/truth-LEVEL.parquet")
     curriculum: tuple[str, ...] = Field((), description="runs or artefacts to score by; the first is the one compared")
     untrained: str | None = Field(None, description="artefact of the untrained generator")

@@ -81,12 +81,10 @@ class Level:
 LEVELS: dict[str, Level] = {
     "mnist": Level("macro", DataSpec(source="mnist", size=14), 96, 3, Protocol(768)),
     "cifar": Level("macro", DataSpec(source="cifar10", size=16), 96, 3, Protocol(1536)),
-    "cells": Level("cell@c8n3", DataSpec(source="cifar10", size=16), 64, 2, Protocol(768, lr=0.02)),
-    "cells-small": Level("cell", DataSpec(source="cifar10", size=16), 64, 2, Protocol(768)),
+    "cells": Level("cell", DataSpec(source="cifar10", size=16), 64, 2, Protocol(768)),
     "digits": Level("macro", DataSpec(), 12, 2, Protocol(64)),
 }
-"""`digits` checks the plumbing in seconds and says nothing of quality. `cells-small`, one cell a stage, is noise: seeds
-do not agree on which of its cells are good, and a card of it refuses to speak."""
+"""`digits` checks the plumbing in seconds and says nothing of quality."""
 
 
 def level(name: str) -> Level:

@@ -22,8 +22,6 @@ Draw = Callable[[seeds.Address], LearnerSpec]
 
 TRIES = 100
 RATE, MOMENTUM, BATCH = 0.05, 0.9, 64
-BEGUN = 0.9
-"""Share of the loss of a guess, ln K, that an architecture must come below to be said to learn."""
 
 
 def drawing(
@@ -75,12 +73,13 @@ def _width(spec: LearnerSpec, address: seeds.Address) -> LearnerSpec:
 
 
 def begins_to_learn(
-    learner: Learner, total: Callable[[Tensor, Tensor, Tensor], Tensor], data: Resident, steps: int, classes: int
-) -> bool:
+    learner: Learner, total: Callable[[Tensor, Tensor, Tensor], Tensor], data: Resident, steps: int, classes: int,
+    begun: float,
+) -> bool:  # fmt: skip
     """Whether SGD with momentum brings the loss on real data below that of a guess, at any of three rates.
 
-    The mean loss of the last quarter of `steps` must come below 0.9 ln K. One draw of weights and minibatches, the same
-    whoever asks.
+    The mean loss of the last quarter of `steps` must come below `begun` times that of a guess, ln K. One draw of
+    weights and minibatches, the same whoever asks.
     """
     address = seeds.Address(0, stream="trial")
     for factor in (1.0, 0.2, 5.0):
@@ -95,6 +94,6 @@ def begins_to_learn(
             theta = theta - factor * RATE * velocity
             seen.append(float(loss.detach()))
         last = seen[-max(1, steps // 4) :]
-        if sum(last) / len(last) < BEGUN * math.log(classes):  # a nan is not below
+        if sum(last) / len(last) < begun * math.log(classes):  # a nan is not below
             return True
     return False

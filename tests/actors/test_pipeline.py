@@ -31,6 +31,21 @@ def spec(out: Path, **changes: Any) -> DistillSpec:
     )
 
 
+@pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        ({"name": "macro:d1-w4-x1-k3-max-none-relu-gap"}, "learner.draw: widths, but at width 4: .*says its own width"),
+        ({"name": "linear"}, "learner.draw: widths, but linear is the same at any"),
+    ],
+)
+def test_widths_of_a_learner_that_has_none_are_refused_before_work_starts(
+    tmp_path: Path, learner: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        pipeline.plan(spec(tmp_path, learner={**learner, "draw": "widths"}))
+    assert pipeline.plan(spec(tmp_path, learner={"name": "mlp", "draw": "widths"})).spec.learner.draw == "widths"
+
+
 class Stop(Exception):
     """Ends a run in its middle."""
 

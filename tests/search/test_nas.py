@@ -166,7 +166,8 @@ def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
         ({"data": {"source": "mnist"}, "curriculum": None}, None, None),
         ({"data": {"source": "mnist"}, "curriculum": "runs/mine"}, "runs/mine", None),
         ({"data": {"source": "mnist"}, "ranker": "flops"}, None, None),
-        ({"data": {"source": "cifar10"}, "space": "cell@c16n2"}, "recipe:gtn-cells-16", 16),
+        ({"data": {"source": "cifar10"}}, "recipe:gtn-cifar-16", 16),
+        ({"data": {"source": "cifar10"}, "space": "cell@c16n2"}, None, None),
         ({"data": {"source": "cifar10"}, "space": "enas"}, None, None),
         ({}, None, None),
     ],
@@ -245,8 +246,7 @@ def test_finalists_train_as_the_ground_truth_of_their_space_and_data_does() -> N
     cifar = {"source": "cifar10", "size": 16}
     assert protocol(data={"source": "mnist", "size": 14}) == LEVELS["mnist"].protocol
     assert protocol(data=cifar) == LEVELS["cifar"].protocol
-    assert protocol(space="cell@c8n3", data=cifar) == LEVELS["cells"].protocol
-    assert protocol(space="cell", data=cifar) == LEVELS["cells-small"].protocol
+    assert protocol(space="cell@c8n3", data=cifar) == LEVELS["cells"].protocol != LEVELS["cifar"].protocol
     assert protocol(data={"source": "cifar10"}) == Protocol(768)
     assert protocol(data=cifar, final_steps=9, final_lr=0.5) == Protocol(9, lr=0.5)
 

@@ -82,7 +82,7 @@ def test_a_diverged_trial_is_the_worst_until_it_is_ended(tmp_path: Path, monkeyp
     base |= {"tracking": {"enabled": False}}
     base["outer"]["diverged"] = 1e-9  # any loss is above
     with pytest.raises(Diverged):
-        tune_generations.member({"outer.lr": 0.01}, base, str(tmp_path), 2)
+        tune_generations.member({"outer.lr": 0.01}, base, str(tmp_path), {}, 2)
     assert [(row["validation"], row["clock"], row["diverged"]) for row in reports] == [(0.0, 2, 1), (0.0, 4, 1)]
 
 

@@ -26,7 +26,8 @@ def test_what_is_no_domain_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("over", "message"),
     [
-        ("outer.lrr=uniform:0.1:1", "outer.lrr: unknown field"),
+        ("outer.lrr=uniform:0.1:1", r"outer.lrr: unknown field; did you mean outer.lr\?"),
+        ("inner.epochs=int:1:3", r"inner.epochs: unknown field; did you mean synthesizer.epochs\?"),
         ("outer.lr=uniform:-1:1", "outer.lr"),
         ("outer.members=choice:3", "multiple of outer.chunk"),
         ("outer.lr", "no field=domain"),
@@ -36,6 +37,16 @@ def test_what_is_no_domain_is_refused(text: str) -> None:
 def test_fields_are_checked_at_their_ends(over: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         domains([over], DistillSpec())
+
+
+def test_inner_steps_are_the_synthesizers_whoever_is_asked() -> None:
+    found = domains(["inner.steps=choice:1,2"], DistillSpec())
+    assert found == {"synthesizer.steps": ("choice", [1, 2])}
+
+
+def test_a_trial_that_computes_itself_on_a_gpu_books_it() -> None:
+    spec = DistillSpec.model_validate({"run": {"workers": 0, "device": "cuda"}})
+    assert bundles(spec) == [{"CPU": 1.0, "GPU": 1.0}]
 
 
 def test_values_reach_their_fields() -> None:

@@ -225,5 +225,11 @@ def test_what_only_images_have_is_refused() -> None:
         made(start="real")
     with pytest.raises(ValueError, match=r"synthesizer\.scales: 2 is for kind images; a generator takes 1"):
         made(scales=2)
+    with pytest.raises(ValueError, match=r"synthesizer\.augment: \('flip',\) is for kind images"):
+        made(augment=("flip",))
+    with pytest.raises(ValueError, match=r"synthesizer\.frozen: True is for kind images"):
+        made(frozen=True, labels="soft")
+    with pytest.raises(ValueError, match=r"synthesizer\.label_start: 'noise' is for kind images"):
+        made(label_start="noise", labels="soft")
     with pytest.raises(ValueError, match=r"synthesizer\.images: 1 steps of 3 images can not name 4 classes"):
         made(images=3, steps=1)

@@ -162,6 +162,10 @@ def test_steps_pass_gradcheck(data: DataSet) -> None:
 
 
 def test_what_can_not_be_started_is_refused(data: DataSet) -> None:
+    with pytest.raises(
+        ValueError, match=r"synthesizer\.curriculum: 'pixels' is for kind generator; images take 'full'"
+    ):
+        made(curriculum="pixels")
     with pytest.raises(ValueError, match=r"synthesizer\.images: 3 images with hard labels can not name 4 classes"):
         made(images=3)
     with pytest.raises(ValueError, match=r"class 'a' has 10 training images, but 12 are asked for"):
