@@ -18,7 +18,8 @@ from raystill.search.scoring import Ranking, Scorer
 from raystill.search.space import Arch
 from raystill.search.truth import Truth, sample
 
-RATES = (0.01, 0.05, 0.1, 0.2)
+RATES = (0.01, 0.05, 0.1)
+"""Not 0.2: on CIFAR-10 it has the best mean accuracy after 16 and 64 steps, and ranks by .25 where 0.1 ranks by .42."""
 SPARE = 8
 CHEAP = ("parameters", "synflow", "naswot")
 REGRETS = (1, 3, 5)

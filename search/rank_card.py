@@ -188,8 +188,10 @@ def scored(
     facts: dict[str, Any] = {"lr_real": short, "lr_real_longer": long, "steps": steps, "batch": batch}
     if spec.equal_seconds and "gtn" in scores:
         budget = seconds["gtn"] + (spec.meta_seconds or 0.0)
-        facts["steps_at_equal_seconds"] = cards.affordable(budget, seconds, steps, len(archs))
-        add(cards.real(cards.EQUAL, facts["steps_at_equal_seconds"], batch, long))
+        many = cards.affordable(budget, seconds, steps, len(archs))
+        rate = cards.tuned_rate(scorer, at, keys, many, batch)
+        facts |= {"steps_at_equal_seconds": many, "lr_at_equal_seconds": rate}
+        add(cards.real(cards.EQUAL, many, batch, rate))
     scores[cards.HALVED], seconds[cards.HALVED] = cards.halved(scorer, archs, batch, long)
     tell(f"{cards.HALVED}: {seconds[cards.HALVED]:.1f} CPU s")
     return scores, seconds, facts
