@@ -7,8 +7,6 @@ makes the run again. Unknown keys are errors that name the nearest valid key. Th
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +22,7 @@ from raystill.platform.method import (
     OuterSpec,
     SynthesizerSpec,
 )
-from raystill.platform.parts import Count, Natural, NoneOf, Part, Positive, Workers, plain_name
+from raystill.platform.parts import Count, Natural, NoneOf, Part, Positive, Workers, digest, plain_name
 
 
 class ValidationSpec(Part):
@@ -127,7 +125,7 @@ class PretrainSpec(Part):
     def identity(self) -> str:
         """sha256 of what the weights depend on; how many there are is not among it, so that a pool can grow."""
         told = self.model_dump(mode="json", include={"data", "learner", "epochs", "lr"})
-        return hashlib.sha256(json.dumps({**told, "seed": self.run.seed}, sort_keys=True).encode()).hexdigest()
+        return digest({**told, "seed": self.run.seed})
 
 
 class DistillSpec(Part):
@@ -178,7 +176,7 @@ class DistillSpec(Part):
         content = told["outer"].pop("teacher_content")
         if content is not None:  # the file is known by what it holds, wherever it lies
             told["outer"]["teacher"] = content
-        return hashlib.sha256(json.dumps({**told, "seed": self.run.seed}, sort_keys=True).encode()).hexdigest()
+        return digest({**told, "seed": self.run.seed})
 
     def dump(self) -> dict[str, Any]:
         """Plain JSON-able mapping, the form in which specs are saved and sent."""

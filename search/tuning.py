@@ -136,7 +136,7 @@ def tuned(carrier: DistillSpec, spec: TemperatureSpec, logits: np.ndarray, folde
         raise RuntimeError(f"no trial came to its end; the last said: {trouble or 'nothing'}")
     if trouble:
         print(f"warning: trials failed; the last said: {trouble}", flush=True)
-    return rows
+    return sorted(rows)  # Tune may give its trials in another order when it is asked again, and ties go to the first
 
 
 def _new(spec: TemperatureSpec, made: Any, folder: Path) -> Any:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from raystill.platform.method import DataSpec, LearnerSpec
-from raystill.platform.parts import Count, Natural, Part, Positive
+from raystill.platform.parts import Count, Natural, Part, Positive, digest
 from raystill.platform.parts import plain_name as _plain
 from raystill.platform.spec import TrackingSpec
 from raystill.platform.students.optimisers import OptimizerSpec
@@ -137,7 +135,7 @@ class KdSpec(Part):
         """sha256 of what the bits of a result depend on."""
         told = self.model_dump(mode="json", exclude={"run": True, "tracking": True, "recipe": True})
         told |= {"precision": self.run.precision}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return digest(told)
 
     def dump(self) -> dict[str, Any]:
         """Plain JSON-able mapping, the form in which specs are saved."""

@@ -104,3 +104,10 @@ def test_a_dump_is_json_and_makes_the_spec_again() -> None:
 def test_the_defaults_are_a_valid_spec_with_two_chunks_a_step() -> None:
     spec = DistillSpec()
     assert spec.outer.members // spec.outer.chunk >= 2
+
+
+def test_a_field_that_came_later_changes_no_run_at_its_usual_value() -> None:
+    usual = DistillSpec.model_validate({"learner": {"draw": "macro"}})
+    assert usual.learner.begun == 0.95
+    told = usual.model_copy(update={"learner": usual.learner.model_copy(update={"begun": 0.9})})
+    assert told.identity != usual.identity
