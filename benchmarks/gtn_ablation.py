@@ -115,7 +115,10 @@ def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def figure(found: list[dict[str, Any]], file: Path) -> None:
-    """Each arm's validation accuracy along its CPU seconds, the mean over seeds, and the least and most of them."""
+    """Each arm's validation accuracy along its outer steps, which machines of any speed share.
+
+    The mean over seeds, and the least and most of them, at the steps that all of them came to.
+    """
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(7.0, 4.0), layout="constrained")
@@ -124,13 +127,13 @@ def figure(found: list[dict[str, Any]], file: Path) -> None:
         curves = [f["curve"] for f in found if f["arm"] == arm and f["curve"]]
         if not curves:
             continue
-        points = list(zip(*curves))  # as far as every seed went
-        at = [statistics.mean(p["cpu_seconds"] for p in point) for point in points]
-        values = [[p["validation"] for p in point] for point in points]
+        by = [{point["step"]: point["validation"] for point in curve} for curve in curves]
+        at = [step for step in by[0] if all(step in seed for seed in by)]
+        values = [[seed[step] for seed in by] for step in at]
         (line,) = ax.plot(at, [statistics.mean(v) for v in values], marker="o", ms=3, label=f"{arm} ({len(curves)})")
         least, most = map(min, values), map(max, values)
         ax.fill_between(at, list(least), list(most), color=line.get_color(), alpha=0.15, lw=0)
-    ax.set(xlabel="CPU seconds of meta-training", ylabel="validation accuracy, %")
+    ax.set(xlabel="outer steps of meta-training", ylabel="validation accuracy, %")
     ax.legend(frameon=False, fontsize=8, title="arm (seeds)", title_fontsize=8)
     ax.grid(alpha=0.3)
     drawn.savefig(file, dpi=130)
