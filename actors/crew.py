@@ -145,8 +145,9 @@ class Crew:
         elif outcome.status != "returned":
             if item in self._doubted:
                 why = outcome.error.partition("\n")[0]
+                told = f"{item} is {outcome.status} on two tries" + (f". {why}" if why else "")
                 kind = Diverged if outcome.status == "not finite" else WorkFailed
-                raise kind(f"{item} is {outcome.status} on two tries. {why}; {self._reproducer(item)}".strip())
+                raise kind(f"{told}; {self._reproducer(item)}")
             self._doubted[item] = outcome
         avoid = outcome.evaluator if outcome.status not in ("lost", "returned") else None
         self.executor.submit(item, self._owned[item], avoid)

@@ -67,7 +67,7 @@ def one(args: argparse.Namespace, rest: list[str], arm: str, seed: int) -> dict[
     rollbacks = commit_log.read(folder / "commits").column("kind").to_pylist().count("rollback")
     found: dict[str, Any] = {
         "arm": arm, "seed": seed, "diverged": bool(diverged or rollbacks), "rollbacks": rollbacks,
-        "error": diverged.partition(". ;")[0].partition("\n")[0],  # what comes behind names the run's folder
+        "error": diverged.partition("; see it")[0],  # what comes behind names the run's folder
         "broke_down": bool(values) and values[-1] < max(values) - FALL,
         "budget": args.cpu_seconds, "cpu_seconds": history.cpu_seconds(folder), "curve": curve,
     }  # fmt: skip

@@ -65,23 +65,23 @@ def first(spec: NasSpec, folder: Path) -> DistillSpec:
     return DistillSpec.model_validate(options.merge(recipe(name), {**own, **quiet}))
 
 
-def check(spec: NasSpec) -> None:
-    """Look at the curriculum that a settled spec asks for before anything is made.
+def checked(spec: NasSpec) -> Distilled | None:
+    """The artefact that a settled spec names, before anything is made; of a recipe there is none yet, but a plan.
 
     Raises:
-        ValueError: there is none, or its recipe does not fit the search's data.
+        ValueError: there is no such artefact, or the recipe does not fit the search's data.
     """
-    if named(spec) is not None:
-        made = first(spec, spec.run.out)
-        plan(made.model_copy(update={"run": made.run.model_copy(update={"storage": None})}))
-    elif spec.curriculum is not None:
-        place.curriculum(spec.curriculum)
+    if named(spec) is None:
+        return None if spec.curriculum is None else place.curriculum(spec.curriculum)
+    made = first(spec, spec.run.out)
+    plan(made.model_copy(update={"run": made.run.model_copy(update={"storage": None})}))
+    return None
 
 
 def curriculum(spec: NasSpec, folder: Path) -> Distilled | None:
     """The curriculum, distilled now where a recipe is to make it and has not; None where real data score."""
     if named(spec) is None:
-        return None if spec.curriculum is None else place.curriculum(spec.curriculum)
+        return checked(spec)
     home = folder / "curriculum"
     if not (home / "artefact").is_dir():
         if (home / "spec.yaml").is_file():

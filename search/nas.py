@@ -48,8 +48,7 @@ def nas(spec: NasSpec) -> dict[str, Any]:
     if spec.finalists > spec.candidates:
         raise ValueError(f"finalists: {spec.finalists} of {spec.candidates} candidates; ask for fewer")
     space(spec.space)
-    curricula.check(spec)
-    named = None if curricula.named(spec) else curricula.curriculum(spec, Path())
+    named = curricula.checked(spec)
     made = place.planned(spec.data, spec.run, spec.tracking, named, str(spec.curriculum))
     space(spec.space).check(made.data.shape)
     folder = runs.create(made.spec, "nas")

@@ -209,20 +209,21 @@ def space(name: str) -> Space:
     """
     from raystill.search import cells, enas, macro  # they are made of this file's parts
 
-    spaces: dict[str, Callable[..., Space]] = {"macro": macro.space, "cell": cells.space, "enas": enas.space}
+    scaled: dict[str, Callable[..., Space]] = {"cell": cells.space, "enas": enas.space}
+    spaces: dict[str, Callable[..., Space]] = {"macro": macro.space, **scaled}
     bare = base(name)
     if bare not in spaces:
         raise ValueError(f"search.space: unknown {bare!r}; {registry.nearest(bare, spaces)}")
     if bare == name:
         return spaces[bare]()
-    if bare == "macro":
-        raise ValueError("search.space: macro has no scale, its texts say how wide and deep they are; take @ off")
+    if bare not in scaled:
+        raise ValueError(f"search.space: {bare} has no scale, its texts say how wide and deep they are; take @ off")
     reader = Reader(name, len(bare))
     try:
         channels, runs = scale(reader, 1, 1)
     except ValueError as error:
         raise ValueError(str(error).replace("architecture", "search.space:", 1)) from None
-    return spaces[bare](channels=(channels,), cells=(runs,))
+    return scaled[bare](channels=(channels,), cells=(runs,))
 
 
 def parse(text: str) -> Arch:
