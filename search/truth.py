@@ -185,16 +185,20 @@ def trained(bench: Workbench, arch: Arch, seed: int, protocol: Protocol) -> tupl
     }, theta  # fmt: skip
 
 
-def make(name: str, path: Path, command: str, tell: Callable[[str], None], seeds: Sequence[int] | None = None) -> int:
+def make(
+    name: str, path: Path, command: str, tell: Callable[[str], None], seeds: Sequence[int] | None = None,
+    changed: Level | None = None,
+) -> int:  # fmt: skip
     """Train what a level's file lacks, and add a row for each network as it is done; returns how many.
 
     Args:
         seeds: of these alone; None takes all of the level's.
+        changed: in place of the level of that name, to try another protocol, space or number.
 
     Raises:
         ValueError: unknown level, or the file was made by another protocol or from other data.
     """
-    at = level(name)
+    at = changed or level(name)
     data = load(at.data)
     space(at.space).check(data.shape)
     rows = tables.read(path, SCHEMA, WHAT) if path.exists() else []
