@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from raystill.platform import hardware
+from raystill.platform.work import hardware
 
 PACKAGES = ("raystill", "ray", "torch", "numpy")
 """What every node must have alike: messages and bits depend on it."""

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from raystill.actors import mirror, pipeline, pretrain
-from raystill.platform import options, pools, runs
-from raystill.platform.parts import Part, Workers
+from raystill.actors import pretrain
+from raystill.actors.drive import mirror, pipeline
+from raystill.platform import runs
+from raystill.platform.command_line import options
+from raystill.platform.files.storage import Storage, is_remote, plain
+from raystill.platform.initialisation import pools
 from raystill.platform.spec import AssessSpec, DistillSpec, TrackingSpec
-from raystill.platform.storage import Storage, is_remote, plain
+from raystill.platform.spec.section import Part, Workers
 
 
 def distill(argv: list[str]) -> int:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from raystill.actors.messages import Arrays, Outcome
-from raystill.platform.storage import Storage
+from raystill.platform.files.storage import Storage
 
 KINDS: dict[str, tuple[str, ...]] = {
     "evaluator": ("kill", "exception", "hang", "slow", "nan", "full"),

@@ -17,7 +17,7 @@ class WorkItem:
     """A piece of work that any process can do, again, anywhere: what, under which address, on which inputs.
 
     Attributes:
-        kind: a key of `raystill.platform.work.KINDS`.
+        kind: a key of `raystill.platform.work.kinds.KINDS`.
         address: names every random number that the work draws.
         version: outer step of the meta-parameters that it works on.
         inputs: name of the input arrays; tells items apart that differ in nothing else.

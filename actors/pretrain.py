@@ -11,17 +11,19 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
+from raystill.actors.drive.pipeline import Interrupted
+from raystill.actors.drive.plan import Plan, plan
+from raystill.actors.drive.session import Session, session
 from raystill.actors.messages import WorkItem
-from raystill.actors.pipeline import Interrupted
-from raystill.actors.plan import Plan, plan
-from raystill.actors.session import Session, session
-from raystill.actors.shards import ServerLost
+from raystill.actors.server.shards import ServerLost
 from raystill.actors.signals import Stopped
-from raystill.platform import learners, options, pools, registry, runs
+from raystill.platform import learners, registry, runs
+from raystill.platform.command_line import options
+from raystill.platform.files.storage import write_whole
+from raystill.platform.initialisation import pools
 from raystill.platform.progress import progress
 from raystill.platform.seeds import Address
 from raystill.platform.spec import PretrainSpec
-from raystill.platform.storage import write_whole
 
 LOSSES = 20
 """Times that a session may lose arrays before it gives up; what was written by then stays."""

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from raystill.actors import commit_log, pipeline
+from raystill.actors.drive import commit_log, pipeline
 from raystill.platform import runs, seeds
 from raystill.platform.spec import DistillSpec
 

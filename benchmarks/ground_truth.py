@@ -5,7 +5,7 @@
 To try another protocol: --space cell@c8n3, --many 24, --steps N and --rate R change the levels; give --out then.
 
 Seeds go round all levels, so that an early look has whole seeds. Each network's row is on disk when it is done; the
-same command goes on after a kill. Levels and protocols: raystill.search.truth, docs/search.md.
+same command goes on after a kill. Levels and protocols: raystill.search.ranking.truth, docs/search.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from raystill.search import truth
+from raystill.search.ranking import truth
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/ground_truth.py --levels mnist,cifar,cells --seeds 0,1,2"
 HERE = Path(__file__).parent / "data"

@@ -21,9 +21,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from raystill.actors import commit_log, history, pipeline
-from raystill.actors.crew import WorkFailed
-from raystill.platform import options, runs
+from raystill.actors.drive import commit_log, history, pipeline
+from raystill.actors.drive.crew import WorkFailed
+from raystill.platform import runs
+from raystill.platform.command_line import options
 from raystill.platform.spec import DistillSpec
 
 ARMS: dict[str, list[str]] = {

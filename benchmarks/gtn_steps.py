@@ -22,15 +22,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raystill.actors import pipeline
+from raystill.actors.drive import pipeline
 from raystill.platform import runs
 from raystill.platform.artifacts import Distilled, load_distilled
-from raystill.platform.assess import measured
 from raystill.platform.data.resident import Resident
+from raystill.platform.evaluation.accuracy import measured
 from raystill.platform.meta import optimisers
-from raystill.platform.method import LearnerSpec
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.workbench import Problem, Workbench
+from raystill.platform.spec import LearnerSpec
+from raystill.platform.work.problem import Problem
+from raystill.platform.work.workbench import Workbench
 
 SHARE = 0.97
 RATES, MOMENTA = (0.01, 0.03, 0.1, 0.3), (0.0, 0.5, 0.9)

@@ -21,15 +21,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from raystill.platform import data, learners, weights
+from raystill.platform import data, learners
 from raystill.platform.data.cut import draw
 from raystill.platform.data.resident import resident
-from raystill.platform.method import DataSpec, LearnerSpec
+from raystill.platform.learners import files
 from raystill.platform.objectives import kd, make, regressor, weighted
 from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.spec import DataSpec, LearnerSpec
 from raystill.platform.students import OptimizerSpec, Some, fit
 from raystill.platform.students.stages import accuracy
-from raystill.platform.teachers import frozen
+from raystill.platform.students.teachers import frozen
 
 TEACHER, STUDENT = (LearnerSpec(name="convnet", width=w, depth=2) for w in (32, 16))
 T = 4.0
@@ -56,11 +57,11 @@ class Problem:
         """The teacher of a seed."""
         file = self.out / f"teacher-{self.source}-{seed}.safetensors"
         if file.exists():
-            return weights.load_network(file)[0]
+            return files.load_network(file)[0]
         address = Address(seed, stream="teacher")
         model = self.network(TEACHER, address)
         fit(model, self.train, make("cross_entropy"), seed=address, steps=self.teacher_steps)
-        weights.save_network(file, model, TEACHER, self.data.shape, 10)
+        files.save_network(file, model, TEACHER, self.data.shape, 10)
         return model
 
 

@@ -22,17 +22,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from raystill.platform import data, learners, weights
+from raystill.platform import data, learners
 from raystill.platform.data.cut import draw
 from raystill.platform.data.resident import Resident, resident
-from raystill.platform.method import DataSpec, LearnerSpec
+from raystill.platform.learners import files
 from raystill.platform.objectives import hinton, make
 from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.spec import DataSpec, LearnerSpec
 from raystill.platform.students import OptimizerSpec, Some, fit
+from raystill.platform.students.augmentations import About
+from raystill.platform.students.augmentations import make as make_views
 from raystill.platform.students.stages import accuracy
-from raystill.platform.teachers import frozen
-from raystill.platform.views import About
-from raystill.platform.views import make as make_views
+from raystill.platform.students.teachers import frozen
 
 TEACHER = LearnerSpec(name="mlp", width=400)
 LEFT_OUT = 3
@@ -58,14 +59,14 @@ class Problem:
         """The teacher of a seed."""
         file = self.out / f"teacher-{seed}.safetensors"
         if file.exists():
-            return weights.load_network(file)[0]
+            return files.load_network(file)[0]
         address = Address(seed, stream="teacher")
         model = self.network(TEACHER, address)
         about = About(10, self.train.mean, self.train.std, model)
         views = make_views({"shift": {"share": 0.07}}, about)
         fit(model, self.train, make("cross_entropy"), seed=address, steps=self.teacher_steps, views=views,
             batch_size=128, optimizer=OptimizerSpec(lr=0.05))  # fmt: skip
-        weights.save_network(file, model, TEACHER, self.data.shape, 10)
+        files.save_network(file, model, TEACHER, self.data.shape, 10)
         return model
 
     def rows(self, seed: int, share: float, without: int | None) -> np.ndarray:

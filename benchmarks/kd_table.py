@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from raystill.platform import options
+from raystill.platform.command_line import options
 from raystill.platform.recipes import of
 from raystill.platform.students import run
 from raystill.platform.students.spec import KdSpec

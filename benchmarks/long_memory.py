@@ -28,9 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raystill.platform import allocator, learners, meta, seeds
+from raystill.platform import learners, meta, seeds
 from raystill.platform.meta.trajectory import Tape, slots
-from raystill.platform.method import LearnerSpec, MetaSpec
+from raystill.platform.spec import LearnerSpec, MetaSpec
+from raystill.platform.work import allocator
 
 SEED, SHAPE, CLASSES, IMAGES, REAL = 0, (1, 28, 28), 10, 100, 256
 RATE = 0.01

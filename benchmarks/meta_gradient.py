@@ -35,8 +35,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raystill.platform import allocator, learners, meta, seeds
-from raystill.platform.method import LearnerSpec
+from raystill.platform import learners, meta, seeds
+from raystill.platform.spec import LearnerSpec
+from raystill.platform.work import allocator
 
 SEED, SHAPE, CLASSES, IMAGES, CHUNK = 0, (1, 28, 28), 10, 10, 256
 RATE = 0.01  # of the inner loop: small enough that T = 30 steps are not chaotic

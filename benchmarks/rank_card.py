@@ -18,8 +18,9 @@ import tempfile
 from pathlib import Path
 
 from raystill.platform.spec import RunSpec
-from raystill.search import card_page, truth
-from raystill.search.rank_card import HERE, rank_card
+from raystill.search.card import page
+from raystill.search.card.command import HERE, rank_card
+from raystill.search.ranking import truth
 from raystill.search.spec import CardSpec
 
 LEVELS = ("mnist", "cifar", "cells")
@@ -53,7 +54,7 @@ def main() -> None:
             )  # fmt: skip
             found[level], scores, _ = rank_card(spec, print)
             if args.pictures and scores is not None:
-                figure = card_page.figure(found[level], scores, truth.truth(args.truth / f"truth-{level}.parquet"))
+                figure = page.figure(found[level], scores, truth.truth(args.truth / f"truth-{level}.parquet"))
                 figure.savefig(args.pictures / f"rank-card-{level}.png", dpi=110)
     print(json.dumps(found) if args.json else json.dumps(found, indent=1))
 

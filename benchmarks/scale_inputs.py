@@ -21,15 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from raystill.actors.commit_log import CommitLog
-from raystill.actors.crew import Crew
-from raystill.actors.fleet import OnRay
+from raystill.actors.drive.commit_log import CommitLog
+from raystill.actors.drive.crew import Crew
+from raystill.actors.fleet.on_ray import OnRay
 from raystill.actors.messages import Outcome, WorkItem
-from raystill.actors.parameter_server import ParameterServer
-from raystill.actors.shards import Handle
-from raystill.platform.method import OuterSpec
+from raystill.actors.server.parameter_server import ParameterServer
+from raystill.actors.server.shards import Handle
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DistillSpec
+from raystill.platform.spec import DistillSpec, OuterSpec
 
 SIZES = (0.3, 1.0, 4.0, 40.0, 400.0)
 SPEC = OuterSpec(clip_relative=1.0, ema=0.97)

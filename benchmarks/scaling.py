@@ -24,16 +24,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from raystill.actors import coordinator, fleet, pipeline
-from raystill.actors.commit_log import CommitLog
-from raystill.actors.crew import Crew
-from raystill.actors.evaluator import compute
-from raystill.platform import options, runs
+from raystill.actors.drive import coordinator, pipeline
+from raystill.actors.drive.commit_log import CommitLog
+from raystill.actors.drive.crew import Crew
+from raystill.actors.fleet import on_ray
+from raystill.actors.fleet.evaluator import compute
+from raystill.platform import runs
+from raystill.platform.command_line import options
+from raystill.platform.files.storage import Storage
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
-from raystill.platform.storage import Storage
 from raystill.platform.tracking import Tracker
-from raystill.platform.workbench import Workbench
+from raystill.platform.work.workbench import Workbench
 
 WARM = 3
 """Outer steps before the clock starts."""
@@ -52,7 +54,7 @@ def distributed(spec: DistillSpec, workers: int, seconds: float, out: Path) -> d
     folder = runs.create(made.spec)
     log = CommitLog(folder / "commits")
     marks: dict[str, float] = {}
-    executor = fleet.OnRay(made.spec, dict(made.synthesizer.groups), None, (workers, workers), made.data.fingerprint)
+    executor = on_ray.OnRay(made.spec, dict(made.synthesizer.groups), None, (workers, workers), made.data.fingerprint)
     executor.await_all()
     crew = Crew(executor, log, made.spec.run.deadline)
 

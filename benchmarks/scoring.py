@@ -20,15 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from raystill.actors.session import session
+from raystill.actors.drive.session import session
 from raystill.platform import runs
 from raystill.platform.artifacts import Distilled
-from raystill.platform.method import DataSpec
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import RunSpec, TrackingSpec
-from raystill.search import place
-from raystill.search.scoring import Ranking, Scorer
-from raystill.search.truth import sample
+from raystill.platform.spec import DataSpec, RunSpec, TrackingSpec
+from raystill.search.ranking import evaluators
+from raystill.search.ranking.scoring import Ranking, Scorer
+from raystill.search.ranking.truth import sample
 
 
 def noise(steps: int, batch: int, shape: tuple[int, ...], classes: int) -> Distilled:
@@ -51,7 +50,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, contextlib.redirect_stdout(sys.stderr):
         data, run = DataSpec(source=args.source, size=args.size), RunSpec(workers=args.workers, out=Path(temporary))
-        made = place.planned(data, run, TrackingSpec(enabled=False), None)
+        made = evaluators.planned(data, run, TrackingSpec(enabled=False), None)
         archs = sample("macro", args.architectures, "scoring")
         curriculum = noise(args.steps, 64, made.data.shape, len(made.data.classes))
         with session(made, runs.create(made.spec, "scoring")) as held:

@@ -5,7 +5,7 @@
     python benchmarks/simulate_scale.py --measure       # measure the inputs anew first (3 minutes, 12 GB of memory)
 
 Inputs are measured by scale_inputs.py beside this file; the network's speed is an assumption, `--network`.
-The model follows actors/coordinator.py: a step's items go out one by one, the driver takes answers one by one, the
+The model follows actors/drive/coordinator.py: items go out one by one, the driver takes answers one by one, the
 apply is submitted when the last is in, the server pulls every chunk, applies them in order and hands out the next
 meta-parameters, for which the items of the step `delay` + 1 later wait. See docs/scaling.md for what is left out.
 """

@@ -84,7 +84,7 @@ def clocked(work: Callable[[], Any], cpu: Callable[[], float]) -> dict[str, floa
 
 def spec_of(args: argparse.Namespace, student: dict[str, Any], out: Path) -> Any:
     """The search whose trials are timed: one grid, each setting once, with one seed."""
-    from raystill.search.temperature_spec import TemperatureSpec
+    from raystill.search.temperature.spec import TemperatureSpec
 
     temperatures = np.geomspace(1, 20, args.settings).tolist()
     return TemperatureSpec.model_validate({
@@ -102,9 +102,9 @@ def measure(args: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     import torch
 
     from raystill.actors import cluster
-    from raystill.platform.student_grid import cohort
-    from raystill.platform.workbench import Workbench
-    from raystill.search import tuning
+    from raystill.platform.work.student_grid import cohort
+    from raystill.platform.work.workbench import Workbench
+    from raystill.search.temperature import on_tune
 
     spec = spec_of(args, STUDENTS[name], out)
     carrier = spec.carrier()
@@ -129,7 +129,7 @@ def measure(args: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     cluster.connect(None, 2)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     with Tree() as tree:
-        found["trials"] = clocked(lambda: tuning.tuned(carrier, spec, logits, out), tree)
+        found["trials"] = clocked(lambda: on_tune.tuned(carrier, spec, logits, out), tree)
     found["trials"]["overhead_cpu_seconds"] = found["trials"]["cpu_seconds"] - found["loop"]["cpu_seconds"]
     for way in ("vmap", "loop", "trials"):
         for clock in ("cpu", "wall"):

@@ -25,21 +25,22 @@ import numpy as np
 import torch
 import yaml
 
-from raystill.platform.options import merge
+from raystill.platform.command_line.options import merge
 
 SMOOTHINGS, WIDTHS, TEMPERATURES, SEEDS = (0.0, 0.1, 0.3), (8, 32), (1.0, 2.0, 4.0, 8.0, 16.0), 3
 
 
 def _spec(name: str, **changes: Any) -> Any:
     from raystill.platform.recipes import recipe
-    from raystill.search.temperature_spec import TemperatureSpec
+    from raystill.search.temperature.spec import TemperatureSpec
 
     return TemperatureSpec.model_validate({**merge(recipe(name), changes), "recipe": name})
 
 
 def _run(spec: Any) -> tuple[dict[str, Any], list[Any], float]:
     """A search by its folder's name: begun, or taken up again. (result, rows, wall seconds of this call)."""
-    from raystill.search import settings, temperature
+    from raystill.search.temperature import run as temperature
+    from raystill.search.temperature import settings
 
     folder, began = spec.run.out / spec.run.name, time.monotonic()
     result = temperature.resume(folder) if (folder / "spec.yaml").exists() else temperature.search_temperature(spec)
@@ -48,7 +49,7 @@ def _run(spec: Any) -> tuple[dict[str, Any], list[Any], float]:
 
 def search(out: Path, source: str, changes: dict[str, Any]) -> dict[str, Any]:
     """Halving's choice, judged by the full grid."""
-    from raystill.search import settings
+    from raystill.search.temperature import settings
 
     name = f"temperature-{source}"
     found = {}
@@ -77,9 +78,9 @@ def _study_trial(config: dict[str, Any], carrier: dict[str, Any], spec: dict[str
     from ray import tune
 
     from raystill.platform.spec import DistillSpec
-    from raystill.platform.student_grid import cohort
-    from raystill.platform.workbench import Workbench
-    from raystill.search.temperature_spec import TemperatureSpec
+    from raystill.platform.work.student_grid import cohort
+    from raystill.platform.work.workbench import Workbench
+    from raystill.search.temperature.spec import TemperatureSpec
 
     made, bench = TemperatureSpec.model_validate(spec), Workbench(DistillSpec.model_validate(carrier))
     group = cohort(bench, {
@@ -98,8 +99,8 @@ def smoothing(out: Path, source: str, changes: dict[str, Any]) -> dict[str, Any]
     from raystill.actors import cluster
     from raystill.platform import learners
     from raystill.platform.seeds import Address
-    from raystill.platform.student_grid import Cohort
-    from raystill.platform.workbench import Workbench
+    from raystill.platform.work.student_grid import Cohort
+    from raystill.platform.work.workbench import Workbench
 
     given = merge({"run": {"device": "cpu", "workers": 0}, "tracking": {"enabled": False}}, changes)
     spec = _spec(f"temperature-{source}", **given)

@@ -18,8 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from raystill.actors import history, pipeline
-from raystill.platform import options, runs
+from raystill.actors.drive import history, pipeline
+from raystill.platform import runs
+from raystill.platform.command_line import options
 from raystill.platform.spec import DistillSpec
 
 

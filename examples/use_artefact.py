@@ -9,7 +9,7 @@ from torch import nn
 from raystill.platform.artifacts import load_distilled
 from raystill.platform.data import load
 from raystill.platform.data.resident import resident
-from raystill.platform.method import DataSpec
+from raystill.platform.spec import DataSpec
 
 artefact = Path(sys.argv[1]) if len(sys.argv) > 1 else sorted(Path("runs").glob("*/artefact"))[-1]
 distilled = load_distilled(artefact)  # checks every file's sha256

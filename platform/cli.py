@@ -11,7 +11,7 @@ from typing import NoReturn
 COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("raystill.actors.commands:distill", "distil a data set: images, a table, a report, an MLflow run"),
     "pretrain": ("raystill.actors.pretrain:command", "train a pool of networks for runs to start from"),
-    "kd": ("raystill.platform.students.command:kd", "train students: from teachers, mixtures, unlabelled images"),
+    "kd": ("raystill.platform.command_line.kd:kd", "train students: from teachers, mixtures, unlabelled images"),
     "search": (
         "raystill.search.commands:search",
         "search temperatures, architectures or hyperparameters; judge rankers",
@@ -21,17 +21,23 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "raystill.actors.commands:assess",
         "measure a run's result on test data again, other networks among them",
     ),
-    "replay": ("raystill.actors.replay:command", "derive a run's result again from its commit log, bit for bit"),
-    "attach": ("raystill.actors.attach:attach", "follow a run from a second terminal"),
-    "pull": ("raystill.actors.attach:pull", "bring a run home from its storage"),
-    "export": ("raystill.platform.export:command", "write a result as PNG, NPZ, Hugging Face layout or safetensors"),
-    "report": ("raystill.platform.commands:report", "write a run's report.html again"),
-    "recipes": ("raystill.platform.commands:recipes", "list the named recipes, or print one"),
-    "ui": ("raystill.platform.commands:ui", "open MLflow's pages on the runs"),
-    "doctor": ("raystill.platform.commands:doctor", "say what this machine offers"),
-    "cluster": ("raystill.actors.clusterfile:cluster", "judge a cluster file before it costs anything"),
-    "submit": ("raystill.actors.submit:submit", "run a raystill command on a running cluster and follow its log"),
-    "completion": ("raystill.platform.commands:completion", "print a shell completion script"),
+    "replay": ("raystill.actors.drive.replay:command", "derive a run's result again from its commit log, bit for bit"),
+    "attach": ("raystill.actors.launch.attach:attach", "follow a run from a second terminal"),
+    "pull": ("raystill.actors.launch.attach:pull", "bring a run home from its storage"),
+    "export": (
+        "raystill.platform.artifacts.export:command",
+        "write a result as PNG, NPZ, Hugging Face layout or safetensors",
+    ),
+    "report": ("raystill.platform.command_line.commands:report", "write a run's report.html again"),
+    "recipes": ("raystill.platform.command_line.commands:recipes", "list the named recipes, or print one"),
+    "ui": ("raystill.platform.command_line.commands:ui", "open MLflow's pages on the runs"),
+    "doctor": ("raystill.platform.command_line.commands:doctor", "say what this machine offers"),
+    "cluster": ("raystill.actors.launch.cluster_file.check:cluster", "judge a cluster file before it costs anything"),
+    "submit": (
+        "raystill.actors.launch.submit:submit",
+        "run a raystill command on a running cluster and follow its log",
+    ),
+    "completion": ("raystill.platform.command_line.commands:completion", "print a shell completion script"),
 }
 
 

@@ -7,11 +7,11 @@ from raystill.platform.cli import Parser, resolved
 
 SEARCHES: dict[str, tuple[str, str]] = {
     "temperature": (
-        "raystill.search.temperature_command:command",
+        "raystill.search.temperature.command:command",
         "T and alpha of a distillation, by validation: a surface, a curve for each student width, a recipe",
     ),
     "nas": ("raystill.search.commands:nas", "an architecture, from a space and data to a trained network"),
-    "tune": ("raystill.search.tune:command", "hyperparameters of a recipe, by Ray Tune"),
+    "tune": ("raystill.search.tune.run:command", "hyperparameters of a recipe, by Ray Tune"),
     "card": ("raystill.search.commands:card", "judge rankers of architectures by a ground truth"),
 }
 
@@ -33,8 +33,8 @@ def search(argv: list[str]) -> int:
 
 def nas(argv: list[str]) -> int:
     """Search an architecture."""
-    from raystill.platform import options
-    from raystill.search.nas import nas as run
+    from raystill.platform.command_line import options
+    from raystill.search.nas.run import nas as run
     from raystill.search.spec import NasSpec
 
     spec, _ = options.load(NasSpec, "search nas", "Search an architecture: score many, train the best.", argv)
@@ -44,19 +44,19 @@ def nas(argv: list[str]) -> int:
 
 def card(argv: list[str]) -> int:
     """Write a rank card: JSON, and a page with scatter plots."""
-    from raystill.platform import options
-    from raystill.search import rank_card
+    from raystill.platform.command_line import options
+    from raystill.search.card import command
     from raystill.search.spec import CardSpec
 
     text = "Judge rankers of architectures by a ground truth that was trained here once."
     spec, _ = options.load(CardSpec, "search card", text, argv)
-    found, _, folder = rank_card.rank_card(spec)
+    found, _, folder = command.rank_card(spec)
     if not found["speaks"]:
-        raise ValueError(f"the card does not speak: {found['why']}; {folder / rank_card.CARD}")
+        raise ValueError(f"the card does not speak: {found['why']}; {folder / command.CARD}")
     for name, row in sorted(found["rankers"].items(), key=lambda pair: -(pair[1]["rho"] or -2)):
         low, high = (float("nan") if v is None else v for v in row["rho_interval"])
         rho, tau, half = (float("nan") if row[k] is None else row[k] for k in ("rho", "tau", "top_half"))
         print(f"{name:24s} rho {rho:5.2f} [{low:5.2f}, {high:5.2f}] tau {tau:5.2f} top half {half:5.2f} "
               f"regret {row['regret']['1']:5.2f}")  # fmt: skip
-    print(f"  card    {folder / rank_card.CARD}\n  report  {folder / rank_card.PAGE}")
+    print(f"  card    {folder / command.CARD}\n  report  {folder / command.PAGE}")
     return 0

@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from raystill.platform.method import DataSpec, InnerSpec, LearnerSpec
-from raystill.platform.parts import Count, Natural, Part, Positive
-from raystill.platform.spec import DistillSpec
+from raystill.platform.spec import DataSpec, DistillSpec, InnerSpec, LearnerSpec
 from raystill.platform.spec import RunSpec as Run
 from raystill.platform.spec import TrackingSpec as Tracking
+from raystill.platform.spec.section import Count, Natural, Part, Positive
 
 Ranked = Literal["combined", "curriculum", "real", "parameters", "flops", "grad_norm", "snip", "synflow", "naswot"]
 

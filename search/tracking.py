@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from raystill.actors.session import Session
+from raystill.actors.drive.session import Session
 from raystill.platform.tracking import Tracker
-from raystill.platform.tracking_store import PARENT, children
-from raystill.search.rankers import RANKERS
+from raystill.platform.tracking.store import PARENT, children
+from raystill.search.ranking.rankers import RANKERS
 from raystill.search.spec import NasSpec
 
 NOTED = "tracking.json"

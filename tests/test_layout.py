@@ -86,17 +86,17 @@ def test_no_room_imports_the_one_above_it_not_even_inside_a_function(room: str, 
     assert not [(path, name) for path, names in imported.items() for name in names if name.startswith(above)]
 
 
-def test_every_folder_of_the_package_is_listed_for_setuptools_and_typed() -> None:
+def test_the_three_folders_are_linked_into_the_package_and_every_one_below_is_typed() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert tools["package-dir"] == ROOMS
-    folders = {
-        ".".join((package, *path.parent.relative_to(ROOT / room).parts)): path.parent
-        for package, room in ROOMS.items()
-        for path in files(room)
+    assert tools == {
+        "package-dir": {"": "."},
+        "packages": {"find": {"include": ["raystill*"]}},
+        "package-data": {"*": ["py.typed", "*.yaml", "*.html", "*.css"]},
     }
-    assert folders.keys() <= set(tools["packages"])
-    assert set(tools["packages"]) - folders.keys() <= {"raystill.search"}
-    assert all((folder / "py.typed").exists() for folder in folders.values())
+    for room in ROOMS.values():
+        assert (ROOT / "raystill" / room).readlink() == Path("..", room)
+        assert files(room)
+        assert all((path.parent / "py.typed").exists() for path in files(room))
 
 
 def test_tests_hold_no_packages_and_skip_nothing() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from raystill.actors import pipeline
+from raystill.actors.drive import pipeline
 from raystill.platform.recipes import RECIPES
 from raystill.platform.spec import DistillSpec
 

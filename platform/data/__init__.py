@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raystill.platform.data.raw import Portion, Raw, Stored
+from raystill.platform.data.sources.raw import Portion, Raw, Stored
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from raystill.platform.data.store import Decoded
-    from raystill.platform.method import DataSpec
     from raystill.platform.registry import Plugins
+    from raystill.platform.spec import DataSpec
 
 __all__ = ["DataSet", "Portion", "Raw", "Split", "Stored", "Text", "load"]
 
@@ -124,7 +124,7 @@ def load(spec: DataSpec, plugins: Plugins | None = None, progress: Callable[[int
     """
     # here, so that what only needs the contract starts without pyarrow and torch
     from raystill.platform.data.cut import cut
-    from raystill.platform.data.sources import cache_folder, find
+    from raystill.platform.data.sources.registry import cache_folder, find
     from raystill.platform.data.store import decoded
 
     cache = cache_folder(spec)
@@ -160,7 +160,7 @@ def _corpora(spec: DataSpec) -> tuple[str, ...]:
 
 
 def _corpus(spec: DataSpec, name: str, plugins: Plugins | None, cache: Path) -> Decoded:
-    from raystill.platform.data.sources import find
+    from raystill.platform.data.sources.registry import find
     from raystill.platform.data.store import decoded
 
     try:

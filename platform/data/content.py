@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from raystill.platform.data.raw import File, Raw, Stored, portion
-from raystill.platform.storage import write_whole
+from raystill.platform.data.sources.raw import File, Raw, Stored, portion
+from raystill.platform.files.storage import write_whole
 
 _PIECE = 1 << 20
 _SETTLED_NS = 2_000_000_000  # a file younger than its clock's tick may change and keep its time

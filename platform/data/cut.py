@@ -10,8 +10,8 @@ import numpy as np
 from raystill.platform.data import DataSet, Split, Text
 from raystill.platform.data.content import digest
 from raystill.platform.data.store import Decoded
-from raystill.platform.method import DataSpec
 from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.spec import DataSpec
 
 _TEST = 0.2  # share of train that becomes test where the source has none
 _FLOOR = 1e-3  # least standard deviation: a channel that is constant is only centred

@@ -19,15 +19,15 @@ from safetensors import SafetensorError
 
 from raystill.platform.data import Text
 from raystill.platform.data.content import content_of, digest
-from raystill.platform.data.raw import File, Raw, Stored, local_file
+from raystill.platform.data.sources.raw import File, Raw, Stored, local_file
+from raystill.platform.files.storage import write_whole
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.storage import write_whole
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from raystill.platform.data.store import Decoded
-    from raystill.platform.method import DataSpec
+    from raystill.platform.spec import DataSpec
 
 WIDTH = 100  # numbers of a word's vector where `data.embedding_width` does not say
 WINDOW = 5  # words to each side that count as near

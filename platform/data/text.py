@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raystill.platform.data.raw import Portion
+from raystill.platform.data.sources.raw import Portion
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 """The first two words of every vocabulary: id 0 fills a text up, id 1 stands for words that are not in it."""

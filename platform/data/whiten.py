@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raystill.platform.storage import write_whole
+from raystill.platform.files.storage import write_whole
 
 Whitening = tuple[np.ndarray, np.ndarray]
 """m float32 [D] and the symmetric matrix float32 [D, D], with D = C H W."""

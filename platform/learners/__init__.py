@@ -13,7 +13,7 @@ from raystill.platform.learners.networks import NETWORKS as IMAGES
 from raystill.platform.learners.networks import Shape
 from raystill.platform.learners.sequences import SEQUENCES
 from raystill.platform.learners.weight_norm import weight_normed
-from raystill.platform.method import LearnerSpec
+from raystill.platform.spec import LearnerSpec
 
 __all__ = ["NETWORKS", "Learner", "Network", "build", "resolve", "weight_normed", "wrap"]
 

@@ -23,7 +23,7 @@ from raystill.platform.objectives.distillation import (
     logit_matching,
     regressor,
     wasserstein,
-)  # fmt: skip
+)
 from raystill.platform.objectives.labels import cross_entropy, soft, squared_error
 from raystill.platform.objectives.poison import poison
 from raystill.platform.objectives.step import Facts, Objective, Out, Step, Term, need_uncoupled, term

@@ -6,17 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raystill.platform.objectives.step import (
-    Facts,
-    Number,
-    Step,
-    Tensors,
-    Term,
-    both_logits,
-    count,
-    need_views,
-    number,
-)  # fmt: skip
+from raystill.platform.objectives.step import Facts, Number, Step, Tensors, Term, both_logits, count, need_views, number
 from raystill.platform.seeds import Address, torch_rng
 
 _NEGATIVES = "the other samples of a batch are a sample's negatives"

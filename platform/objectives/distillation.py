@@ -21,7 +21,7 @@ from raystill.platform.objectives.step import (
     number,
     term,
     through,
-)  # fmt: skip
+)
 from raystill.platform.seeds import Address, fixed_global, torch_rng
 
 

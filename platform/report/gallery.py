@@ -7,10 +7,9 @@ from html import escape
 
 import numpy as np
 
-from raystill.platform.artifacts import Distilled
-from raystill.platform.report import sentences
-from raystill.platform.report.pixels import data_uri, name_of, strongest, to_pixels, uses
-from raystill.platform.report.sentences import Word
+from raystill.platform.artifacts import Distilled, sentences
+from raystill.platform.artifacts.pixels import data_uri, name_of, strongest, to_pixels, uses
+from raystill.platform.artifacts.sentences import Word
 
 MOST_IMAGES = 600  # about 1 MB of 28 x 28 pictures; the artefact has them all
 MOST_RATES = 6  # of one step, before they are shortened to the first and the last

@@ -15,14 +15,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from raystill.platform.artifacts import DATA, Distilled
-from raystill.platform.redaction import redacted
+from raystill.platform.artifacts.sentences import noun
+from raystill.platform.files.redaction import redacted
+from raystill.platform.files.storage import write_whole
 from raystill.platform.report import command
 from raystill.platform.report.curves import Line, chart, smoothed, thinned
 from raystill.platform.report.gallery import gallery
 from raystill.platform.report.run import ARTEFACT, BEFORE, Row, Run, read_run
-from raystill.platform.report.sentences import noun
 from raystill.platform.report.verdict import against_baselines, headline, margin, percent, plural
-from raystill.platform.storage import write_whole
 
 PAGE = "report.html"
 HERE = Path(__file__).parent
@@ -51,7 +51,7 @@ def write_report(run: Path) -> Path:
 
 def save_before(run: Path, start: Distilled) -> None:
     """Writes the picture of what the images were before the first step into a run folder, for its report."""
-    from raystill.platform.report.preview import preview
+    from raystill.platform.artifacts.preview import preview
 
     stream = io.BytesIO()
     preview(start).save(stream, "PNG", optimize=True)

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from raystill.platform.redaction import redacted
+from raystill.platform.files.redaction import redacted
 from raystill.platform.report.curves import Line, chart
 from raystill.platform.report.verdict import plural
 

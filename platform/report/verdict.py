@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from raystill.platform.artifacts.sentences import noun
 from raystill.platform.report.run import Assessment, Row, Run
-from raystill.platform.report.sentences import noun
 
 
 class Margin(NamedTuple):

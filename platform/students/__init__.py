@@ -1,7 +1,7 @@
 """Students: networks that learn from data and teachers, all in one loop."""
 
+from raystill.platform.students.checkpoints import Checkpoints
 from raystill.platform.students.examples import Examples, Fixed, Some
-from raystill.platform.students.keeping import Checkpoints
 from raystill.platform.students.loop import Result, fit
 from raystill.platform.students.optimisers import OptimizerSpec
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raystill.platform.artifacts.distilled import Distilled
 from raystill.platform.data.batches import order
 from raystill.platform.data.resident import Resident
-from raystill.platform.distilled import Distilled
 from raystill.platform.seeds import Address
 
 

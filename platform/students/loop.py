@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raystill.platform.artifacts.distilled import Distilled
 from raystill.platform.data.resident import Resident
-from raystill.platform.distilled import Distilled
-from raystill.platform.features import changed, module_at, see
 from raystill.platform.objectives import Objective, Out, Step, Term, term
 from raystill.platform.seeds import Address, global_at
+from raystill.platform.students.augmentations import Seen, Views
+from raystill.platform.students.checkpoints import Checkpoints, pack, plain_moments, unpack
 from raystill.platform.students.examples import Examples, Order, examples
-from raystill.platform.students.keeping import Checkpoints, pack, plain_moments, unpack
+from raystill.platform.students.features import changed, module_at, see
 from raystill.platform.students.optimisers import OptimizerSpec, factor, optimiser
-from raystill.platform.teachers import Teacher
-from raystill.platform.views import Seen, Views
+from raystill.platform.students.teachers import Teacher
 
 Row = dict[str, float]
 Log = Callable[[int, Row], None]

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from raystill.platform.parts import Fraction, Part, Positive
 from raystill.platform.registry import nearest
+from raystill.platform.spec.section import Fraction, Part, Positive
 
 Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 

@@ -17,16 +17,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from raystill.platform import runs, weights
+from raystill.platform import runs
+from raystill.platform.files.storage import write_whole
+from raystill.platform.learners import files
 from raystill.platform.progress import progress
 from raystill.platform.registry import Plugins
-from raystill.platform.storage import write_whole
-from raystill.platform.students.keeping import Checkpoints
+from raystill.platform.students.checkpoints import Checkpoints
 from raystill.platform.students.loop import Row
 from raystill.platform.students.spec import KdSpec, StageSpec
 from raystill.platform.students.stages import Bench, Stage, accuracy, check, prepare
 from raystill.platform.tracking import Tracker, reachable
-from raystill.platform.tracking_store import found_again
+from raystill.platform.tracking.store import found_again
 
 RESULTS, TRACKING = "results.json", "tracking.json"
 
@@ -125,7 +126,7 @@ def _stages(bench: Bench, stages: dict[str, StageSpec], seed: int, folder: Path,
     for name, stage in stages.items():
         file = file_of(folder, seed, name)
         if file.exists():
-            networks[name] = weights.load_network(file, bench.plugins)[0].to(bench.device)
+            networks[name] = files.load_network(file, bench.plugins)[0].to(bench.device)
             continue
         ready = prepare(bench, name, stage, networks, seed)
         keep = Checkpoints(folder / "checkpoints" / f"{seed}-{name}", f"{bench.spec.identity} {seed} {name}",
@@ -158,7 +159,7 @@ def _save(bench: Bench, ready: Stage, history: list[Row], file: Path, facts: dic
     data = bench.data
     about = {"data": data.fingerprint, "classes": list(data.classes), "mean": list(data.mean), "std": list(data.std)}
     about |= {"stage": ready.name, "identity": bench.spec.identity}
-    weights.save_network(file, ready.student, ready.learner, data.shape, ready.outputs, **about)
+    files.save_network(file, ready.student, ready.learner, data.shape, ready.outputs, **about)
 
 
 def file_of(folder: Path, seed: int, stage: str) -> Path:
@@ -181,7 +182,7 @@ def assess(bench: Bench, folder: Path) -> dict[str, Any]:
         found: dict[str, list[float]] = {split: [] for split in splits}
         size = 0
         for seed in seeds(spec):
-            model = weights.load_network(file_of(folder, seed, name), bench.plugins)[0].to(bench.device)
+            model = files.load_network(file_of(folder, seed, name), bench.plugins)[0].to(bench.device)
             size = sum(p.numel() for p in model.parameters())
             for split, data in splits.items():
                 found[split].append(accuracy(model, data))

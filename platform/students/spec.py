@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from raystill.platform.method import DataSpec, LearnerSpec
-from raystill.platform.parts import Count, Natural, Part, Positive, digest
-from raystill.platform.parts import plain_name as _plain
-from raystill.platform.spec import TrackingSpec
+from raystill.platform.spec import DataSpec, LearnerSpec, TrackingSpec
+from raystill.platform.spec.section import Count, Natural, Part, Positive, digest
+from raystill.platform.spec.section import plain_name as _plain
 from raystill.platform.students.optimisers import OptimizerSpec
 
 Settings = dict[str, Any]

@@ -16,20 +16,20 @@ from raystill.platform.artifacts import load_distilled
 from raystill.platform.data import DataSet, Split, load
 from raystill.platform.data.cut import draw
 from raystill.platform.data.resident import Resident, resident
-from raystill.platform.features import see
 from raystill.platform.learners.initialise import initialise
-from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import Term
 from raystill.platform.registry import Plugins
 from raystill.platform.seeds import Address, fixed_global, numpy_rng, torch_rng
-from raystill.platform.students import parts
+from raystill.platform.spec import LearnerSpec
+from raystill.platform.students import assembly
+from raystill.platform.students.augmentations import About, Views
+from raystill.platform.students.augmentations import make as make_views
+from raystill.platform.students.checkpoints import Checkpoints
 from raystill.platform.students.examples import Examples, Some, distilled
-from raystill.platform.students.keeping import Checkpoints
+from raystill.platform.students.features import see
 from raystill.platform.students.loop import Log, Result, fit
 from raystill.platform.students.spec import KdSpec, StageSpec
-from raystill.platform.teachers import Teacher
-from raystill.platform.views import About, Views
-from raystill.platform.views import make as make_views
+from raystill.platform.students.teachers import Teacher
 
 
 @dataclass
@@ -212,16 +212,16 @@ def _prepared(bench: Bench, name: str, stage: StageSpec, networks: dict[str, nn.
         student.load_state_dict({**have, **same})
     data, unlabelled = bench.examples(stage, Address(address.seed))
     about = About(classes, bench.train.mean, bench.train.std, student)
-    asked = parts.Asked(shared(spec), spec.train.ratio if unlabelled is not None else 0, bench.plugins)
-    bare = parts.objective(stage.objective, asked=asked)
-    around = parts.Around(student, networks, about, bare.facts.teacher_features, bench.data.shape, bench.plugins)
-    taught = parts.teacher(stage.teacher, around)
+    asked = assembly.Asked(shared(spec), spec.train.ratio if unlabelled is not None else 0, bench.plugins)
+    bare = assembly.objective(stage.objective, asked=asked)
+    around = assembly.Around(student, networks, about, bare.facts.teacher_features, bench.data.shape, bench.plugins)
+    taught = assembly.teacher(stage.teacher, around)
     objective = bare
     if bare.facts.teacher_features and taught is not None:
         x, y = data.batch(np.arange(1))
-        objective = parts.objective(stage.objective, parts.mapper(
-            lambda path: parts.one_feature(see(student, [path], "objective.student"), x, path),
-            lambda path: parts.one_feature(lambda x: taught(x, y, address), x, path),
+        objective = assembly.objective(stage.objective, assembly.mapper(
+            lambda path: assembly.one_feature(see(student, [path], "objective.student"), x, path),
+            lambda path: assembly.one_feature(lambda x: taught(x, y, address), x, path),
             address.at(stream=f"{address.stream}/regressor"),
         ), asked)  # fmt: skip
     views = make_views(stage.views, about)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from raystill.platform import seeds
 from raystill.platform.learners.weight_norm import lengths, normed
-from raystill.platform.method import SynthesizerSpec
+from raystill.platform.spec import SynthesizerSpec
 from raystill.platform.synthesis.synthesizer import Meta
 
 Shape = tuple[int, int, int]

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raystill.platform import baselines, seeds
+from raystill.platform import seeds
 from raystill.platform.data import DataSet
 from raystill.platform.meta import Steps
 from raystill.platform.objectives import named
 from raystill.platform.spec import DistillSpec
-from raystill.platform.synthesis import labels, rates
+from raystill.platform.synthesis import labels, rates, selection
 from raystill.platform.synthesis.augment import augmented
 from raystill.platform.synthesis.synthesizer import LEARN, Meta, Synthesizer
 
@@ -32,7 +32,7 @@ def _start_images(spec: DistillSpec, data: DataSet, images: int, address: seeds.
     if part.start == "noise":
         shape = (part.steps, images, *data.shape)
         return np.float32(part.noise) * seeds.numpy_rng(address).standard_normal(shape, dtype=np.float32)
-    return baselines.normalised_steps(part.start, data, part.steps, images, address)[0]
+    return selection.normalised_steps(part.start, data, part.steps, images, address)[0]
 
 
 def _enlarge(small: int, large: int) -> Tensor:
@@ -72,7 +72,7 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
 
     def check(data: DataSet) -> None:
         if part.start != "noise":
-            baselines.enough(data.train, data.classes, part.steps * math.ceil(count / classes))
+            selection.enough(data.train, data.classes, part.steps * math.ceil(count / classes))
 
     def start(data: DataSet, address: seeds.Address) -> Meta:
         meta: Meta = {"images": _start_images(spec, data, count, address)}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raystill.platform import seeds
-from raystill.platform.method import InnerSpec
+from raystill.platform.spec import InnerSpec
 from raystill.platform.synthesis.synthesizer import LEARN, Meta
 
 

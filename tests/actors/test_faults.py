@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from raystill.actors import commit_log, coordinator, crew, faults, fleet, pipeline
+from raystill.actors import faults
+from raystill.actors.drive import commit_log, coordinator, crew, pipeline
 from raystill.actors.faults import Fault, Schedule
-from raystill.actors.shards import Handle, ServerLost
-from raystill.platform import runs
+from raystill.actors.fleet import on_ray
+from raystill.actors.server.shards import Handle, ServerLost
+from raystill.platform.runs import folder
 from raystill.platform.spec import DistillSpec
 from tests.actors.test_cluster import digest, spec
 
@@ -82,7 +84,7 @@ OTHERS = [
 def test_a_fault_changes_no_byte(
     tmp_path: Path, ray_cluster: None, undisturbed: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet.OnRay, "_await_first", fleet.OnRay.await_all)
+    monkeypatch.setattr(on_ray.OnRay, "_await_first", on_ray.OnRay.await_all)
     if line.endswith(("kill", "exception", "nan")):
         monkeypatch.setattr(crew, "LEAST_PATIENCE", 60.0)  # a copy can win before Ray tells of the loss
     made = spec(tmp_path, 2, delay=1, members=2, chunk=1, steps=16)
@@ -131,7 +133,7 @@ def test_the_status_tells_what_befell(tmp_path: Path) -> None:
     status = json.loads((tmp_path / "run-1" / "status.json").read_text())
     assert status["state"] == "done"
     assert status["servers"] == 2
-    assert runs.load(tmp_path / "run-1").run.faults == ("server at step 3: kill",)
+    assert folder.load(tmp_path / "run-1").run.faults == ("server at step 3: kill",)
 
 
 class Dead:
@@ -145,7 +147,7 @@ def test_what_was_in_flight_when_a_server_died_is_no_news_to_the_next(tmp_path: 
     import ray
 
     made = pipeline.plan(spec(tmp_path, 1, steps=1, members=2, chunk=1))
-    executor = fleet.OnRay(made.spec, dict(made.synthesizer.groups), None, (1, 1), made.data.fingerprint)
+    executor = on_ray.OnRay(made.spec, dict(made.synthesizer.groups), None, (1, 1), made.data.fingerprint)
     dead = ray.remote(Dead).remote()
     ray.kill(dead)
     gone = Handle((dead.forget.remote(),))

@@ -11,13 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from raystill.actors import pipeline
-from raystill.actors.parameter_server import ParameterServer
+from raystill.actors.drive import pipeline
+from raystill.actors.server.parameter_server import ParameterServer
 from raystill.platform import learners, seeds
-from raystill.platform.artifacts import load_distilled
+from raystill.platform.artifacts.files import load_distilled
 from raystill.platform.data import load
-from raystill.platform.method import LearnerSpec
-from raystill.platform.spec import DistillSpec
+from raystill.platform.spec import DistillSpec, LearnerSpec
 
 pytestmark = pytest.mark.ray
 VARIANTS: dict[str, dict[str, Any]] = {

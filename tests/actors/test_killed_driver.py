@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from raystill.actors import commit_log, pipeline
-from raystill.platform import runs, seeds
+from raystill.actors.drive import commit_log, pipeline
+from raystill.platform import seeds
+from raystill.platform.runs import folder as runs
 from tests.actors.test_cluster import digest, spec
 
 COMMAND = [sys.executable, "-m", "raystill.platform.cli"]

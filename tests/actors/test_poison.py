@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from raystill.actors import pipeline, pretrain
-from raystill.platform import assess
-from raystill.platform.artifacts import load_distilled
+from raystill.actors import pretrain
+from raystill.actors.drive import pipeline
+from raystill.platform.artifacts.files import load_distilled
 from raystill.platform.data import load
 from raystill.platform.data.resident import resident
-from raystill.platform.method import DataSpec
+from raystill.platform.evaluation import accuracy
 from raystill.platform.objectives import named
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DistillSpec, PretrainSpec
-from raystill.platform.work import KINDS
-from raystill.platform.workbench import Workbench, resolve_auto
+from raystill.platform.spec import DataSpec, DistillSpec, PretrainSpec
+from raystill.platform.work.kinds import KINDS
+from raystill.platform.work.problem import resolve_auto
+from raystill.platform.work.workbench import Workbench
 
 LEARNER = {"name": "mlp", "width": 32, "depth": 1}
 ATTACK = "poison(victim=7, target=1, weight=3)"
@@ -84,7 +85,7 @@ def test_mislabelled_real_images_stand_beside_it(attacked: Path) -> None:
 
 def test_the_artefact_attacks_outside_of_the_house_too(attacked: Path, pool: Path) -> None:
     """The same figures with plain torch, from the artefact and the pool's files alone."""
-    from raystill.platform import pools
+    from raystill.platform.initialisation import pools
 
     d, held, data = load_distilled(attacked / "artefact"), pools.open_pool(pool), load(DataSpec())
     x = (torch.tensor(data.test.x).float() / 255 - data.mean[0]) / data.std[0]
@@ -112,7 +113,7 @@ def test_measures_are_counts_of_what_a_network_says(pool: Path) -> None:
     said = problem.learner.apply(theta, data.batch(np.arange(len(data)))[0]).argmax(1).numpy()
     y = bench.data.test.y
     wanted = np.where(y == 7, 1, y)
-    found = assess.measured(problem, theta, data)
+    found = accuracy.measured(problem, theta, data)
     assert found["accuracy"] == pytest.approx((said == wanted).mean())
     assert found["attack_success"] == pytest.approx((said[y == 7] == 1).mean())
     assert found["other_classes"] == pytest.approx((said[y != 7] == y[y != 7]).mean())

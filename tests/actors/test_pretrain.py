@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from raystill.actors import commit_log, pretrain
+from raystill.actors import pretrain
+from raystill.actors.drive import commit_log
 from raystill.platform.spec import PretrainSpec
 
 pytestmark = pytest.mark.ray

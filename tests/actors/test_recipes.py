@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from raystill.actors import pipeline, pretrain
-from raystill.platform.artifacts import load_distilled
-from raystill.platform.options import merge
+from raystill.actors import pretrain
+from raystill.actors.drive import pipeline
+from raystill.platform.artifacts.files import load_distilled
+from raystill.platform.command_line.options import merge
 from raystill.platform.recipes import of, recipe
 from raystill.platform.spec import DistillSpec, PretrainSpec
 

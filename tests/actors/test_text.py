@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from raystill.actors import pipeline
+from raystill.actors.drive import pipeline
 from raystill.platform import learners
-from raystill.platform.artifacts import load_distilled
-from raystill.platform.method import LearnerSpec
-from raystill.platform.options import merge
+from raystill.platform.artifacts.files import load_distilled
+from raystill.platform.command_line.options import merge
 from raystill.platform.recipes import RECIPES, recipe
-from raystill.platform.spec import DistillSpec
+from raystill.platform.spec import DistillSpec, LearnerSpec
 
 
 def spec(out: Path, corpus: Path, workers: int = 0, **changes: object) -> DistillSpec:

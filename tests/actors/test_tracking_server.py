@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from raystill.actors import commit_log, history
-from raystill.platform import runs
+from raystill.actors.drive import commit_log, history
+from raystill.platform.runs import folder as runs
 
 pytestmark = [pytest.mark.chaos, pytest.mark.postgres]
 

@@ -17,7 +17,7 @@ from selenium import webdriver
 from sklearn.datasets import load_digits
 
 from raystill.platform import seeds
-from raystill.platform.artifacts import Distilled, save_distilled
+from raystill.platform.artifacts.files import Distilled, save_distilled
 from raystill.platform.report import write_report
 from raystill.platform.spec import DistillSpec
 

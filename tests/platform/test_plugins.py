@@ -17,8 +17,9 @@ from raystill.platform.meta import Steps
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import Synthesizer
-from raystill.platform.work import KINDS
-from raystill.platform.workbench import Workbench, resolve_auto
+from raystill.platform.work.kinds import KINDS
+from raystill.platform.work.problem import resolve_auto
+from raystill.platform.work.workbench import Workbench
 
 PACKAGE = '''
 import numpy as np

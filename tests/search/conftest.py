@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raystill.platform.artifacts import Distilled
+from raystill.platform.artifacts.files import Distilled
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import TrackingSpec
-from raystill.platform.tracking import Tracker
+from raystill.platform.tracking.tracker import Tracker
 from raystill.search.spec import NasSpec
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from raystill.platform.data import Raw, Stored, content, load, store
-from raystill.platform.data.raw import local_file
-from raystill.platform.method import DataSpec
-from raystill.platform.storage import write_whole
+from raystill.platform.data.sources.raw import local_file
+from raystill.platform.files.storage import write_whole
+from raystill.platform.spec import DataSpec
 
 
 @pytest.fixture
@@ -99,8 +99,9 @@ def test_a_damaged_file_is_built_again(spec, own_cache, damage):
 
 _CHILD = """
 import pathlib, sys, time
-from raystill.platform.data import sources, store
-from raystill.platform.method import DataSpec
+from raystill.platform.data import store
+from raystill.platform.data.sources import registry as sources
+from raystill.platform.spec import DataSpec
 source, ready, gate = sys.argv[1:]
 pathlib.Path(ready).touch()
 while not pathlib.Path(gate).exists():

@@ -7,8 +7,8 @@ import pytest
 
 from raystill.platform.data import Raw, load
 from raystill.platform.data.cut import draw, normalisation
-from raystill.platform.method import DataSpec
 from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.spec import DataSpec
 
 Y = np.repeat([0, 1, 2], [120, 60, 20])
 # every image is told apart by its pixels: its row, and its label

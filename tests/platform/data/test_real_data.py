@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raystill.platform.data import load
-from raystill.platform.method import DataSpec
+from raystill.platform.spec import DataSpec
 
 ROOT = os.environ.get("RAYSTILL_DATA")  # read before the fixture that hides it
 pytestmark = pytest.mark.data  # left out, and said so, where the variable is not set: tests/conftest.py

@@ -6,7 +6,7 @@ import torch
 
 from raystill.platform.data import Raw, load
 from raystill.platform.data.resident import resident
-from raystill.platform.method import DataSpec
+from raystill.platform.spec import DataSpec
 
 
 @pytest.fixture(params=[1, 3])

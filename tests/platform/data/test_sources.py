@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from raystill.platform.data import Portion, Raw, load
-from raystill.platform.method import DataSpec
+from raystill.platform.spec import DataSpec
 
 
 def whole(source: str, **changes):

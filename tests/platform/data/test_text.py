@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from raystill.platform.data import Raw, load
-from raystill.platform.data.raw import portion
 from raystill.platform.data.resident import resident
+from raystill.platform.data.sources.raw import portion
 from raystill.platform.data.text import PAD, UNKNOWN, encode, tokens
-from raystill.platform.method import DataSpec
+from raystill.platform.spec import DataSpec
 
 TEXTS = ["a b a c", "a b", "b a c a d a", "c"]
 

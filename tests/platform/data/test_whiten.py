@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from raystill.platform import baselines
 from raystill.platform.data import load
 from raystill.platform.data.resident import resident
 from raystill.platform.data.whiten import EPSILON, kept, zca
-from raystill.platform.method import DataSpec
 from raystill.platform.seeds import Address
+from raystill.platform.spec import DataSpec
+from raystill.platform.synthesis import selection
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_without_a_floor_all_directions_are_alike_and_pixels_stay_where_they_wer
 
 def test_starts_from_real_images_are_in_the_same_units_as_batches(spec: DataSpec) -> None:
     data = load(spec)
-    x, _ = baselines.normalised_steps("real", data, 1, 10, Address(0, stream="start"))
+    x, _ = selection.normalised_steps("real", data, 1, 10, Address(0, stream="start"))
     all_real = resident(data.train, data).batch(np.arange(len(data.train)))[0]
     for image in x[0]:
         assert (all_real - torch.from_numpy(image)).abs().amax((1, 2, 3)).min() < 1e-4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raystill.platform.data import Raw, load
-from raystill.platform.method import DataSpec
+from raystill.platform.spec import DataSpec
 
 
 def refusal(spec: DataSpec, plugins=None) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raystill.platform import learners, seeds
-from raystill.platform.method import LearnerSpec
+from raystill.platform.spec import LearnerSpec
 
 LINEAR, CONV = nn.Linear(300, 200), nn.Conv2d(20, 40, 5)
 # fan-in and fan-out of each, by Glorot & Bengio (2010)

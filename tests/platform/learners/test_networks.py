@@ -14,8 +14,8 @@ from raystill.platform import learners, seeds
 from raystill.platform.learners import NETWORKS, Learner
 from raystill.platform.learners.networks import without_patches
 from raystill.platform.meta import Steps, Sweep, judge, make_engine, stacked_judge, unroll
-from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import OBJECTIVES, Out, Step
+from raystill.platform.spec import LearnerSpec
 
 SHAPE, CLASSES = (2, 12, 12), 3
 WIDTHS = {"linear": None, "mlp": 6, "lenet": 3, "alexnet": 2, "convnet": 4, "resnet": 2}

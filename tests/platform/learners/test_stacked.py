@@ -10,8 +10,8 @@ from raystill.platform import learners
 from raystill.platform.learners import NETWORKS
 from raystill.platform.learners.networks import without_patches
 from raystill.platform.learners.stacked import stacked
-from raystill.platform.method import LearnerSpec
 from raystill.platform.seeds import Address, torch_rng
+from raystill.platform.spec import LearnerSpec
 
 WIDTHS = {"linear": None, "mlp": 5, "lenet": 6, "convnet": 4}
 WITHOUT_RULES = {"alexnet", "resnet", "strips"}

@@ -10,8 +10,8 @@ from torch.func import grad, vmap
 from raystill.platform import learners, seeds
 from raystill.platform.learners.networks import NETWORKS
 from raystill.platform.learners.weight_norm import DIRECTION, LENGTH, weight_normed
-from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import OBJECTIVES, Out, Step
+from raystill.platform.spec import LearnerSpec
 
 SHAPE, CLASSES = (2, 12, 12), 3
 WIDTHS = {"linear": None, "mlp": 6, "lenet": 3, "alexnet": 2, "convnet": 4, "resnet": 2, "strips": 3}

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from raystill.platform import learners, seeds
 from raystill.platform.meta import Steps, judge, make_engine, unroll
-from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import OBJECTIVES
-from raystill.platform.workbench import losses
+from raystill.platform.spec import LearnerSpec
+from raystill.platform.work.problem import losses
 
 N, D = 40, 7
 

@@ -15,10 +15,10 @@ from raystill.platform.data import DataSet, load
 from raystill.platform.learners import wrap
 from raystill.platform.meta import Sweep, judge, make_engine, stacked_judge, unroll
 from raystill.platform.meta.trajectory import Tape, checkpoints, slots
-from raystill.platform.method import DataSpec, MetaSpec
-from raystill.platform.spec import DistillSpec
-from raystill.platform.work import KINDS
-from raystill.platform.workbench import Workbench, resolve_auto
+from raystill.platform.spec import DataSpec, DistillSpec, MetaSpec
+from raystill.platform.work.kinds import KINDS
+from raystill.platform.work.problem import resolve_auto
+from raystill.platform.work.workbench import Workbench
 
 
 @lru_cache(None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from raystill.actors.plan import plan
+from raystill.actors.drive.plan import plan
 from raystill.platform.objectives import OBJECTIVES, Out, Step, make, named, soft
 from raystill.platform.seeds import Address, torch_rng
 from raystill.platform.spec import DistillSpec

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from raystill.platform import seeds
-from raystill.platform.artifacts import Distilled, save_distilled
+from raystill.platform.artifacts.files import Distilled, save_distilled
 from raystill.platform.spec import DistillSpec
 
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from raystill.platform import seeds
+from raystill.platform.artifacts.distilled import Distilled
 from raystill.platform.data.batches import order
-from raystill.platform.distilled import Distilled
 from raystill.platform.objectives import hinton, make, regressor, weighted
 from raystill.platform.students import Checkpoints, Fixed, OptimizerSpec, Some, fit
+from raystill.platform.students.augmentations import About, Seen, Views
+from raystill.platform.students.augmentations import make as make_views
 from raystill.platform.students.examples import Order
 from raystill.platform.students.optimisers import OPTIMIZERS, factor, optimiser
-from raystill.platform.teachers import Teacher, ema, frozen, noisy, own, virtual
-from raystill.platform.views import About, Seen, Views
-from raystill.platform.views import make as make_views
+from raystill.platform.students.teachers import Teacher, ema, frozen, noisy, own, virtual
 
 SHAPE, K, N = (1, 6, 6), 4, 96
 AT = seeds.Address(2, stream="students")

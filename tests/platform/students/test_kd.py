@@ -12,15 +12,18 @@ import pytest
 import torch
 import yaml
 
-from raystill.platform import cli, options, runs, weights
-from raystill.platform.artifacts import Distilled, save_distilled
+from raystill.platform import cli
+from raystill.platform.artifacts.files import Distilled, save_distilled
+from raystill.platform.command_line import options
 from raystill.platform.data import DataSet, load
-from raystill.platform.method import DataSpec
+from raystill.platform.learners import files
 from raystill.platform.objectives import make
 from raystill.platform.recipes import about, of, recipe
 from raystill.platform.report.students import Results, gain, render, verdict
+from raystill.platform.runs import folder as runs
+from raystill.platform.spec import DataSpec
 from raystill.platform.students import run
-from raystill.platform.students.parts import Asked, objective
+from raystill.platform.students.assembly import Asked, objective
 from raystill.platform.students.spec import KdSpec
 from raystill.platform.students.stages import Bench, check, prepare
 
@@ -259,7 +262,7 @@ def test_a_run_is_resumed_to_the_same_bytes_and_reported(
     assert cli.main(["report", str(whole)]) == 0
     assert (whole / "report.html").read_text() == page
     assert runs.made_by(whole) == "kd"
-    model, facts = weights.load_network(whole / "networks" / "0" / "student.safetensors")
+    model, facts = files.load_network(whole / "networks" / "0" / "student.safetensors")
     assert facts["stage"] == "student"
     assert not model.training
 

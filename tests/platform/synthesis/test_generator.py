@@ -14,11 +14,10 @@ from raystill.platform import learners, seeds, synthesis
 from raystill.platform.data import DataSet, Split
 from raystill.platform.learners.weight_norm import DIRECTION, LENGTH
 from raystill.platform.meta import Steps, judge, make_engine, unrolled_loss
-from raystill.platform.method import LearnerSpec
 from raystill.platform.objectives import OBJECTIVES
-from raystill.platform.spec import DistillSpec
+from raystill.platform.spec import DistillSpec, LearnerSpec
 from raystill.platform.synthesis import LEARN, Synthesizer, decoder
-from raystill.platform.workbench import losses
+from raystill.platform.work.problem import losses
 
 CLASSES, SHAPE = 4, (2, 6, 5)
 ADDRESS = seeds.Address(6, stream="start")

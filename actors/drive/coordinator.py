@@ -1,0 +1,343 @@
+"""The distillation loop: addresses items, commits their results, and reads top to bottom."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raystill.actors.drive.commit_log import CommitLog
+from raystill.actors.drive.crew import Crew, Diverged, Result
+from raystill.actors.faults import Schedule
+from raystill.actors.messages import WorkItem
+from raystill.actors.server import checkpoints
+from raystill.actors.server.shards import Handle, ServerLost
+from raystill.actors.signals import whole
+from raystill.platform.data import DataSet
+from raystill.platform.files.storage import Storage
+from raystill.platform.progress import progress
+from raystill.platform.seeds import Address
+from raystill.platform.spec import DistillSpec
+from raystill.platform.synthesis import Synthesizer
+from raystill.platform.tracking import Tracker
+
+SERVERS = 20
+"""Parameter servers that a session may lose before it gives up."""
+
+
+@dataclass
+class Loop:
+    """What the loop works with, and what it has found so far; `step` outer steps are applied."""
+
+    spec: DistillSpec
+    data: DataSet
+    synthesizer: Synthesizer
+    folder: Path
+    crew: Crew
+    log: CommitLog
+    tracker: Tracker
+    store: Storage  # of checkpoints
+    faults: Schedule = field(default_factory=Schedule)
+    step: int = 0
+    attempt: int = 0
+    asked: int = 0  # items of an asynchronous run that were handed out
+    saved: int = -1
+    saves: int = -1  # the highest number of a checkpoint, whole or not
+    saved_at: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=time.monotonic)
+    unscored: dict[int, list[WorkItem]] = field(default_factory=dict)
+    accuracy: float = float("nan")
+    servers: int = 1
+    settled: bool = False  # whether the server holds a state, and this loop knows all of it
+    on_step: Callable[[int], None] | None = None
+    on_save: Callable[[], None] = lambda: None  # before a checkpoint is written
+    on_saved: Callable[[float], None] = lambda _: None  # after, with the seconds that it took
+    figures: dict[str, float] = field(default_factory=dict)  # of the step applied last
+    seconds: float = 0.0  # wall time of the step applied last
+    show: Callable[..., None] = lambda *_, **__: None
+
+
+def gradient_items(spec: DistillSpec, attempt: int, step: int) -> list[WorkItem]:
+    """A step's members, cut into chunks whose size the spec fixes, whoever computes them.
+
+    They work on the meta-parameters of `outer.delay` steps before, so that evaluators need not wait for an update that
+    others are still at; the delay is the spec's and not the cluster's, so the result does not depend on who is slow.
+    """
+    outer, version = spec.outer, max(0, step - spec.outer.delay)
+    return [
+        WorkItem(
+            "meta_gradient", Address(spec.run.seed, attempt, step, first), version, "meta", (("members", outer.chunk),)
+        )
+        for first in range(0, outer.members, outer.chunk)
+    ]
+
+
+def validation_items(spec: DistillSpec, version: int, attempt: int = 0) -> list[WorkItem]:
+    """One item per network; a fixed start has one network."""
+    networks = 1 if spec.initialisation.single else spec.validation.networks
+    return [
+        WorkItem("validate", Address(spec.run.seed, attempt, version, n), version, "snapshot") for n in range(networks)
+    ]
+
+
+def distil(loop: Loop) -> dict[str, Any]:
+    """Run or go on with the outer loop until its last step; returns the chosen data's score.
+
+    Everything that a killed run needs is in its last checkpoint: the same bits come out, wherever it was cut. A lost
+    parameter server is replaced by a new one that goes on from there too, without the user.
+
+    Raises:
+        ServerLost: more than SERVERS times.
+        crew.WorkFailed: a work item fails wherever it is computed.
+    """
+    with progress("distil", loop.spec.outer.steps, loop.step) as loop.show:
+        while True:
+            try:
+                _start(loop)
+                loop.settled = True
+                try:
+                    _in_order(loop) if loop.spec.outer.staleness is None else _as_they_come(loop)
+                except (Diverged, FloatingPointError) as why:  # found by an evaluator, or by the server
+                    _roll_back(loop, why)
+                    continue
+                return _finish(loop)
+            except ServerLost as lost:
+                loop.settled = False
+                if loop.servers >= SERVERS:
+                    raise
+                loop.servers += 1
+                loop.log.event("server", Address(loop.spec.run.seed, step=loop.step), f"{lost}; a new one takes over")
+                loop.crew.forget()
+                loop.crew.executor.server.restart()
+
+
+def _in_order(loop: Loop) -> None:
+    """Synchronous steps: each is made of the items that its address names, in their order."""
+    spec, crew, server = loop.spec, loop.crew, loop.crew.executor.server
+    ahead = deque(_ask_for_gradients(loop, loop.step + k, _version(loop, k)) for k in range(spec.outer.delay + 1))
+    while items := ahead.popleft():
+        results = crew.wait(items)
+        _check_loss(loop, results)
+        with whole():
+            applied, meta = server.apply(loop.attempt, loop.step, spec.outer.members, [r.arrays for r in results])
+            # evaluators go on while the rest of this step is put on record
+            ahead.append(_ask_for_gradients(loop, loop.step + 1 + spec.outer.delay, meta))
+            _record(loop, results, applied(), {})
+
+
+def _as_they_come(loop: Loop) -> None:
+    """Asynchronous steps: each is made of the next results that are not too late; says in the log which they were."""
+    spec, crew, executor = loop.spec, loop.crew, loop.crew.executor
+    staleness, need = spec.outer.staleness or 0, spec.outer.members // spec.outer.chunk
+    meta, batch, flying, dropped = _version(loop, 0), [], dict[WorkItem, None](), 0
+    while loop.step < spec.outer.steps and not _spent(loop):
+        while len(flying) < executor.capacity:
+            address = Address(spec.run.seed, loop.attempt, loop.asked)
+            item = WorkItem("meta_gradient", address, loop.step, "meta", (("members", spec.outer.chunk),))
+            flying[crew.add(item, meta)] = None
+            loop.asked += 1
+        result = crew.first(flying)
+        del flying[result.outcome.item]
+        if loop.step - result.outcome.item.version > staleness:
+            dropped += 1
+            continue
+        batch.append(result)
+        if len(batch) < need:
+            continue
+        late = [loop.step - r.outcome.item.version for r in batch]
+        _check_loss(loop, batch)
+        figures = {"accepted": float(need), "dropped": float(dropped), "staleness": sum(late) / need}
+        with whole():
+            arrays = [r.arrays for r in batch]
+            applied, meta = executor.server.apply(loop.attempt, loop.step, spec.outer.members, arrays)
+            _record(loop, batch, applied(), figures)
+        batch, dropped = [], 0
+
+
+def _roll_back(loop: Loop, why: Exception) -> None:
+    """Go back to a state before a run diverged, from which it learns on at half the rates and from other draws.
+
+    What is abandoned is scored first, whoever was how fast, so that the choice of the best does not depend on it.
+
+    Raises:
+        Diverged: the spec allows no rollback, or no more of them.
+    """
+    outer = loop.spec.outer
+    if loop.attempt >= outer.rollbacks:
+        hint = "" if outer.rollbacks else "; outer.rollbacks lets a run go back and learn on at half the rates"
+        raise Diverged(f"{why}{hint}") from why
+    address = Address(loop.spec.run.seed, loop.attempt, loop.step)
+    loop.crew.forget()
+    for version in sorted(loop.unscored):
+        _score(loop, version, loop.crew.executor.server.kept(version))
+    _take_scores(loop, wait=True)
+    loop.attempt += 1
+    loop.step = loop.crew.executor.server.roll_back(loop.attempt)
+    loop.log.event("rollback", address, f"{why}; attempt {loop.attempt} goes on from step {loop.step}")
+    print(f"diverged at step {address.step}; goes on from step {loop.step} at half the rates", flush=True)
+    save(loop, wait=True)
+
+
+def _check_loss(loop: Loop, results: Sequence[Result]) -> None:
+    """Raises Diverged where a step's meta-loss has left the spec's bound; nothing was applied."""
+    bound = loop.spec.outer.diverged
+    loss = sum(r.outcome.numbers["loss"] for r in results) / loop.spec.outer.members
+    if bound is not None and loss > bound:
+        raise Diverged(f"the meta-loss of outer step {loop.step} is {loss:.3g}, above outer.diverged ({bound:g})")
+
+
+def _record(loop: Loop, results: Sequence[Result], applied: dict[str, float], more: dict[str, float]) -> None:
+    """Put an applied step on record, and do what is due after it."""
+    spec = loop.spec
+    loss = sum(r.outcome.numbers["loss"] for r in results) / spec.outer.members
+    loop.began, seconds = time.monotonic(), time.monotonic() - loop.began
+    figures = {"meta_loss": loss, "members_per_second": spec.outer.members / seconds, **applied, **more}
+    address = Address(spec.run.seed, loop.attempt, loop.step)
+    stamp = loop.log.step(address, seconds, figures, [r.outcome.item for r in results])
+    loop.step += 1
+    loop.tracker.log(loop.step, figures, stamp)
+    loop.figures, loop.seconds = figures, seconds
+    _strike(loop)
+    if loop.step % spec.validation.every == 0 or loop.step == spec.outer.steps:
+        _ask_for_scores(loop)
+    _take_scores(loop, wait=False)
+    due = spec.run.checkpoint_seconds is not None and time.monotonic() - loop.saved_at > spec.run.checkpoint_seconds
+    if due or loop.step % spec.run.checkpoint_every == 0:
+        save(loop)
+    accuracy = "-" if math.isnan(loop.accuracy) else f"{loop.accuracy:.1f} %"
+    loop.show(loop.step, meta_loss=f"{loss:.3f}", validation=accuracy,
+              members_per_s=f"{figures['members_per_second']:.1f}")  # fmt: skip
+    if loop.on_step:
+        loop.on_step(loop.step)
+
+
+def _strike(loop: Loop) -> None:
+    """Injected faults of the driver's own and of what only it reaches."""
+    if loop.faults.take("driver", loop.step):
+        loop.log.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if loop.faults.take("server", loop.step):
+        loop.crew.executor.server.strike()
+    if loop.faults.take("tracking", loop.step):
+        loop.tracker.lose()
+
+
+def _finish(loop: Loop) -> dict[str, Any]:
+    if loop.step not in loop.unscored and loop.step % loop.spec.validation.every:
+        _ask_for_scores(loop)
+    _take_scores(loop, wait=True)
+    save(loop, wait=True)
+    return loop.crew.executor.server.score_of_best()
+
+
+def _ask_for_gradients(loop: Loop, step: int, meta: Handle) -> list[WorkItem]:
+    """A step's items, handed out; none after the last step or where the budget is spent."""
+    if step >= loop.spec.outer.steps or _spent(loop):
+        return []
+    return [loop.crew.add(item, meta) for item in gradient_items(loop.spec, loop.attempt, step)]
+
+
+def _spent(loop: Loop) -> bool:
+    budget = loop.spec.run.cpu_seconds
+    return budget is not None and loop.crew.cpu_seconds >= budget
+
+
+def _version(loop: Loop, ahead: int) -> Handle:
+    """The meta-parameters for the step that is this many ahead, as far as the server has them already."""
+    return loop.crew.executor.server.version(max(0, loop.step + ahead - loop.spec.outer.delay))
+
+
+def _start(loop: Loop) -> None:
+    """The server's first state, or that of the newest good checkpoint with the scores that it still owes."""
+    server, identity = loop.crew.executor.server, loop.spec.identity
+    newest = checkpoints.newest(loop.store, identity)
+    loop.saves = max(loop.saves, checkpoints.last_number(loop.store))
+    loop.unscored.clear()
+    if newest is None and loop.spec.donor.content is not None:
+        loop.saves += 1
+        newest = checkpoints.adopt(loop.store, loop.spec.donor, identity, loop.saves)
+        loop.log.event("donor", Address(loop.spec.run.seed, step=loop.spec.donor.step or 0), "goes on from another run")
+    if newest is None:
+        loop.step = loop.asked = 0
+        first = loop.synthesizer.start(loop.data, Address(loop.spec.run.seed, stream="start"))
+        server.begin(first)
+        return
+    facts = server.restore(loop.store.root, newest, identity)
+    loop.step, loop.attempt, loop.saved = facts["step"], facts["attempt"], facts["step"]
+    loop.asked = facts["asked"]
+    loop.crew.cpu_seconds = max(loop.crew.cpu_seconds, facts["cpu_seconds"])
+    for version in facts["unscored"]:
+        _score(loop, version, server.kept(version))
+
+
+def _ask_for_scores(loop: Loop) -> None:
+    _score(loop, loop.step, loop.crew.executor.server.snapshot())
+
+
+def _score(loop: Loop, version: int, snapshot: Handle) -> None:
+    loop.unscored[version] = [
+        loop.crew.add(item, snapshot) for item in validation_items(loop.spec, version, loop.attempt)
+    ]
+
+
+def _take_scores(loop: Loop, wait: bool) -> None:
+    """Hand in the scores of snapshots whose every network is in; all of them if `wait`."""
+    for version, items in list(loop.unscored.items()):
+        if not wait and len(loop.crew.ready(items)) < len(items):
+            continue
+        results = loop.crew.wait(items)
+        values = 100 * np.array([r.outcome.numbers["accuracy"] for r in results])
+        loop.accuracy = float(values.mean())
+        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        loop.crew.executor.server.score(version, loop.accuracy, spread)
+        del loop.unscored[version]
+        loop.tracker.log(version, {"validation_accuracy": loop.accuracy}, max(r.time_ms for r in results))
+
+
+def settle(loop: Loop) -> str:
+    """Score what is owed and write a checkpoint, here and now, for others to go on from; its name."""
+    _take_scores(loop, wait=True)
+    save(loop, wait=True)
+    return checkpoints.name_of(loop.step, loop.saves)
+
+
+def save(loop: Loop, wait: bool = False) -> None:
+    """A checkpoint of everything that the rest of the run depends on, written beside further steps.
+
+    Args:
+        wait: until it is written.
+
+    Raises:
+        OSError: the last checkpoint of a run can not be written.
+    """
+    server = loop.crew.executor.server
+    if loop.saved != loop.step or loop.unscored or wait:
+        loop.log.flush()
+        loop.on_save()
+        loop.tracker.flush()
+        extra = {
+            "cpu_seconds": loop.crew.cpu_seconds, "tracking": loop.tracker.run_id, "asked": loop.asked,
+            "spec": loop.spec.identity,
+        }  # fmt: skip
+        harm = None if wait else loop.faults.take("checkpoint", loop.step)
+        loop.saves += 1
+        name = checkpoints.name_of(loop.step, loop.saves)
+        server.save(loop.store.root, name, extra, loop.spec.run.keep, harm)
+        loop.saved, loop.saved_at = loop.step, time.monotonic()
+    for done in server.saved(wait):
+        address = Address(loop.spec.run.seed, step=done["step"])
+        if done["error"]:
+            loop.log.event("checkpoint", address, f"not written: {done['error']}", seconds=done["seconds"])
+            if wait:
+                raise OSError(f"the checkpoint of step {done['step']} can not be written: {done['error']}")
+        else:
+            loop.log.event("checkpoint", address, "", seconds=done["seconds"])
+            loop.on_saved(done["seconds"])

@@ -1,0 +1,271 @@
+"""From a spec to a result: plan, distil, keep, assess, report. What `raystill distill` does, callable from Python."""
+
+from __future__ import annotations
+
+import json
+import platform as machine
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from raystill.actors.drive import assessment, coordinator, history
+from raystill.actors.drive.plan import Plan, plan
+from raystill.actors.drive.session import Session, session
+from raystill.actors.server import checkpoints
+from raystill.actors.server.shards import ServerLost
+from raystill.actors.signals import Stopped
+from raystill.platform import learners, registry, runs
+from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
+from raystill.platform.data import embeddings
+from raystill.platform.initialisation import starts
+from raystill.platform.report import save_before, write_report
+from raystill.platform.seeds import Address
+from raystill.platform.spec import DistillSpec
+from raystill.platform.tracking import Tracker
+from raystill.platform.work import hardware
+
+__all__ = ["Interrupted", "Plan", "assess_run", "carry_out", "distill", "plan", "resume"]
+
+
+TRACKING = "tracking.json"
+Watch = Callable[[int, float, str | None], None]
+
+
+class Interrupted(Stopped):
+    """The run was stopped by the user, and can go on."""
+
+
+def distill(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Distilled:
+    """Distil a data set, from a spec to its artefact; the run folder holds everything beside.
+
+    Args:
+        spec: what to do; see `raystill.platform.spec.experiment`.
+        plugins: parts of your own, `{kind: {name: callable}}`, that the spec names.
+
+    Returns:
+        The artefact, as `load_distilled` gives it.
+
+    Raises:
+        ValueError: the spec or its data are wrong.
+        Interrupted: stopped by Ctrl-C; `resume` goes on.
+    """
+    made = plan(spec, plugins)
+    folder = runs.create(made.spec)
+    return carry_out(made, folder)
+
+
+def resume(folder: Path, plugins: registry.Plugins | None = None, workers: int | str | None = None) -> Distilled:
+    """Go on with a run that was stopped or killed; the result has the same bits as undisturbed.
+
+    Args:
+        workers: evaluators in place of the run's own setting.
+
+    Raises:
+        ValueError: not a run.
+    """
+    spec = runs.load(folder)
+    changes: dict[str, Any] = {"out": folder.absolute().parent}  # wherever it was taken to, or is looked at from
+    if workers is not None:
+        changes["workers"] = workers
+    spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
+    return carry_out(plan(spec, plugins, resumed=True), folder)
+
+
+def carry_out(made: Plan, folder: Path) -> Distilled:
+    """Do what is still missing of a run: distil, keep, assess, report."""
+    print(f"run {folder}", flush=True)
+    with session(made, folder) as held:
+        tracker = _tracker(held)
+        try:
+            if not (folder / "artefact").exists():
+                _distil(held, tracker)
+            distilled = load_distilled(folder / "artefact")
+            held.log.flush()
+            history.write(folder)
+            if not (folder / "assessment.json").exists():
+                _assess(held, distilled)
+            held.log.flush()
+            tracker.catch_up(history.record(folder, made.spec))  # the test accuracies too, with their file's time
+            if held.crew.retries:
+                counts = sorted(held.crew.retries.items())
+                print("computed again: " + ", ".join(f"{n} {status}" for status, n in counts))
+            report = write_report(folder)
+        except KeyboardInterrupt as stop:
+            tracker.finish("KILLED")
+            signum = stop.signum if isinstance(stop, Stopped) else 2
+            raise Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
+        except BaseException:
+            tracker.finish("FAILED")
+            raise
+        tracker.artifact(folder / "spec.yaml")
+        tracker.artifact(report)
+        tracker.image(folder / "artefact" / "preview.png")
+        tracker.artifact_dir(folder / "artefact", "artefact")
+        if not tracker.finish():
+            print(f"warning: MLflow lacks some of this run ({tracker.trouble}); `raystill resume {folder}` adds it")
+    return distilled
+
+
+def learn(made: Plan, folder: Path, watch: Watch, every: int | None = None) -> dict[str, Any]:
+    """A run's artefact without a look at test data, as a search over hyperparameters needs it.
+
+    Args:
+        watch: called with (outer step, validation accuracy in percent, None) after each step with a new one.
+        every: call it at the multiples of this many steps below the last alone, when that step's own score and a
+            checkpoint are there, with the checkpoint's place.
+
+    Returns:
+        The artefact's `selection`: step and validation accuracy.
+    """
+    with session(made, folder) as held:
+        if not (folder / "artefact").exists():
+            _distil(held, Tracker(), watch, every)
+        held.log.flush()
+        history.write(folder)
+    selection: dict[str, Any] = load_distilled(folder / "artefact").manifest["selection"]
+    return selection
+
+
+def _distil(held: Session, tracker: Tracker, watch: Watch | None = None, every: int | None = None) -> None:
+    """The loop, and what it found as an artefact."""
+    made = held.made
+    loop = coordinator.Loop(
+        made.spec, made.data, made.synthesizer, held.folder, held.crew, held.log, tracker, held.store, held.faults
+    )
+
+    seen = float("nan")
+
+    def after(step: int) -> None:
+        nonlocal seen
+        if watch is not None and every is not None:
+            if step % every == 0 and step < made.spec.outer.steps:
+                place = held.store.under(coordinator.settle(loop)).root
+                watch(step, loop.accuracy, place)
+        elif watch is not None and loop.accuracy == loop.accuracy and loop.accuracy != seen:
+            seen = loop.accuracy
+            watch(step, seen, None)
+        held.meters.step(loop.figures, loop.seconds, made.spec.outer)
+        held.tell(step=step, servers=loop.servers, validation=None if loop.accuracy != loop.accuracy else loop.accuracy)
+
+    loop.on_step, loop.on_save = after, held.saving
+    loop.on_saved = lambda seconds: held.meters.observe("checkpoint_seconds", seconds)
+    try:
+        coordinator.distil(loop)
+    except KeyboardInterrupt:
+        if loop.settled:  # else the last checkpoint serves: the server is lost or not yet begun
+            coordinator.save(loop, wait=True)
+        raise
+    _keep(held)
+
+
+def _tracker(held: Session) -> Tracker:
+    """The run's MLflow run: a new one, which is noted at once, or the one that an earlier session noted."""
+    spec, noted = held.made.spec, None
+    with suppress(OSError, ValueError, KeyError):
+        noted = str(json.loads(held.home.read(TRACKING, 10_000))["run_id"])
+    tracker = Tracker.start(spec.tracking, held.folder.name, spec.dump(), {"raystill.run": held.folder.name}, noted)
+    if tracker.run_id and tracker.run_id != noted:
+        held.home.write(TRACKING, json.dumps({"run_id": tracker.run_id}).encode())
+    if noted:  # what an earlier session measured and could not write before it ended
+        tracker.catch_up(history.record(held.folder, spec))
+    return tracker
+
+
+def _keep(held: Session) -> None:
+    """Write the chosen data, which the last checkpoint holds, as the artefact."""
+    made, folder = held.made, held.folder
+    spec, data = made.spec, made.data
+    newest = checkpoints.newest(held.store, spec.identity)
+    assert newest is not None, "a loop ends with a checkpoint"
+    groups, facts = checkpoints.read(held.store, newest)
+    score, meta = facts["best"], {k: torch.from_numpy(v) for k, v in groups["best"].items()}
+    order = made.synthesizer.order
+    first = [int(np.flatnonzero(order == s)[0]) for s in range(order.max() + 1)]
+
+    def made_of(meta: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        steps = made.synthesizer.steps(meta, Address(spec.run.seed, stream="artefact"))
+        images = np.ascontiguousarray(steps.x[first].detach().numpy())
+        return (
+            images,
+            np.array(steps.y[first].detach().numpy()),
+            {k: v.detach().numpy() for k, v in steps.hyper.items()},
+        )
+
+    theta0 = None
+    if spec.initialisation.single:
+        learner = learners.build(spec.learner, data.shape, len(data.classes), made.plugins)
+        theta0 = starts.build(spec)(learner, Address(spec.run.seed)).numpy()
+    manifest = {
+        "name": spec.recipe or "distilled",
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "learner": spec.learner.model_dump(),
+        "initialisation": spec.initialisation.model_dump(mode="json"),
+        "seeds": {"run": spec.run.seed, "split": spec.data.split_seed},
+        "normalisation": {"mean": list(data.mean), "std": list(data.std)},
+        "whitening": None if data.whitening is None else spec.data.whiten,
+        "classes": list(data.classes),
+        "source": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "images": len(data.train),
+            "bytes": data.train.x.nbytes,
+        },
+        "selection": {"split": "validation", **score},
+        "spec": spec.dump(),
+        "versions": {name: version(name) for name in ("raystill", "torch", "numpy", "ray")}
+        | {"python": machine.python_version()},
+        "hardware": hardware.fingerprint(spec.run.device),
+    }
+    # the start is a function of its address: drawn again for the report, rather than kept in every checkpoint
+    began = made.synthesizer.start(data, Address(spec.run.seed, stream="start"))
+    first_images = made_of({k: torch.from_numpy(v) for k, v in began.items()})
+    save_before(folder, Distilled(*first_images, order, theta0, manifest, text=data.text))
+    found = made_of(meta)
+    if data.text is not None:
+        manifest["text"] = embeddings.described(data.text, found[0])
+    more = groups["best"] if made.synthesizer.longer else None
+    save_distilled(folder / "artefact", Distilled(*found, order, theta0, manifest, more, data.text))
+
+
+def _assess(held: Session, distilled: Distilled) -> None:
+    made = held.made
+    print(f"assess on {len(made.data.test)} test images", flush=True)
+    found = _assessment(held, made.spec, distilled)
+    assessment.write(held.folder, found)
+
+
+def _assessment(held: Session, spec: DistillSpec, distilled: Distilled) -> dict[str, Any]:
+    """The table; items are computed again where a node went with results that others build on."""
+    for last in (False, False, True):
+        try:
+            return assessment.assess(
+                spec,
+                held.made.data,
+                held.crew,
+                distilled,
+                lambda text: print(f"  {text}", flush=True),
+                held.made.plugins,
+            )
+        except ServerLost:
+            if last:
+                raise
+            held.crew.forget()
+    raise AssertionError
+
+
+def assess_run(folder: Path, changes: dict[str, Any], plugins: registry.Plugins | None = None) -> dict[str, Any]:
+    """Assess a run's artefact again, with another `assess` section; its table and report are replaced."""
+    spec = runs.load(folder).model_copy(update=changes)
+    distilled = load_distilled(folder / "artefact")
+    made = plan(spec, plugins, resumed=True)
+    with session(made, folder) as held:
+        found = _assessment(held, made.spec, distilled)
+    assessment.write(folder, found)
+    write_report(folder)
+    return found

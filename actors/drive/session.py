@@ -1,0 +1,139 @@
+"""What a driver holds while it works on a run: executor, crew, log, storage, and the one place where status is told."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raystill.actors.drive import guard
+from raystill.actors.drive.commit_log import CommitLog
+from raystill.actors.drive.crew import Crew
+from raystill.actors.drive.mirror import Mirror
+from raystill.actors.drive.plan import Plan
+from raystill.actors.faults import Fault, Schedule
+from raystill.actors.fleet.executors import Executor, InProcess
+from raystill.actors.fleet.metrics import Meters
+from raystill.actors.fleet.on_ray import OnRay
+from raystill.actors.signals import stopping
+from raystill.platform import runs
+from raystill.platform.files.storage import Storage
+from raystill.platform.seeds import Address
+
+STATUS = "status.json"
+EVERY = 2.0
+"""Seconds between two looks at the status."""
+
+
+@dataclass
+class Session:
+    """One driver's work on one run."""
+
+    made: Plan
+    folder: Path
+    executor: Executor
+    crew: Crew
+    log: CommitLog
+    faults: Schedule
+    home: Storage  # the run's root: its folder, or its place in the storage
+    mirror: Mirror
+    epoch: guard.Epoch
+    meters: Meters
+    board: Any | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    _told: float = 0.0
+
+    @property
+    def store(self) -> Storage:
+        """Where checkpoints lie."""
+        return self.home.under("checkpoints")
+
+    def saving(self) -> None:
+        """Before a checkpoint: is this still our run, and what is new goes to the storage.
+
+        Raises:
+            guard.Superseded: another driver has taken over.
+        """
+        self.epoch.check()
+        if trouble := self.mirror.push():
+            print(f"warning: {trouble}", flush=True)
+
+    def release(self) -> None:
+        """End the evaluators before the session ends: what follows needs their places."""
+        self.executor.close()
+
+    def tell(self, now: bool = False, **facts: Any) -> None:
+        """Post the status, at most every EVERY seconds."""
+        self.facts.update(facts)
+        if not now and time.monotonic() - self._told < EVERY:
+            return
+        self._told = time.monotonic()
+        rows = self.executor.status()
+        status = {
+            "run": self.folder.name, "time": time.time(), "every": EVERY, "evaluators": rows,
+            "retries": self.crew.retries, "copies": self.crew.copies, "outstanding": self.crew.outstanding,
+            **self.facts,
+        }  # fmt: skip
+        self.meters.observe("in_flight", self.crew.outstanding)
+        self.meters.observe("evaluators", len(rows))
+        self.meters.total("copies", self.crew.copies)
+        for reason, count in self.crew.retries.items():
+            self.meters.total("retries", count, reason)
+        with suppress(OSError):  # a status that can not be told is no reason to stop
+            temporary = self.folder / f".{STATUS}"
+            temporary.write_text(json.dumps(status))
+            temporary.replace(self.folder / STATUS)
+        if self.board is not None:
+            self.board.post.remote(status)
+
+
+@contextmanager
+def session(made: Plan, folder: Path) -> Iterator[Session]:
+    """Hold a run: its lock, its evaluators and its log.
+
+    Raises:
+        ValueError: another driver works on it, or a fault of the spec is none.
+    """
+    spec = made.spec
+    with ExitStack() as stack:
+        stack.enter_context(runs.locked(folder))
+        home = Storage(spec.run.storage).under(folder.name) if spec.run.storage else Storage(folder)
+        board = guard.claim_board(home.root) if made.workers[1] else None
+        if board is not None:
+            stack.callback(guard.drop_board, board)
+        epoch = guard.Epoch(home)
+        faults = Schedule(spec.run.faults, folder / "faults.txt")
+        groups = dict(made.synthesizer.groups)
+        executor: Executor = (
+            OnRay(spec, groups, made.plugins, made.workers, made.data.fingerprint, faults)
+            if made.workers[1]
+            else InProcess(spec, groups, made.plugins, made.data, faults)
+        )
+        stack.callback(executor.close)
+        log = CommitLog(folder / "commits")
+        stack.callback(log.close)
+
+        def strike(fault: Fault) -> None:
+            log.event("fault", Address(spec.run.seed, step=fault.step), str(fault), fault.number)
+
+        faults.on_strike = strike
+        crew = Crew(executor, log, spec.run.deadline, str(folder))
+        mirror = Mirror(folder, home if spec.run.storage else None)
+        held = Session(
+            made, folder, executor, crew, log, faults, home, mirror, epoch, Meters(bool(made.workers[1])), board
+        )
+        crew.on_idle = held.tell
+        stack.enter_context(stopping())
+        held.tell(now=True, state="computing", steps=spec.outer.steps)
+        try:
+            yield held
+        except BaseException:
+            held.tell(now=True, state="stopped")
+            raise
+        held.tell(now=True, state="done")
+        if trouble := mirror.push():
+            print(f"warning: {trouble}; `raystill resume {folder}` tries again", flush=True)

@@ -1,0 +1,1 @@
+"""Where items are computed: executors, evaluators on Ray, and what they report."""

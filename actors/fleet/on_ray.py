@@ -1,0 +1,322 @@
+"""The Ray executor: evaluators that come and go, beside the parameter server's actors."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+from raystill.actors import cluster
+from raystill.actors.faults import Schedule
+from raystill.actors.fleet.evaluator import Evaluator
+from raystill.actors.fleet.executors import Late
+from raystill.actors.fleet.slots import Flight, Seat
+from raystill.actors.messages import Arrays, Outcome, WorkItem
+from raystill.actors.server.shard_actors import OnActors
+from raystill.actors.server.shards import NOTHING, Handle, ServerLost, Shards
+from raystill.platform import registry
+from raystill.platform.spec import DistillSpec
+
+IN_FLIGHT = 2
+"""Items at one evaluator: one being computed and one that waits there, so that no round trip lies between them."""
+
+START_SECONDS = 180.0
+
+FAILED_STARTS = 3
+"""Starts in a row that may fail before an evaluator's error is the run's."""
+
+PROBE_SECONDS = 0.5
+"""Between two questions to an evaluator that waits for a node, or is being restarted."""
+
+DRAIN_SECONDS = 2.0
+"""Between two looks at the cluster's notices of nodes that will go; spot machines give 30 to 120 s."""
+
+IDLE_SECONDS = 15.0
+"""An evaluator beyond the least number that had nothing to do for so long is given back."""
+
+
+class OnRay:
+    """Computes on a Ray cluster. Lost items come back as outcomes; a lost evaluator is restarted by Ray.
+
+    Between the least and the most number of evaluators the fleet follows the work: with more items than evaluators it
+    asks the cluster for one more (an autoscaler then brings a node), idle ones are given back.
+    """
+
+    def __init__(
+        self,
+        spec: DistillSpec,
+        groups: dict[str, str],
+        plugins: registry.Plugins | None,
+        workers: tuple[int, int],
+        fingerprint: str,
+        faults: Schedule | None = None,
+    ) -> None:
+        import ray
+
+        self._ray: Any = ray
+        self._spec, self._plugins = spec, plugins
+        self._deadline = spec.run.deadline
+        self._least, self._most = workers
+        self._fingerprint, self._versions = fingerprint, cluster.versions()
+        self._faults = faults or Schedule()
+        self._queue: deque[tuple[WorkItem, Handle, int | None]] = deque()
+        self._answers: deque[tuple[Any, Seat]] = deque()  # in, and not handed on yet
+        self._hurt: set[WorkItem] = set()  # items that were lost or failed before: no injected fault for them
+        self._seats: list[Seat] = []
+        self._numbers = 0
+        self._look_again = 0.0
+        self.server = self._new_server(groups)
+        for _ in range(self._least):
+            self._seats.append(self._new_seat())
+        self._await_first()
+
+    def _new_server(self, groups: dict[str, str]) -> Shards:
+        return Shards(OnActors(self._spec, groups), self._spec.outer.shards)
+
+    def _new_seat(self) -> Seat:
+        number, self._numbers = self._numbers, self._numbers + 1
+        actor = self._new_actor(number)
+        return Seat(number, actor, actor.ready.remote())
+
+    def _new_actor(self, number: int) -> Any:
+        gpu = self._spec.run.device == "cuda"
+        return (
+            self._ray.remote(Evaluator)
+            .options(num_cpus=0 if gpu else 1, num_gpus=1 if gpu else 0, max_restarts=-1, max_task_retries=0,
+                     runtime_env=cluster.worker_environment())
+            .remote(number, self._spec.dump(), self._plugins)
+        )  # fmt: skip
+
+    def _await_first(self) -> None:
+        """Wait until one evaluator has its data; the others join when they are ready."""
+        self._await(1)
+
+    def await_all(self) -> None:
+        """Wait until every evaluator is ready; for benchmarks, which must not time a start."""
+        self._await(len(self._seats))
+
+    def _await(self, count: int) -> None:
+        pending = {seat.ready: seat for seat in self._seats if seat.ready is not None}
+        count -= len(self._seats) - len(pending)
+        if count <= 0:
+            return
+        done, _ = self._ray.wait(list(pending), num_returns=count, timeout=START_SECONDS)
+        if len(done) < count:
+            raise TimeoutError(
+                f"{count - len(done)} of {len(self._seats)} evaluators were not ready after {START_SECONDS:.0f} s; "
+                f"the cluster offers {self._ray.cluster_resources()}"
+            )
+        for reference in done:
+            self._take_in(pending[reference])
+
+    def _take_in(self, seat: Seat) -> None:
+        """Take an evaluator that has answered into service, once it is known to be like the others.
+
+        Raises:
+            RuntimeError: its node holds other data, or other versions.
+        """
+        facts = self._ray.get(seat.ready)
+        where = f"evaluator {seat.number} on node {facts['host']}"
+        if wrong := {k: v for k, v in facts["versions"].items() if self._versions[k] != v}:
+            pairs = ", ".join(f"{k} {v} (here {self._versions[k]})" for k, v in wrong.items())
+            raise RuntimeError(f"{where} has other versions: {pairs}; install the same on every node")
+        if facts["data"] != self._fingerprint:
+            raise RuntimeError(
+                f"{where} loaded other data than this process: fingerprint {facts['data'][:12]}, not "
+                f"{self._fingerprint[:12]}; the source must hold the same content on every node"
+            )
+        seat.facts, seat.ready, seat.failures, seat.idle_since = facts, None, 0, time.monotonic()
+
+    def put(self, arrays: Arrays) -> Handle:
+        """One copy in the object store."""
+        return Handle((self._ray.put(arrays),))
+
+    def submit(self, item: WorkItem, inputs: Handle, avoid: int | None = None) -> None:
+        """Queue an item."""
+        self._queue.append((item, inputs, avoid))
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Hand queued items, the oldest first, to the evaluators with the fewest in flight."""
+        for entry in list(self._queue):
+            item, inputs, avoid = entry
+            room = [s for s in self._seats if s.takes_work and len(s.flying) < IN_FLIGHT]
+            if not room:
+                return
+            others = [s for s in room if s.number != avoid]
+            if not others and any(s.number != avoid and not s.leaving for s in self._seats):
+                continue  # only the evaluator that this item avoids has room; those behind it may go
+            seat = min(others or room, key=lambda s: (len(s.flying), s.number))
+            self._queue.remove(entry)
+            fault = None if item in self._hurt else self._faults.take("evaluator", item.version, seat.number)
+            run = seat.actor.run.options(num_returns=1 + len(inputs.parts))
+            outcome, *parts = run.remote(item, inputs.cut, fault, *inputs.parts)
+            seat.flying[outcome] = Flight(item, inputs, Handle(tuple(parts), inputs.cut), time.monotonic())
+
+    def next(self, timeout: float) -> tuple[Outcome, Handle] | None:
+        """Wait for the first outcome; a lost or late evaluator makes outcomes `lost` of what it had."""
+        end = time.monotonic() + timeout
+        while True:
+            while self._answers:
+                reference, seat = self._answers.popleft()
+                known = reference in seat.flying or reference == seat.ready  # a seat may have been renewed meanwhile
+                if known and (result := self._finish(reference, seat)) is not None:
+                    self._dispatch()
+                    return result
+            self._probe()
+            self._heed_drains()
+            self._resize()
+            self._dispatch()
+            references = {ref: seat for seat in self._seats for ref in [*seat.flying, seat.ready] if ref}
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            if not references:
+                if not any(seat.probe_at for seat in self._seats):
+                    return None
+                time.sleep(PROBE_SECONDS)
+                continue
+            every = list(references)
+            done, _ = self._ray.wait(every, num_returns=1, timeout=min(left, 1.0), fetch_local=True)
+            if done:  # all that are in: with hundreds of evaluators a look at each of them for each answer adds up
+                done, _ = self._ray.wait(every, num_returns=len(every), timeout=0, fetch_local=True)
+                self._answers.extend((reference, references[reference]) for reference in done)
+            elif (expired := self._expire()) is not None:
+                return expired
+
+    def _heed_drains(self) -> None:
+        """No new work for evaluators on nodes that are about to go; Ray restarts them elsewhere when they are gone."""
+        if time.monotonic() < self._look_again:
+            return
+        self._look_again = time.monotonic() + DRAIN_SECONDS
+        going = cluster.draining()
+        for seat in self._seats:
+            seat.draining = seat.facts.get("node") in going
+
+    def _probe(self) -> None:
+        for seat in self._seats:
+            if seat.probe_at is not None and time.monotonic() > seat.probe_at:
+                seat.ready, seat.probe_at = seat.actor.ready.remote(), None
+
+    def _resize(self) -> None:
+        """Ask for evaluators while items wait, give back those that are idle."""
+        now, staying = time.monotonic(), [s for s in self._seats if not s.leaving]
+        starting = sum(s.ready is not None or s.probe_at is not None for s in staying)
+        wanted = min(self._most - len(staying), len(self._queue) - starting)
+        self._seats += [self._new_seat() for _ in range(wanted)]
+        if len(staying) > self._least and not self._queue:
+            idle = [s for s in staying if s.takes_work and not s.flying and now - s.idle_since > IDLE_SECONDS]
+            for seat in idle[: len(staying) - self._least]:
+                self._dismiss(seat)
+        for seat in [s for s in self._seats if s.leaving and not s.flying]:
+            self._dismiss(seat)
+
+    def _dismiss(self, seat: Seat) -> None:
+        self._ray.kill(seat.actor)
+        self._seats.remove(seat)
+
+    def _finish(self, reference: Any, seat: Seat) -> tuple[Outcome, Handle] | None:
+        errors = self._ray.exceptions
+        if reference == seat.ready:
+            try:
+                self._take_in(seat)
+            except errors.RayActorError as lost:
+                # one that waits for a node is unavailable too; only what its own start raised is counted
+                seat.failures += isinstance(lost, errors.ActorDiedError) or lost.actor_init_failed
+                if seat.failures >= FAILED_STARTS:
+                    raise RuntimeError(f"evaluator {seat.number} can not start: {lost}") from lost
+                if isinstance(lost, errors.ActorDiedError):
+                    self._replace(seat)
+                else:
+                    seat.ready, seat.probe_at = None, time.monotonic() + PROBE_SECONDS
+            return None
+        flight = seat.flying[reference]
+        seat.idle_since = time.monotonic()
+        try:
+            outcome: Outcome = self._ray.get(reference)
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, errors.RayError):  # it could not even begin: its input is gone
+                if flight.forgotten:  # with the server before this one
+                    return None
+                raise ServerLost(f"the input of {flight.item} is gone: {type(error.cause).__name__}") from None
+            raise
+        except errors.RayActorError as lost:
+            self._hurt.add(flight.item)
+            if seat.ready is None:  # the first news of this death
+                seat.lose(time.monotonic())
+                seat.ready = seat.actor.ready.remote()  # probed before it is used again
+            # those that only waited behind another there are not suspected of anything
+            status = "lost" if reference == seat.suspect else "returned"
+            return Outcome(flight.item, status, seat.number, error=str(lost).splitlines()[0]), NOTHING
+        except errors.RayError as error:
+            if flight.forgotten:
+                return None
+            raise ServerLost(f"{flight.item}: {type(error).__name__}") from None
+        finally:
+            del seat.flying[reference]
+        seat.count(outcome)
+        if outcome.status != "ok":
+            self._hurt.add(flight.item)
+        return outcome, flight.arrays
+
+    def _replace(self, seat: Seat) -> None:
+        """A new actor in a seat whose actor Ray will not restart."""
+        seat.actor = self._new_actor(seat.number)
+        seat.ready = seat.actor.ready.remote()
+
+    def _expire(self) -> tuple[Outcome, Handle] | None:
+        """Kill an evaluator whose oldest item is past its deadline; its items come back as lost."""
+        for seat in self._seats:
+            if not seat.flying:
+                continue
+            reference, flight = next(iter(seat.flying.items()))
+            if time.monotonic() - flight.since > self._deadline * len(seat.flying):
+                self._renew(seat)
+                seat.flying.pop(reference)
+                why = f"no answer in {self._deadline:.0f} s (run.deadline)"
+                return Outcome(flight.item, "lost", seat.number, error=why), NOTHING
+        return None
+
+    def _renew(self, seat: Seat) -> None:
+        self._ray.kill(seat.actor, no_restart=False)
+        seat.lose(time.monotonic())
+        seat.ready = seat.actor.ready.remote()
+
+    def late(self) -> list[Late]:
+        """Items in flight beside an idle evaluator."""
+        if self._queue or not any(s.takes_work and not s.flying for s in self._seats):
+            return []
+        now = time.monotonic()
+        return [Late(f.item, seat.number, now - f.since) for seat in self._seats for f in seat.flying.values()]
+
+    def quarantine(self, number: int) -> None:
+        """The first time the evaluator gets a new process; the second time it goes for good, if another is left."""
+        for seat in self._seats:
+            if seat.number != number or seat.leaving:
+                continue
+            seat.quarantined += 1
+            if seat.quarantined > 1 and sum(not s.leaving for s in self._seats) > 1:
+                seat.leaving = True
+            elif seat.ready is None:
+                self._renew(seat)
+
+    def forget(self) -> None:
+        """Drop what is queued; what is in flight is waited for, and means nothing."""
+        self._queue.clear()
+        for seat in self._seats:
+            seat.flying = {reference: flight._replace(forgotten=True) for reference, flight in seat.flying.items()}
+
+    @property
+    def capacity(self) -> int:
+        """Two for each evaluator that takes work."""
+        return IN_FLIGHT * max(1, sum(s.takes_work for s in self._seats))
+
+    def status(self) -> list[dict[str, Any]]:
+        """One row per evaluator."""
+        return [seat.row() for seat in self._seats]
+
+    def close(self) -> None:
+        """End the actors that were started here; a cluster that we joined lives on."""
+        for seat in self._seats:
+            self._ray.kill(seat.actor)
+        self.server.close()

@@ -1,0 +1,1 @@
+"""Clusters: submit a command, follow a run, check a cluster file."""

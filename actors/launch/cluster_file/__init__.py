@@ -1,0 +1,1 @@
+"""A cluster file judged offline, before it costs anything."""

@@ -1,0 +1,91 @@
+"""Who may enter a cluster: no secret in the file, a token at every door, no door to the world."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from raystill.actors.launch.cluster_file.document import ClusterFile, Finding
+
+TOKEN_MODE = re.compile(r"\bRAY_AUTH_MODE=[\"']?token\b")
+
+_SECRETS = [
+    (re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"), "an AWS access key"),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"), "a private key"),
+    (re.compile(r"\b(gh[pousr]_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[abp]-[\w-]{10,})"), "an access token"),
+    (re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}"), "an access token"),
+    (re.compile(r"://[^/\s:@]+:[^/\s:@$]+@"), "a password in an address"),
+    (re.compile(r"(?i)aws_secret_access_key[\"']?\s*[:=]\s*[\"']?[a-z0-9/+]{40}"), "a credential"),
+    (
+        # a name of a secret, and a value that is neither a path nor a variable nor a list
+        re.compile(
+            r"(?i)[\w-]*(secret|token|passw(or)?d|api_?key|access_?key)[\w-]*[\"']?\s*[:=]\s*"
+            r"(?![\"']?[~$/<\[{.])[\"']?[^\s\"'#]{6,}"
+        ),
+        "a credential",
+    ),
+]
+
+
+def secrets(file: ClusterFile) -> Iterator[Finding]:
+    """No credential in the text, comments included; the message never repeats it."""
+    for number, line in enumerate(file.text.splitlines(), 1):
+        what = next((what for pattern, what in _SECRETS if pattern.search(line)), None)
+        if what:
+            fix = "take it out and revoke it; mount a file of yours, or give the nodes a role"
+            yield Finding(number, f"{what} stands in the file, which is copied to every node", fix)
+
+
+def authentication(file: ClusterFile) -> Iterator[Finding]:
+    """Ray runs what anyone sends it unless it asks for a token, and a token must reach every node."""
+    everywhere = any(TOKEN_MODE.search(text) for _, text in file.strings("docker", "run_options"))
+    for side in ("head", "worker"):
+        key = f"{side}_start_ray_commands"
+        starts = [(line, text) for line, text in file.strings(key) if re.search(r"\bray start\b", text)]
+        if not starts:
+            wrong = f"`{key}` start no Ray, and Ray's own commands ask for no token"
+            yield Finding(file.line(key), wrong, "take them from the cluster.yaml of raystill")
+        options = any(TOKEN_MODE.search(text) for _, text in file.strings("docker", f"{side}_run_options"))
+        for line, text in starts:
+            if not (everywhere or options or TOKEN_MODE.search(text)):
+                fix = (
+                    "put `export RAY_AUTH_MODE=token;` before `ray start`, or `-e RAY_AUTH_MODE=token` into run_options"
+                )
+                at = file.line_of("ray start", line)
+                yield Finding(at, "whoever reaches this Ray can run code on it: no RAY_AUTH_MODE=token", fix)
+    mounted = any("auth_token" in f"{remote} {local}" for remote, local in file.mapping("file_mounts").items())
+    if not mounted and "RAY_AUTH_TOKEN_PATH" not in file.text:
+        fix = "add `/home/ray/.ray/auth_token: ~/.ray/auth_token` to file_mounts"
+        yield Finding(file.line("file_mounts"), "no token reaches the nodes, and Ray will not start without", fix)
+
+
+def head_command(file: ClusterFile) -> Iterator[Finding]:
+    """The head autoscales, and shows its dashboard to itself alone."""
+    for line, text in file.strings("head_start_ray_commands"):
+        if not re.search(r"\bray start\b.*--head", text, re.DOTALL):
+            continue
+        if "--autoscaling-config" not in text:
+            fix = "add `--autoscaling-config=~/ray_bootstrap_config.yaml` to `ray start --head`"
+            at = file.line_of("ray start", line)
+            yield Finding(at, "no evaluator would ever join: `ray start --head` does not autoscale", fix)
+        host = re.search(r"--dashboard-host[= ]\s*(\S+)", text)
+        if host and host[1] not in ("127.0.0.1", "localhost", "::1"):
+            fix = "write `--dashboard-host=127.0.0.1` and reach it by `ray dashboard FILE`"
+            at = file.line_of("--dashboard-host", line)
+            yield Finding(at, f"the dashboard, which takes jobs, listens on {host[1]}", fix)
+
+
+def open_ports(file: ClusterFile) -> Iterator[Finding]:
+    """AWS's firewall lets the world in by SSH at most."""
+    path = ("provider", "security_group", "IpPermissions")
+    rules = file.get(*path)
+    for i, rule in enumerate(rules if isinstance(rules, list) else []):
+        ranges = rule.get("IpRanges") if isinstance(rule, dict) else None
+        if any(r.get("CidrIp") == "0.0.0.0/0" for r in ranges or [] if isinstance(r, dict)) and (
+            (rule.get("FromPort"), rule.get("ToPort")) != (22, 22)
+        ):
+            wrong = f"the firewall opens ports {rule.get('FromPort')} to {rule.get('ToPort')} to the world"
+            yield Finding(file.line(*path, i), wrong, "name your own addresses in `CidrIp`, or remove the rule")
+
+
+GUARDS: tuple[Callable[[ClusterFile], Iterator[Finding]], ...] = (secrets, authentication, head_command, open_ports)

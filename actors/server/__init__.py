@@ -1,0 +1,1 @@
+"""The parameter server: its shards, their checkpoints, and their Ray actors."""

@@ -1,0 +1,206 @@
+"""Checkpoints: immutable step folders, of a part for each shard, and a LATEST pointer that is replaced.
+
+checkpoints/step-00000050.3/{arrays,facts,manifest}-0.{safetensors,json,json}   checkpoints/LATEST
+
+A part's manifest, of the hashes of its files, is written last, and whoever finds all parts' manifests there after its
+own points LATEST at the folder: shards wait for no one, and the last one sees them all. A folder is trusted only if all
+its parts verify and tell the same facts, so writers may die anywhere; the folder before it then serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from typing import Any
+
+from safetensors.numpy import load, save
+
+from raystill.actors.messages import Arrays
+from raystill.platform.files.storage import Storage, is_remote
+from raystill.platform.outer.blocks import Cut
+from raystill.platform.spec import DonorSpec
+
+KEEP = 3
+ARRAYS, FACTS, MANIFEST, LATEST = "arrays-{}.safetensors", "facts-{}.json", "manifest-{}.json", "LATEST"
+_MOST_JSON = 16 << 20
+
+
+class Corrupt(ValueError):
+    """A checkpoint that must not be loaded, and why."""
+
+
+def _facts_of(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def name_of(step: int, number: int) -> str:
+    """The name of a step's folder; the higher number is the newer, also where a rollback made the step smaller."""
+    return f"step-{step:08d}.{number}"
+
+
+def file_of(name: str, part: int) -> str:
+    """The file of a part's arrays."""
+    return f"{name}/{ARRAYS.format(part)}"
+
+
+def last_number(storage: Storage) -> int:
+    """The highest number of a folder, whole or not; -1 where there is none."""
+    return max((int(name.rpartition(".")[2]) for name in _names(storage)), default=-1)
+
+
+def write(
+    storage: Storage,
+    name: str,
+    groups: dict[str, Arrays],
+    facts: dict[str, Any],
+    cut: Cut,
+    part: int = 0,
+    keep: int = KEEP,
+) -> None:
+    """Write a part of a step folder; if that makes it whole, point LATEST at it and drop all but the last few.
+
+    Args:
+        storage: the run's `checkpoints`.
+        name: from `name_of`, and never used before.
+        groups: named sets of named arrays, of which each is this part of what `cut` cuts.
+        facts: JSON-able, the same for each part; `spec` (a digest) says whose it is.
+        keep: folders that stay.
+
+    Raises:
+        OSError: something can not be written; what was there stays good.
+    """
+    flat = {f"{group}/{key}": array for group, arrays in groups.items() for key, array in arrays.items()}
+    told = json.dumps({"shapes": cut.shapes, "shards": cut.shards, **facts}).encode()
+    files = {ARRAYS.format(part): save(flat), FACTS.format(part): told}
+    for file, data in files.items():
+        storage.write(f"{name}/{file}", data)
+    manifest = json.dumps({k: _facts_of(v) for k, v in files.items()}).encode()
+    storage.write(f"{name}/{MANIFEST.format(part)}", manifest)
+    if cut.shards > 1 and not {MANIFEST.format(k) for k in range(cut.shards)} <= set(storage.under(name).files()):
+        return
+    storage.write(LATEST, name.encode())
+    names = _names(storage)
+    for old in names[: max(0, names.index(name) + 1 - keep)]:  # those after this one may be on the way
+        with suppress(OSError):  # two shards may be last, and remove the same
+            storage.remove(old)
+
+
+def _names(storage: Storage) -> list[str]:
+    """Step folders, the oldest first."""
+    found = [n for n in storage.folders() if n.startswith("step-") and n.rpartition(".")[2].isdigit()]
+    return sorted(found, key=lambda n: int(n.rpartition(".")[2]))
+
+
+def read(storage: Storage, name: str, spec: str | None = None) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    """A step folder's groups, whole, and its facts, after its hashes were checked.
+
+    Args:
+        spec: digest of the spec that the checkpoint must belong to; None takes any.
+
+    Raises:
+        Corrupt: a file is missing, torn, altered, too large, or another run's.
+    """
+    where = f"checkpoint {storage.root.split('?')[0]}/{name}"
+    try:
+        parts = [_read_part(storage, name, where, 0)]
+        facts = parts[0][1]
+        cut = Cut(tuple((key, tuple(shape)) for key, shape in facts["shapes"]), facts["shards"])
+        parts += [_read_part(storage, name, where, part) for part in range(1, cut.shards)]
+        if any(other != facts for _, other in parts):
+            raise Corrupt(f"{where} has parts of several checkpoints")
+        groups = {group: cut.join([part.get(group, {}) for part, _ in parts]) for group in parts[0][0]}
+    except Corrupt:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Corrupt(f"{where} can not be read: {error}") from error
+    if spec is not None and facts.get("spec") != spec:
+        raise Corrupt(f"{where} belongs to a run with another spec")
+    return groups, facts
+
+
+def _read_part(storage: Storage, name: str, where: str, part: int) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    manifest, files = json.loads(storage.read(f"{name}/{MANIFEST.format(part)}", _MOST_JSON)), []
+    for file in (ARRAYS.format(part), FACTS.format(part)):
+        files.append(storage.read(f"{name}/{file}", int(manifest[file]["bytes"])))
+        if _facts_of(files[-1]) != manifest[file]:
+            raise Corrupt(f"{where}/{file} does not match its manifest: torn or altered")
+    groups: dict[str, Arrays] = {}
+    for key, array in load(files[0]).items():
+        group, _, rest = key.partition("/")
+        groups.setdefault(group, {})[rest] = array
+    return groups, json.loads(files[1])
+
+
+def newest(storage: Storage, spec: str | None = None) -> str | None:
+    """The newest step folder that verifies: LATEST's, else any before it; None where there is none."""
+    names = _names(storage)[::-1]
+    try:
+        latest = storage.read(LATEST, 1000).decode(errors="replace").strip()
+    except (OSError, ValueError):
+        latest = ""
+    if latest in names:
+        names = [latest, *(n for n in names if n != latest)]
+    for name in names:
+        try:
+            read(storage, name, spec)
+        except Corrupt:
+            continue
+        return name
+    return None
+
+
+def opened(place: str) -> tuple[Storage, str]:
+    """The storage and the name of a checkpoint that is told as one path or URI.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    head, mark, query = place.partition("?") if is_remote(place) else (place, "", "")
+    root, _, name = head.rstrip("/").rpartition("/")
+    if not root or not name:
+        raise ValueError(
+            f"donor.checkpoint: {place!r} is no checkpoint; name one as in RUN/checkpoints/step-00000050.3"
+        )
+    return Storage(root + mark + query), name
+
+
+def content(groups: dict[str, Arrays], facts: dict[str, Any]) -> str:
+    """sha256 of all that the rest of a run depends on: the same state has the same, wherever and whenever written."""
+    kept = {key: facts.get(key) for key in ("step", "attempt", "norm", "asked", "unscored", "anchors", "best")}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
+    for group, name, array in sorted((g, n, a) for g, arrays in groups.items() for n, a in arrays.items()):
+        digest.update(f"{group}/{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def handed(donor: DonorSpec) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    """The groups and facts of a donor's checkpoint.
+
+    Raises:
+        Corrupt: it is not there, not whole, or not the one that the spec was planned with.
+    """
+    assert donor.checkpoint is not None
+    groups, facts = read(*opened(donor.checkpoint))
+    if donor.content is not None and content(groups, facts) != donor.content:
+        raise Corrupt(f"donor.checkpoint: {donor.checkpoint} holds another state than this run was planned with")
+    return groups, facts
+
+
+def adopt(storage: Storage, donor: DonorSpec, spec: str, number: int) -> str:
+    """Write a donor's state as a run's first checkpoint; its name.
+
+    Args:
+        storage: the run's `checkpoints`.
+        spec: digest of the run's own spec, which the donor's content is a part of.
+        number: of the checkpoint, never used before.
+
+    Raises:
+        Corrupt: as `handed`.
+    """
+    groups, facts = handed(donor)
+    own = {k: v for k, v in facts.items() if k not in ("shapes", "shards")}
+    name = name_of(int(facts["step"]), number)
+    write(storage, name, groups, {**own, "spec": spec, "cpu_seconds": 0.0, "tracking": None}, Cut.of(groups["meta"], 1))
+    return name

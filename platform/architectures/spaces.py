@@ -1,0 +1,264 @@
+"""Spaces of architectures: what can be drawn, changed, written, read, counted, pictured and trained.
+
+An architecture is named by its canonical text, `space:architecture`, which is also a learner's name in a spec. Two
+architectures that are the same function of their weights have the same text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from raystill.platform import registry, seeds
+from raystill.platform.architectures.parser import Reader, scale
+from raystill.platform.learners.networks import Shape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Genome = tuple[Any, ...]
+ENUMERABLE = 1_000_000
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One architecture.
+
+    Attributes:
+        text: canonical text; architectures with the same text are the same.
+        genome: the choices behind it, of the canonical representative.
+        space: where it lies.
+    """
+
+    text: str
+    genome: Genome = field(compare=False, repr=False)
+    space: Space = field(compare=False, repr=False)
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits of the text's SHA-256: what meta-training excludes evaluated architectures by."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        """The network for images of `shape` (C, H, W): x[B, C, H, W] -> logits[B, K].
+
+        It keeps no running statistics and changes nothing in place, so it can be differentiated twice, and under vmap.
+
+        Raises:
+            ValueError: the images are too small.
+        """
+        pixels = self.space.pixels(self.genome)
+        if min(shape[1:]) < pixels:
+            raise ValueError(
+                f"architecture {self.text!r} needs images of at least {pixels}x{pixels} pixels, these are "
+                f"{shape[1]}x{shape[2]}; set data.size"
+            )
+        with seeds.fixed_global():
+            return self.space.make(self.genome, shape, classes)
+
+    def parameters(self, shape: Shape, classes: int) -> int:
+        """How many numbers are learned. Raises ValueError as `build` does."""
+        with torch.device("meta"):
+            return sum(p.numel() for p in self.build(shape, classes).parameters())
+
+    def flops(self, shape: Shape, classes: int) -> int:
+        """Operations of one image's forward pass: two for each multiply-add of convolutions and matrices.
+
+        Raises ValueError as `build` does.
+        """
+        total = 0
+
+        def count(layer: nn.Module, _: Any, out: torch.Tensor) -> None:
+            nonlocal total
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                total += 2 * out.numel() * layer.weight[0].numel()
+
+        with torch.device("meta"), torch.no_grad():
+            network = self.build(shape, classes)
+            for layer in network.modules():
+                layer.register_forward_hook(count)
+            network(torch.zeros(1, *shape))
+        return total
+
+    def draw(self) -> Figure:
+        """A picture: a matplotlib figure, which `savefig` writes as SVG or PNG."""
+        return self.space.picture(self)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A set of architectures: choices, and pure functions of them.
+
+    Attributes:
+        name: what its texts begin with.
+        genes: the options of each choice.
+        canonical: genome -> the one genome that stands for all that are the same function; ValueError where no network
+            comes of it.
+        write: genome -> text behind the colon.
+        read: its inverse; reads whole numbers that are no option of this space, too.
+        make: (genome, shape, classes) -> network.
+        pixels: genome -> smallest side of an image.
+        picture: architecture -> matplotlib figure.
+    """
+
+    name: str
+    genes: tuple[tuple[Any, ...], ...]
+    canonical: Callable[[Genome], Genome]
+    write: Callable[[Genome], str]
+    read: Callable[[Reader], Genome]
+    make: Callable[[Genome, Shape, int], nn.Module]
+    pixels: Callable[[Genome], int]
+    picture: Callable[[Arch], Figure]
+
+    @property
+    def size(self) -> int:
+        """How many genomes there are; `all` has fewer, since some are the same function."""
+        return math.prod(len(options) for options in self.genes)
+
+    def arch(self, genome: Genome) -> Arch:
+        """The architecture of some choices. Raises ValueError where no network comes of them."""
+        genome = self.canonical(genome)
+        return Arch(f"{self.name}:{self.write(genome)}", genome, self)
+
+    def parse(self, text: str) -> Arch:
+        """The architecture of a text, canonical or not.
+
+        Raises:
+            ValueError: it does not parse (the message has the place), or no network comes of it.
+        """
+        reader = Reader(text)
+        reader.take(f"{self.name}:")
+        return self.arch(self.read(reader))
+
+    def sample(self, address: seeds.Address) -> Arch:
+        """One architecture, its genome drawn uniformly; the address alone decides which."""
+        rng = seeds.numpy_rng(address)
+        for _ in range(DRAWS):
+            try:
+                return self.arch(tuple(options[rng.integers(len(options))] for options in self.genes))
+            except ValueError:  # a genome that is no network; the next draw may be one
+                continue
+        raise ValueError(f"search.space: {DRAWS} draws from {self.name} gave no network; widen its options")
+
+    def mutate(self, arch: Arch, address: seeds.Address) -> Arch:
+        """Another architecture: one choice of the genome changed, uniformly, until the function differs."""
+        rng = seeds.numpy_rng(address)
+        free = [i for i, options in enumerate(self.genes) if len(options) > 1]
+        for _ in range(DRAWS if free else 0):
+            i = free[rng.integers(len(free))]
+            others = [option for option in self.genes[i] if option != arch.genome[i]]
+            value = others[rng.integers(len(others))]
+            try:
+                changed = self.arch((*arch.genome[:i], value, *arch.genome[i + 1 :]))
+            except ValueError:
+                continue
+            if changed != arch:
+                return changed
+        raise ValueError(f"search.space: no single change of {arch.text!r} gives another network; widen its options")
+
+    def all(self) -> Iterator[Arch]:
+        """Every architecture once, in the order of the genes.
+
+        Raises:
+            ValueError: there are too many to list.
+        """
+        if self.size > ENUMERABLE:
+            raise ValueError(f"search.space: {self.name} has {self.size:.1e} genomes, too many to list; draw from it")
+        seen: set[str] = set()
+        for genome in itertools.product(*self.genes):
+            try:
+                arch = self.arch(genome)
+            except ValueError:
+                continue
+            if arch.text not in seen:
+                seen.add(arch.text)
+                yield arch
+
+    def check(self, shape: Shape) -> None:
+        """Whether every architecture fits images of `shape` (C, H, W).
+
+        Raises:
+            ValueError: some do not; one line that says what they need.
+        """
+        pixels = self.pixels(tuple(options[-1] for options in self.genes))
+        if min(shape[1:]) < pixels:
+            raise ValueError(
+                f"search.space: {self.name} has networks that halve the image {pixels.bit_length() - 1} times and need "
+                f"at least {pixels}x{pixels} pixels, these are {shape[1]}x{shape[2]}; set data.size, or another space"
+            )
+
+
+def base(name: str) -> str:
+    """A space's name without its scale."""
+    return name.partition("@")[0]
+
+
+def space(name: str) -> Space:
+    """A space by its name, with its usual options; `cell@c16n3` and `enas@c16n3` say channels and cells themselves.
+
+    Raises:
+        ValueError: there is none of that name, or it has no such scale.
+    """
+    from raystill.platform.architectures import cells, enas, macro  # they are made of this file's parts
+
+    scaled: dict[str, Callable[..., Space]] = {"cell": cells.space, "enas": enas.space}
+    spaces: dict[str, Callable[..., Space]] = {"macro": macro.space, **scaled}
+    bare = base(name)
+    if bare not in spaces:
+        raise ValueError(f"search.space: unknown {bare!r}; {registry.nearest(bare, spaces)}")
+    if bare == name:
+        return spaces[bare]()
+    if bare not in scaled:
+        raise ValueError(f"search.space: {bare} has no scale, its texts say how wide and deep they are; take @ off")
+    reader = Reader(name, len(bare))
+    try:
+        channels, runs = scale(reader, 1, 1)
+    except ValueError as error:
+        raise ValueError(str(error).replace("architecture", "search.space:", 1)) from None
+    return scaled[bare](channels=(channels,), cells=(runs,))
+
+
+def parse(text: str) -> Arch:
+    """The architecture of a text of any space.
+
+    Raises:
+        ValueError: no such space, or the text does not parse.
+    """
+    return space(text.partition(":")[0]).parse(text)
+
+
+def network(text: str) -> Callable[[Shape, int, int | None, int | None], nn.Module]:
+    """The learner of a text: what an entry point of `raystill.spaces` names.
+
+    Raises:
+        ValueError: the text does not parse.
+    """
+    arch = parse(text)
+
+    def make(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
+        for name, value in (("width", width), ("depth", depth)):
+            if value is not None:
+                raise ValueError(f"learner.{name}: {arch.text!r} says its own {name}; take learner.{name} out")
+        return arch.build(shape, classes)
+
+    return make
+
+
+def draw(name: str, address: seeds.Address, shape: Shape) -> tuple[str, str]:
+    """(text, key) of an architecture drawn from a space: what an entry point of `raystill.pools` names.
+
+    Raises:
+        ValueError: no such space, or it has networks that do not fit images of `shape`.
+    """
+    found = space(name)
+    found.check(shape)
+    arch = found.sample(address)
+    return arch.text, arch.key

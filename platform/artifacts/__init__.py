@@ -1,0 +1,33 @@
+"""Distilled data: in memory, on disk, as pictures, and in the formats of others."""
+
+from raystill.platform.artifacts.distilled import Distilled
+from raystill.platform.artifacts.files import (
+    DATA,
+    FORMAT,
+    GENERATOR,
+    MANIFEST,
+    MAX_FILE,
+    MAX_MANIFEST,
+    PREVIEW,
+    RESERVED,
+    THETA0,
+    WORDS,
+    load_distilled,
+    save_distilled,
+)
+
+__all__ = [
+    "DATA",
+    "FORMAT",
+    "GENERATOR",
+    "MANIFEST",
+    "MAX_FILE",
+    "MAX_MANIFEST",
+    "PREVIEW",
+    "RESERVED",
+    "THETA0",
+    "WORDS",
+    "Distilled",
+    "load_distilled",
+    "save_distilled",
+]

@@ -1,0 +1,244 @@
+"""Distilled data in memory, and how a network learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from raystill.platform import learners, registry, seeds
+from raystill.platform.data import Text
+from raystill.platform.data.text import ids_of, tokens
+from raystill.platform.objectives import Out, Step, named
+from raystill.platform.spec import LearnerSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Distilled:
+    """Distilled data and how to use it.
+
+    Attributes:
+        images: float32 [S, M, C, H, W], (pixel / 255 - mean) / std; S steps of M images.
+        labels: int64 [S, M] ids, or float32 [S, M, K] rows, which need not sum to one.
+        rates: float32 [T] each: `lr`, and `momentum` where there is one; T inner steps.
+        order: int64 [T], which of the S steps' images each inner step uses.
+        theta0: float32 [P] for a fixed start, else None.
+        manifest: learner, initialisation, seeds, spec, normalisation (mean, std), classes, fingerprint, versions; of
+            sentences, `text`: length, embeddings, and the nearest word of each token.
+        generator: float32 arrays by name that can make more steps than those above (`longer`); else None.
+        text: of sentences (C is 1, H tokens, W numbers of a vector), the vocabulary and its vectors.
+
+    Raises:
+        ValueError: shapes or types that do not fit together, or numbers that are not finite.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    rates: dict[str, np.ndarray]
+    order: np.ndarray
+    theta0: np.ndarray | None
+    manifest: dict[str, Any]
+    generator: dict[str, np.ndarray] | None = None
+    text: Text | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def train(self, model: nn.Module | None = None, plugins: registry.Plugins | None = None) -> nn.Module:
+        """Trains a model on the distilled steps in their order, each with its learned rate; in place.
+
+        The loss is the mean of the inner objective that the data was distilled for (cross-entropy on ids or rows);
+        the update is the heavy ball, v' = mu v + g, theta' = theta - lr v'.
+
+        Args:
+            model: starts from its own weights, on its own device. None takes the learner and the weights that a
+                fixed start was distilled for.
+            plugins: parts of your own that the data was distilled with, as `distill` took them.
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError: no model for data that was not distilled for one fixed start, or one that does not take its
+                images or has fewer outputs than it has classes.
+        """
+        model = self.learner(plugins) if model is None else model
+        weights = [p for p in model.parameters() if p.requires_grad]
+        x = torch.tensor(self.images).to(weights[0])
+        y = torch.tensor(self.labels, device=x.device)
+        rates = {name: torch.tensor(rate, device=x.device) for name, rate in self.rates.items()}
+        velocity = [torch.zeros_like(p) for p in weights]
+        inner = self.manifest.get("spec", {}).get("inner", {}).get("objective", "cross_entropy")
+        objective = named(inner, plugins, "manifest.spec.inner.objective")
+        self._try_on(model, x)
+        for t, s in enumerate(self.order):
+            loss = objective(Step(x[s], y[s], Out(model(x[s])))).mean()
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+            with torch.no_grad():
+                for p, v, g in zip(weights, velocity, gradients):
+                    if g is not None:
+                        if "momentum" in rates:
+                            g = rates["momentum"][t].to(p.dtype) * v + g
+                            v.copy_(g)
+                        p.sub_(rates["lr"][t].to(p.dtype) * g)
+        return model
+
+    def _try_on(self, model: nn.Module, x: Tensor) -> None:
+        size = "x".join(map(str, x.shape[2:]))
+        try:
+            with torch.no_grad():
+                logits = model(x[:1, 0])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"the model does not take images of {size}: {' '.join(str(error).split())}") from error
+        wanted = self.labels.shape[2] if self.labels.ndim == 3 else int(self.labels.max()) + 1
+        exact = self.labels.ndim == 3
+        if logits.ndim != 2 or logits.shape[1] < wanted or (exact and logits.shape[1] != wanted):
+            raise ValueError(f"the model gives {tuple(logits.shape[1:])} outputs, this data has {wanted} classes")
+
+    def fits(self, shape: tuple[int, ...], classes: int) -> None:
+        """Whether networks for images of `shape` (C, H, W) and so many classes can learn from this data.
+
+        Raises:
+            ValueError: they can not.
+        """
+        own = tuple(self.images.shape[2:])
+        known = len(self.manifest["classes"]) if self.manifest.get("classes") is not None else classes
+        if own != tuple(shape) or known != classes:
+            mine, other = ("x".join(map(str, size)) for size in (own, shape))
+            raise ValueError(
+                f"this curriculum has images of {mine} and {known} classes, the data has {other} and {classes}"
+            )
+
+    def learner(self, plugins: registry.Plugins | None = None) -> nn.Module:
+        """The network that a fixed start was distilled for, with its starting weights.
+
+        Raises:
+            ValueError: the data was distilled for random starts, or the weights do not fit the learner.
+        """
+        if self.theta0 is None:
+            raise ValueError("this data was distilled for random starts and has no weights of its own: give a model")
+        spec = LearnerSpec(**self.manifest["learner"])
+        learner = learners.build(spec, self.images.shape[2:], len(self.manifest["classes"]), plugins)
+        if learner.size != len(self.theta0):
+            raise ValueError(f"theta0: {len(self.theta0)} weights do not fit {spec.name}, which has {learner.size}")
+        return learner.load(torch.tensor(self.theta0))
+
+    def longer(self, steps: int, seed: int = 0, plugins: registry.Plugins | None = None) -> Distilled:
+        """The same data cut or continued to `steps` inner steps, by the generator that made it.
+
+        Its own steps come first, unchanged; those behind them hold new images, at rates that fall
+        to 0 from 0.3 of the last learned ones (their momentum stays).
+
+        Args:
+            seed: of what is drawn for the new steps.
+            plugins: parts of your own that the data was distilled with.
+
+        Raises:
+            ValueError: no generator made this data, or it does not fit the manifest's spec.
+        """
+        from raystill.platform import synthesis  # most artefacts need none
+        from raystill.platform.spec import DistillSpec
+
+        if self.generator is None:
+            raise ValueError("this data has no generator that could make it longer; distil with kind generator")
+        if steps < 1:
+            raise ValueError(f"steps is {steps}; a curriculum has at least 1")
+        spec = DistillSpec.model_validate(self.manifest["spec"])
+        made = synthesis.build(spec, self.images.shape[2:], len(self.manifest["classes"]), plugins)
+        if made.longer is None:
+            raise ValueError(f"synthesizer.curriculum: {spec.synthesizer.curriculum} has no generator to go on with")
+        address = seeds.Address(self.manifest["seeds"]["run"], member=seed, stream="artefact")
+        try:
+            found = made.longer({k: torch.tensor(v) for k, v in self.generator.items()}, steps, address)
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"the generator does not fit the manifest's spec: {error}") from error
+        own = min(
+            steps, len(self.order)
+        )  # its own to the bit: what noise or an order was drawn, and where it was painted
+        x, y = found.x.detach().numpy(), found.y.detach().numpy()
+        rates = {k: np.concatenate([v[:own], found.hyper[k].detach().numpy()[own:]]) for k, v in self.rates.items()}
+        images, labels = (
+            np.concatenate([kept[self.order[:own]], new[own:]]) for kept, new in ((self.images, x), (self.labels, y))
+        )
+        order = np.arange(steps, dtype=np.int64)
+        return replace(self, images=images, labels=labels, rates=rates, order=order, generator=None)
+
+    def embed(self, texts: Sequence[str]) -> torch.Tensor:
+        """Real texts as the networks of this data read them, float32 [N, 1, L, D]: cut into tokens, embedded, padded.
+
+        Raises:
+            ValueError: the data are no sentences.
+        """
+        if self.text is None:
+            raise ValueError("this data are images, not sentences, and have no vocabulary to embed a text with")
+        number = {word: i for i, word in enumerate(self.text.words)}
+        ids = ids_of([tokens(text) for text in texts], number, self.images.shape[3])
+        return torch.tensor(self.text.table[ids][:, None])
+
+    def dataset(self) -> TensorDataset:
+        """All S * M images with their labels, step by step."""
+        flat = self.images.reshape(-1, *self.images.shape[2:]), self.labels.reshape(-1, *self.labels.shape[2:])
+        return TensorDataset(*(torch.tensor(values) for values in flat))
+
+    def loader(self, batch_size: int | None = None, shuffle: bool = False, seed: int = 0) -> DataLoader:
+        """Batches for any torch loop.
+
+        Args:
+            batch_size: None gives the T batches in their learned order, to be used with `rates`; a number gives one
+                pass over the images in batches of that size.
+            shuffle: with a batch size, draws the images in an order that depends on `seed` alone.
+        """
+        rng = seeds.torch_rng(seeds.Address(seed, stream="loader"))
+        if batch_size is not None:
+            return DataLoader(self.dataset(), batch_size, shuffle=shuffle, generator=rng)
+        m = self.images.shape[1]
+        steps = [list(range(s * m, (s + 1) * m)) for s in self.order.tolist()]
+        return DataLoader(self.dataset(), batch_sampler=steps, generator=rng)
+
+
+def _check(d: Distilled) -> None:
+    """Raises ValueError unless the parts of distilled data fit together."""
+
+    def need(holds: bool, message: str) -> None:
+        if not holds:
+            raise ValueError(f"distilled data: {message}")
+
+    arrays = {"images": d.images, "order": d.order, **{f"rates.{name}": rate for name, rate in d.rates.items()}}
+    need(d.images.ndim == 5 and d.images.size > 0, f"images {d.images.shape} are not [S, M, C, H, W]")
+    need(d.images.dtype == np.float32, f"images are {d.images.dtype}, not float32")
+    rows = d.labels.ndim == 3 and d.labels.dtype == np.float32
+    need(rows or (d.labels.ndim == 2 and d.labels.dtype == np.int64), "labels are neither int64 ids nor float32 rows")
+    need(d.labels.shape[:2] == d.images.shape[:2], f"labels {d.labels.shape} do not fit images {d.images.shape}")
+    need(d.order.ndim == 1 and d.order.size > 0 and d.order.dtype == np.int64, "order is not int64 [T]")
+    need(0 <= d.order.min() <= d.order.max() < len(d.images), f"order names a step outside 0..{len(d.images) - 1}")
+    need("lr" in d.rates and set(d.rates) <= {"lr", "momentum"}, f"rates are {sorted(d.rates)}, not lr and momentum")
+    for name, rate in d.rates.items():
+        need(rate.shape == d.order.shape and rate.dtype == np.float32, f"rates.{name} is not float32 [T]")
+    for key in ("learner", "normalisation", "spec", "text"):
+        need(isinstance(d.manifest.get(key, {}), dict), f"manifest.{key} is not a mapping")
+    for key, values in d.manifest.get("normalisation", {}).items():
+        need(np.shape(values) == (d.images.shape[2],), f"normalisation.{key} is not one number for each channel")
+    if "text" in d.manifest:
+        for key in ("nearest", "cosines"):
+            need(np.shape(d.manifest["text"].get(key)) == (*d.images.shape[:2], d.images.shape[3]),
+                 f"manifest.text.{key} is not one for each token")  # fmt: skip
+    if d.text is not None:
+        fits = d.text.table.shape == (len(d.text.words), d.images.shape[4]) and d.text.table.dtype == np.float32
+        need(fits, "the words' vectors do not fit the sentences")
+    classes = d.manifest.get("classes")
+    if classes is not None:
+        top, count = (d.labels.shape[2], len(classes)) if rows else (int(d.labels.max()) + 1, len(classes))
+        need((rows or d.labels.min() >= 0) and top <= count, f"labels do not fit the {count} classes")
+    for name, array in (d.generator or {}).items():
+        need(array.dtype == np.float32, f"generator.{name} is {array.dtype}, not float32")
+        arrays[f"generator.{name}"] = array
+    if d.theta0 is not None:
+        need(d.theta0.ndim == 1 and d.theta0.dtype == np.float32, "theta0 is not float32 [P]")
+        arrays["theta0"] = d.theta0
+    for name, array in (*arrays.items(), ("labels", d.labels)):
+        need(bool(np.isfinite(array).all()), f"{name} has numbers that are not finite")

@@ -1,0 +1,1 @@
+"""Where learners start: theta0 ~ p(theta0), and pools of pre-trained networks."""

@@ -1,0 +1,233 @@
+"""Pools of pre-trained networks on disk: a folder that is the result of `raystill pretrain`.
+
+    pretrain.yaml               what made it
+    train/0000.safetensors ...  one network a file: `theta0`, float32 [P], as `Learner.init` orders it
+    validation/ test/           networks held out: those that choose the best data, and those that judge it
+    pool.json                   whose weights they are, and size, sha256 and accuracy of each file; written last
+
+A file is written as its network is trained, so that a killed run goes on; the manifest makes it a pool. The same spec
+gives the same bytes. Nothing here is pickled, and no file is read before its size is known to fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from raystill.platform.data import DataSet
+from raystill.platform.files.storage import Storage, plain
+from raystill.platform.spec import LearnerSpec, PretrainSpec
+
+FORMAT = "raystill.pool/1"
+MANIFEST, SPEC = "pool.json", "pretrain.yaml"
+PARTS = ("train", "validation", "test")
+MAX_MANIFEST = 64 << 20
+ARCHITECTURE = ("name", "width", "depth")
+
+
+def file_of(part: str, member: int) -> str:
+    """A network's file, in its pool's folder."""
+    return f"{part}/{member:04d}.safetensors"
+
+
+def packed(theta: np.ndarray, identity: str, accuracy: float) -> bytes:
+    """A network as the bytes of its file.
+
+    Args:
+        theta: float32 [P].
+        identity: of the spec that made it; a resumed run takes no other's weights.
+        accuracy: on the source's validation split, 0 to 1.
+    """
+    # one key: safetensors writes several in an order that differs between processes
+    about = {"raystill": json.dumps({"identity": identity, "accuracy": accuracy}, sort_keys=True)}
+    return bytes(safetensors.numpy.save({"theta0": np.ascontiguousarray(theta, np.float32)}, about))
+
+
+def facts_of(data: bytes, identity: str) -> dict[str, Any] | None:
+    """What the manifest says of a file; None where the file is not one of this spec's."""
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        about = json.loads(header["raystill"])
+        whole = np.isfinite(safetensors.numpy.load(data)["theta0"]).all()
+        accuracy = float(about["accuracy"])
+    except (ValueError, KeyError, TypeError, SafetensorError):
+        return None
+    if about.get("identity") != identity or not whole:
+        return None
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "accuracy": accuracy}
+
+
+def manifest(spec: PretrainSpec, data: DataSet, size: int, parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+    """`pool.json` of a pool whose every network is there; the same spec gives the same bytes."""
+    told = {
+        "format": FORMAT, "learner": spec.learner.model_dump(), "parameters": size, "shape": list(data.shape),
+        "classes": list(data.classes), "source": {"name": data.name, "fingerprint": data.fingerprint},
+        "normalisation": {"mean": list(data.mean), "std": list(data.std)},
+        "training": {"epochs": spec.epochs, "lr": spec.lr, "seed": spec.run.seed}, "parts": parts,
+    }  # fmt: skip
+    return (json.dumps(told, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """An opened pool; each network is read, and its sha256 checked, as it is asked for.
+
+    Attributes:
+        path: the folder.
+        about: the manifest.
+        content: sha256 hex of the manifest, which names every other file's.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    content: str
+
+    @cached_property
+    def _storage(self) -> Storage:
+        return Storage(self.path)
+
+    def count(self, part: str) -> int:
+        """Networks of `train`, `validation` or `test`."""
+        return len(self.about["parts"][part])
+
+    def accuracy(self, part: str) -> np.ndarray:
+        """Validation accuracy of each network on the source that it was trained on, 0 to 1."""
+        return np.array([row["accuracy"] for row in self.about["parts"][part]])
+
+    def theta(self, part: str, member: int) -> np.ndarray:
+        """One network's weights, float32 [P].
+
+        Raises:
+            ValueError: its file is missing, torn or changed.
+        """
+        row, name = self.about["parts"][part][member], file_of(part, member)
+        try:
+            data = self._storage.read(name, int(row["bytes"]))
+            if hashlib.sha256(data).hexdigest() != row["sha256"]:
+                raise ValueError("sha256 does not match the manifest; the file was changed or torn")
+            found = safetensors.numpy.load(data)["theta0"]
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise ValueError(f"{self.path / name}: {' '.join(str(error).split())}") from None
+        if found.shape != (self.about["parameters"],) or found.dtype != np.float32 or not np.isfinite(found).all():
+            raise ValueError(f"{self.path / name}: is not {self.about['parameters']} finite float32 weights")
+        return found
+
+    def need(self, learner: LearnerSpec, size: int, data: DataSet) -> None:
+        """Refuses a pool whose networks can not start this run.
+
+        Raises:
+            ValueError: one line: another architecture, image shape or other classes, with both sides.
+        """
+        own, field = self.about["learner"], f"initialisation.path: the pool {self.path} holds"
+        theirs = {k: own.get(k) for k in ARCHITECTURE}
+        ours = {k: getattr(learner, k) for k in ARCHITECTURE}
+        if theirs != ours:
+            raise ValueError(f"{field} networks {_words(theirs)}, but the run's learner is {_words(ours)}")
+        if tuple(self.about["shape"]) != data.shape:
+            raise ValueError(
+                f"{field} networks for images of {_by(self.about['shape'])}, these are {_by(data.shape)}; set data.size"
+            )
+        if not same_classes(self.about["classes"], data.classes):
+            raise ValueError(
+                f"{field} networks for the classes {_some(self.about['classes'])}, the data has {_some(data.classes)}"
+            )
+        if self.about["parameters"] != size:
+            raise ValueError(f"{field} networks of {self.about['parameters']} weights, the learner has {size}")
+
+
+def same_classes(a: Sequence[str], b: Sequence[str]) -> bool:
+    """Whether two sources name the same classes; plain numbers are what a source without names has."""
+    if len(a) != len(b):
+        return False
+    numbers = [str(k) for k in range(len(a))]
+    return list(a) == list(b) or numbers in (list(a), list(b))
+
+
+def open_pool(path: Path) -> Pool:
+    """A pool by its folder.
+
+    Raises:
+        ValueError: no pool, one that is not finished, or a manifest that is torn or foreign.
+    """
+    file = path / MANIFEST
+    if not file.is_file():
+        began = (path / SPEC).is_file()
+        way = f"go on with it: raystill resume {path}" if began else "make one: raystill pretrain"
+        raise ValueError(f"initialisation.path: {path} is no {'finished ' if began else ''}pool; {way}")
+    try:
+        if file.stat().st_size > MAX_MANIFEST:
+            raise ValueError(f"has more than {MAX_MANIFEST} bytes")
+        data = file.read_bytes()
+        about = json.loads(data)
+        if about.get("format") != FORMAT:
+            raise ValueError(f"format is {str(about.get('format'))[:60]!r}, this version of raystill reads {FORMAT!r}")
+        sound = all(
+            isinstance(row["bytes"], int) and isinstance(row["sha256"], str) and 0 <= row["accuracy"] <= 1
+            for part in PARTS for row in about["parts"][part]
+        )  # fmt: skip
+        if not sound or not isinstance(about["parameters"], int) or not isinstance(about["learner"], dict):
+            raise ValueError("its parts are not files")
+        if not all(isinstance(about[key], list) for key in ("shape", "classes")):
+            raise ValueError("shape and classes are not lists")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"initialisation.path: {file} is malformed: {' '.join(str(error).split())[:200]}") from None
+    return Pool(path, about, hashlib.sha256(data).hexdigest())
+
+
+def weights_of(path: Path, names: Mapping[str, tuple[int, ...]]) -> tuple[np.ndarray, str]:
+    """A network's weights from a safetensors file: `theta0` [P], or a state dict of the learner's own names.
+
+    Args:
+        names: parameter name -> shape, in the learner's order.
+
+    Returns:
+        float32 [P], and sha256 hex of the file.
+
+    Raises:
+        ValueError: no such file, or it does not fit; says what is missing.
+    """
+    field = f"initialisation.path: {path}"
+    try:
+        data = Storage(path.parent).read(plain(path.name))
+        found = safetensors.numpy.load(data)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{field} is no safetensors file: {' '.join(str(error).split())[:200]}") from None
+    size = sum(int(np.prod(shape)) for shape in names.values())
+    if set(found) == {"theta0"}:
+        parts = [found["theta0"]]
+    else:
+        if lacking := [n for n, shape in names.items() if n not in found or found[n].shape != shape]:
+            raise ValueError(f"{field} has no {lacking[0]} of shape {names[lacking[0]]}, which the learner needs")
+        parts = [found[n] for n in names]
+    theta = np.concatenate([np.asarray(p, np.float32).ravel() for p in parts])
+    if theta.shape != (size,) or not np.isfinite(theta).all():
+        raise ValueError(f"{field} holds {theta.size} weights, the learner has {size}, all of them finite")
+    return theta, hashlib.sha256(data).hexdigest()
+
+
+def absolute(path: Path) -> Path:
+    """A path that means the same in every process of this machine."""
+    return Path(os.path.abspath(path.expanduser()))
+
+
+def _words(learner: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {v}" for k, v in learner.items() if v is not None)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _some(classes: Sequence[str]) -> str:
+    shown = ", ".join(classes[:4])
+    return f"{shown}, ... ({len(classes)})" if len(classes) > 4 else shown

@@ -1,0 +1,99 @@
+"""Learners that are drawn: a member of meta-training may learn with a width, or an architecture, of its own.
+
+What was drawn is a function of the address alone, so that any process computes the same member.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from raystill.platform import registry, seeds
+from raystill.platform.data.resident import Resident
+from raystill.platform.learners import Learner
+from raystill.platform.learners.networks import Shape
+from raystill.platform.spec import LearnerSpec
+
+Draw = Callable[[seeds.Address], LearnerSpec]
+"""Address of a member -> what it learns with."""
+
+TRIES = 100
+RATE, MOMENTUM, BATCH = 0.05, 0.9, 64
+
+
+def drawing(
+    spec: LearnerSpec, shape: Shape, learns: Callable[[LearnerSpec], bool], plugins: registry.Plugins | None = None
+) -> Draw:
+    """What a spec draws learners from.
+
+    Args:
+        shape: of the images (C, H, W).
+        learns: tells whether an architecture can be trained at all; asked once of each.
+
+    Raises:
+        ValueError: no such space, or it has networks that do not fit the images.
+    """
+    if spec.draw == "none":
+        return lambda address: spec
+    if spec.draw == "widths":
+        return lambda address: _width(spec, address)
+    name = spec.draw.partition("@")[0]  # what stands behind an @ is for the pool itself
+    pool = registry.resolve("pools", name, {"none": _width, "widths": _width}, plugins, "learner.draw")
+    try:
+        pool(spec.draw, seeds.Address(0), shape)
+    except ValueError as error:
+        raise ValueError(f"learner.draw: {error}") from error
+    known: dict[str, bool] = {}
+
+    def draw(address: seeds.Address) -> LearnerSpec:
+        for n in range(TRIES):
+            text, key = pool(spec.draw, address.at(stream=f"{address.stream}/architecture/{n}"), shape)
+            if key in spec.exclude:
+                continue
+            found = spec.model_copy(update={"name": text, "width": None, "depth": None, "draw": "none"})
+            if key not in known:
+                known[key] = not spec.trial or learns(found)
+            if known[key]:
+                return found
+        raise ValueError(
+            f"learner.draw: {TRIES} draws from {spec.draw} gave no architecture that learns and is not excluded; "
+            "take a wider space, fewer of learner.exclude, or set learner.trial to 0"
+        )
+
+    return draw
+
+
+def _width(spec: LearnerSpec, address: seeds.Address) -> LearnerSpec:
+    rng = seeds.numpy_rng(address.at(stream=f"{address.stream}/width"))
+    width = int(rng.integers(spec.widths[0], spec.widths[1] + 1))
+    return spec.model_copy(update={"width": width, "draw": "none"})
+
+
+def begins_to_learn(
+    learner: Learner, total: Callable[[Tensor, Tensor, Tensor], Tensor], data: Resident, steps: int, classes: int,
+    begun: float,
+) -> bool:  # fmt: skip
+    """Whether SGD with momentum brings the loss on real data below that of a guess, at any of three rates.
+
+    The mean loss of the last quarter of `steps` must come below `begun` times that of a guess, ln K. One draw of
+    weights and minibatches, the same whoever asks.
+    """
+    address = seeds.Address(0, stream="trial")
+    for factor in (1.0, 0.2, 5.0):
+        rng, theta = seeds.numpy_rng(address), learner.init(address).to(data.x.device)
+        velocity, seen = torch.zeros_like(theta), []
+        for _ in range(steps):
+            x, y = data.batch(rng.choice(len(data), min(BATCH, len(data)), replace=False))
+            leaf = theta.detach().requires_grad_()
+            loss = total(leaf, x, y) / len(y)
+            (g,) = torch.autograd.grad(loss, leaf)
+            velocity = MOMENTUM * velocity + g
+            theta = theta - factor * RATE * velocity
+            seen.append(float(loss.detach()))
+        last = seen[-max(1, steps // 4) :]
+        if sum(last) / len(last) < begun * math.log(classes):  # a nan is not below
+            return True
+    return False

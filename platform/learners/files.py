@@ -1,0 +1,81 @@
+"""Tensors by name in one safetensors file that proves itself: facts and their sha256 are in its header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from raystill.platform import learners
+from raystill.platform.files.tensors import read, write
+from raystill.platform.registry import Plugins
+from raystill.platform.seeds import fixed_global
+from raystill.platform.spec import LearnerSpec
+
+NETWORK = "raystill.network/1"
+
+
+def save_network(
+    path: Path, module: nn.Module, learner: LearnerSpec, shape: tuple[int, int, int], outputs: int, **about: Any
+) -> None:
+    """Write a network with all that is needed to build it again.
+
+    Args:
+        shape: of its inputs, (C, H, W).
+        outputs: classes, or the width of embeddings.
+        about: JSON-able facts beside: data, normalisation, accuracy.
+
+    Raises:
+        ValueError: it can not be written.
+    """
+    facts = {"format": NETWORK, "learner": learner.model_dump(mode="json"), "shape": shape, "outputs": outputs}
+    write(path, dict(module.state_dict()), {**about, **facts})
+
+
+def load_network(path: Path, plugins: Plugins | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """A network, in evaluation mode, and the facts that were written with it.
+
+    Raises:
+        ValueError: missing, torn, altered, foreign, or not of this version's networks.
+    """
+    tensors, facts = read(path)
+    if facts.get("format") != NETWORK:
+        raise ValueError(f"{path}: holds no network; its format is {str(facts.get('format'))[:60]!r}")
+    try:
+        spec = LearnerSpec.model_validate(facts["learner"])
+        c, h, w = facts["shape"]
+        make = learners.resolve(spec.name, plugins)
+        with fixed_global():
+            module = make((c, h, w), facts["outputs"], spec.width, spec.depth)
+        module.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path}: does not fit its network: {' '.join(str(error).split())[:200]}") from error
+    return module.eval(), facts
+
+
+def load_teacher(
+    path: Path, shape: tuple[int, int, int], mean: tuple[float, ...], std: tuple[float, ...], field: str,
+    plugins: Plugins | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+    """A network that looks at images of a data set, whichever data set's normalisation it was trained with.
+
+    Args:
+        shape: of the images, (C, H, W).
+        mean, std: of the channels of pixels / 255, which the images were normalised by.
+        field: of the spec, for the error.
+
+    Raises:
+        ValueError: what `load_network` raises, or images of another shape.
+    """
+    module, facts = load_network(path, plugins)
+    if tuple(facts["shape"]) != tuple(shape):
+        theirs, mine = ("x".join(map(str, s)) for s in (facts["shape"], shape))
+        raise ValueError(f"{field}: {path} looks at {theirs} images, and these are {mine}")
+    own_mean, own_std = (torch.tensor(facts.get(k, v))[:, None, None] for k, v in (("mean", mean), ("std", std)))
+    here_mean, here_std = (torch.tensor(v)[:, None, None] for v in (mean, std))
+    scale, offset = here_std / own_std, (here_mean - own_mean) / own_std
+    if not (torch.equal(scale, torch.ones_like(scale)) and not offset.any()):
+        module.register_forward_pre_hook(lambda _, args: (args[0] * scale.to(args[0]) + offset.to(args[0]),))
+    return module, facts

@@ -1,0 +1,217 @@
+"""From names and settings in a spec to objectives and teachers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raystill.platform.learners import files
+from raystill.platform.objectives import FACTORIES, Term, labelled, linear, make, ramp_up, unlabelled, weighted
+from raystill.platform.registry import Plugins, checked, nearest
+from raystill.platform.seeds import Address
+from raystill.platform.students.augmentations import AGAIN, About, view_map
+from raystill.platform.students.spec import Named, Settings
+from raystill.platform.students.teachers import (
+    Teacher,
+    View,
+    ema,
+    ensemble,
+    frozen,
+    noisy,
+    own,
+    sharpened,
+    tta,
+    virtual,
+)
+
+Mapper = Callable[[str, str], nn.Module | None]
+"""(path in the student, path in the teacher) -> what maps one's features to the other's; None where they agree."""
+
+MAPPING = ("regressor", "connector")  # arguments of objectives that a mapper fills in
+SCOPES: dict[str, Callable[[Any], Term]] = {"labelled": labelled, "unlabelled": unlabelled}
+RISES: dict[str, Callable[..., Callable[[float], float]]] = {"linear": linear, "ramp_up": ramp_up}
+OF_TERM = ("weight", "only", "kind")
+
+
+def no_map(student: str, teacher: str) -> None:
+    """A mapper that maps nothing."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is said beside the stages, for all of them.
+
+    Attributes:
+        shared: settings that take the place of the stage's own, by objective: T and alpha.
+        ratio: unlabelled samples of a batch for each labelled one; 0 where there are none.
+    """
+
+    shared: Mapping[str, Settings] = field(default_factory=dict)
+    ratio: int = 0
+    plugins: Plugins | None = None
+
+
+def _weight(given: Any, where: str) -> float | Callable[[float], float]:
+    if not isinstance(given, Mapping):
+        return given
+    if len(given) != 1 or next(iter(given)) not in RISES:
+        raise ValueError(f"{where}.weight: a number, or one of {', '.join(RISES)} with its settings")
+    ((name, settings),) = given.items()
+    rise = RISES[name]
+    return (
+        rise(**checked(f"{where}.weight.{name}", rise, settings)) if isinstance(settings, Mapping) else rise(*settings)
+    )
+
+
+def _single(kind: str, settings: Settings, mapper: Mapper, asked: Asked) -> Term:
+    settings = {**settings, **asked.shared.get(kind, {})}
+    if isinstance(inner := settings.get("inner"), Mapping):
+        settings["inner"] = objective(dict(inner), mapper, asked)
+    wanted = inspect.signature(FACTORIES[kind]).parameters if kind in FACTORIES else {}
+    for name in MAPPING:
+        if name in wanted and name not in settings and {"student", "teacher"} <= settings.keys():
+            settings[name] = mapper(settings["student"], settings["teacher"])
+    return make(kind, settings, asked.plugins)
+
+
+def objective(terms: Named, mapper: Mapper = no_map, asked: Asked = Asked()) -> Term:
+    """An objective from terms by name.
+
+    A term's settings are those of its objective, and `weight` (a number, or how it changes), `only` (`labelled` or
+    `unlabelled` samples; the weight then is of their mean) and `kind`, where the term's name is not the objective's.
+
+    Raises:
+        ValueError: no terms, an unknown name or setting, one out of its range.
+    """
+    if not terms:
+        raise ValueError("objective: needs at least one term")
+    found: dict[str, tuple[Any, Term]] = {}
+    for name, given in terms.items():
+        settings = dict(given or {})
+        weight, only, kind = (settings.pop(key, None) for key in OF_TERM)
+        part = _single(kind or name, settings, mapper, asked)
+        factor = 1.0
+        if only is not None:
+            if only not in SCOPES:
+                raise ValueError(f"objective.{name}.only: unknown {only!r}; {nearest(str(only), SCOPES)}")
+            part, r = SCOPES[only](part), asked.ratio
+            factor = 1.0 if not r else (1.0 + r) / (1.0 if only == "labelled" else r)
+        found[name] = (_scaled(_weight(1.0 if weight is None else weight, f"objective.{name}"), factor), part)
+    if len(found) == 1:
+        ((weight, part),) = found.values()
+        if weight == 1.0:
+            return part
+    return weighted(**found)
+
+
+def _scaled(weight: Any, factor: float) -> Any:
+    if factor == 1.0:
+        return weight
+    return (lambda progress: factor * weight(progress)) if callable(weight) else factor * weight
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a teacher is made among: the student, the networks of earlier stages, the features that are asked for."""
+
+    student: nn.Module
+    networks: Mapping[str, nn.Module]
+    about: About
+    at: tuple[str, ...]
+    shape: tuple[int, int, int]
+    plugins: Plugins | None = None
+
+
+def _frozen(around: Around, of: str = "", file: str = "") -> Teacher:
+    if bool(of) == bool(file):
+        raise ValueError("teacher.frozen: give `of`, a stage, or `file`, a network; not both")
+    if of:
+        return frozen(around.networks[of], around.at)
+    mean, std = (tuple(v.flatten().tolist()) for v in (around.about.mean, around.about.std))
+    module, _ = files.load_teacher(Path(file), around.shape, mean, std, "teacher.frozen.file", around.plugins)
+    return frozen(module, around.at)
+
+
+def _ensemble(around: Around, of: list[str], mean: str = "logits") -> Teacher:
+    if mean not in ("logits", "probabilities"):
+        raise ValueError(f"teacher.ensemble.mean: {mean!r}; valid: logits, probabilities")
+    return ensemble([frozen(around.networks[name]) for name in of], mean)  # type: ignore[arg-type]
+
+
+def _moves() -> list[View]:
+    """The image itself, and moved by one pixel each way."""
+    ways: list[tuple[int, int]] = [(0, 0), (1, 2), (-1, 2), (1, 3), (-1, 3)]
+    return [lambda x, at, by=by, axis=axis: x.roll(by, axis) if by else x for by, axis in ways]  # type: ignore[misc]
+
+
+def _tta(around: Around, teacher: Teacher, kind: str = "moves", count: int = 2, mean: str = "logits") -> Teacher:
+    if mean not in ("logits", "probabilities"):
+        raise ValueError(f"teacher.tta.mean: {mean!r}; valid: logits, probabilities")
+    if kind == "moves":
+        return tta(teacher, _moves(), mean)  # type: ignore[arg-type]
+    run = view_map(around.about, kind, "teacher.tta.kind")
+    return tta(teacher, [run] * count, mean, f"its view {kind} {AGAIN}")  # type: ignore[arg-type]
+
+
+BASES: dict[str, Callable[..., Teacher]] = {
+    "frozen": _frozen,
+    "ensemble": _ensemble,
+    "virtual": lambda around, confidence=0.99: virtual(around.about.classes, confidence),
+    "own": lambda around: own(around.student, around.at),
+    "ema": lambda around, decay=0.999, warm=True: ema(around.student, decay, warm, around.at),
+}
+"""Teachers by name; the first of a spec's."""
+
+AROUND: dict[str, Callable[..., Teacher]] = {
+    "noisy": lambda around, teacher, sigma=0.5, share=0.5: noisy(teacher, sigma, share),
+    "tta": _tta,
+    "sharpened": lambda around, teacher, temperature=0.5: sharpened(teacher, temperature),
+}
+"""What goes around a teacher, in the order of the spec."""
+
+
+def teacher(named: Named, around: Around) -> Teacher | None:
+    """A teacher from names and settings: one of `BASES`, then any of `AROUND`; None for none.
+
+    Raises:
+        ValueError: an unknown name or setting, one out of its range, a feature path that does not exist.
+    """
+    found: Teacher | None = None
+    for name, given in named.items():
+        table = BASES if found is None else AROUND
+        if name not in table:
+            raise ValueError(f"teacher: unknown {name!r}; {nearest(name, table)}")
+        settings = checked(f"teacher.{name}", table[name], given or {}, 1 if found is None else 2)
+        found = table[name](around, **settings) if found is None else table[name](around, found, **settings)
+    return found
+
+
+def mapper(student: Callable[[str], Tensor], taught: Callable[[str], Tensor], address: Address) -> Mapper:
+    """A mapper between features, made only where their shapes differ.
+
+    Args:
+        student, taught: path -> a feature (B, ...).
+        address: of the initial weights.
+    """
+    from raystill.platform.objectives import regressor
+
+    def make_map(a: str, b: str) -> nn.Module | None:
+        mine, theirs = student(a).shape[1:], taught(b).shape[1:]
+        if mine == theirs:
+            return None
+        return regressor(tuple(mine), tuple(theirs), address.at(stream=f"{address.stream}/{a}/{b}"))
+
+    return make_map
+
+
+@torch.no_grad()
+def one_feature(run: Callable[[Tensor], Any], x: Tensor, path: str) -> Tensor:
+    """A feature of one path."""
+    found: Tensor = run(x).features[path]
+    return found

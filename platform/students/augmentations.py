@@ -1,0 +1,377 @@
+"""Views: what student and teacher are shown of a batch. A view is a function of `Seen` and an address.
+
+Pixels' transforms are torchvision's (v2), under its generators set to the address; they work on bytes, so a normalised
+batch goes to 0..255 and back. On a whole batch they would draw once for all samples: they are called for each sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from raystill.platform.objectives import Out, soft
+from raystill.platform.registry import checked, nearest
+from raystill.platform.seeds import Address, global_at, numpy_rng
+from raystill.platform.students.features import Change, module_at
+
+Map = Callable[[Tensor, Address], Tensor]
+
+
+class Seen(NamedTuple):
+    """A batch as it is looked at.
+
+    Attributes:
+        x: what the student sees (B, C, H, W).
+        y: ids (B,), -1 for no label, or rows (B, K), zeros for no label.
+        teacher: what the teacher sees of the same samples; None is x.
+        others: further views for the student.
+        inside: changes of what modules of the student put out, by module path.
+    """
+
+    x: Tensor
+    y: Tensor
+    teacher: Tensor | None = None
+    others: tuple[Tensor, ...] = ()
+    inside: Mapping[str, Change] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Call it with (seen, address) for another `Seen`.
+
+    Attributes:
+        make: the function.
+        changes: why a sample is not seen the same way at each step; empty where it is, and cached logits serve.
+        blend: (seen, the teacher's answers, address) -> both, mixed after the teacher has answered (MixMatch).
+    """
+
+    make: Callable[[Seen, Address], Seen]
+    changes: str = ""
+    blend: Callable[[Seen, Out, Address], tuple[Seen, Out]] | None = None
+
+    def __call__(self, seen: Seen, address: Address) -> Seen:
+        """What is seen then."""
+        return self.make(seen, address)
+
+
+class About(NamedTuple):
+    """What views are made for: the classes, the normalisation of pixels / 255 ([C, 1, 1] each), and the student."""
+
+    classes: int
+    mean: Tensor
+    std: Tensor
+    student: nn.Module
+
+
+def together(*views: Views) -> Views:
+    """Views one after another; at most one blends.
+
+    Raises:
+        ValueError: two that blend.
+    """
+    blends = [v.blend for v in views if v.blend]
+    if len(blends) > 1:
+        raise ValueError("views: only one of them can mix after the teacher's answer")
+
+    def make(seen: Seen, address: Address) -> Seen:
+        for i, view in enumerate(views):
+            seen = view(seen, address.at(stream=f"{address.stream}/{i}"))
+        return seen
+
+    why = "; ".join(v.changes for v in views if v.changes)
+    return Views(make, why, blends[0] if blends else None)
+
+
+# one sample at a time, on bytes
+
+
+def _bytes(transform: Callable[[Tensor], Tensor], about: About) -> Map:
+    def run(x: Tensor, address: Address) -> Tensor:
+        mean, std = about.mean.to(x), about.std.to(x)
+        pixels = ((x * std + mean) * 255).round().clamp(0, 255).to("cpu", torch.uint8)
+        with global_at(address):
+            changed = torch.stack([transform(image) for image in pixels])
+        return ((changed.to(x) / 255) - mean) / std
+
+    return run
+
+
+def _erase(share: float) -> Map:
+    transform = v2.RandomErasing(p=1.0, scale=(share, share), ratio=(1.0, 1.0), value=0.0)
+
+    def run(x: Tensor, address: Address) -> Tensor:
+        with global_at(address):
+            return torch.stack([transform(image) for image in x])
+
+    return run
+
+
+def shifted(x: Tensor, address: Address, share: float = 0.125, flip: bool = False) -> Tensor:
+    """Each image moved by pixels of its own, at most a share of its side; perhaps mirrored.
+
+    Args:
+        x: (B, C, H, W); what enters repeats the border.
+    """
+    b, _, h, w = x.shape
+    side, rng = max(1, round(share * w)), numpy_rng(address)
+    dy, dx = torch.from_numpy(rng.integers(0, 2 * side + 1, (2, b, 1))).to(x.device)
+    rows, columns = (torch.arange(n, device=x.device) for n in (h, w))
+    columns = columns.expand(b, w)
+    if flip:
+        mirrored = torch.from_numpy(rng.random((b, 1)) < 0.5).to(x.device)
+        columns = torch.where(mirrored, w - 1 - columns, columns)
+    padded = F.pad(x, (side,) * 4, mode="replicate")
+    at = torch.arange(b, device=x.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[at, (rows + dy)[:, :, None], (columns + dx)[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _maps(about: About) -> dict[str, Map]:
+    strong, erase = _bytes(v2.RandAugment(2, 9), about), _erase(0.1)
+
+    def strongly(x: Tensor, address: Address) -> Tensor:
+        return erase(strong(x, address), address.at(stream=f"{address.stream}/erase"))
+
+    def crops(x: Tensor, address: Address) -> Tensor:
+        crop = v2.Compose([
+            v2.RandomResizedCrop(x.shape[-2:], scale=(0.4, 1.0), antialias=True), v2.RandomRotation(15)
+        ])  # fmt: skip
+        return erase(_bytes(crop, about)(x, address), address.at(stream=f"{address.stream}/erase"))
+
+    return {"plain": lambda x, address: x, "weak": shifted, "strong": strongly, "crops": crops}
+
+
+def view_map(about: About, name: str, field: str) -> Map:
+    """A view of single samples by name: plain, weak, strong, crops.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    maps = _maps(about)
+    if name not in maps:
+        raise ValueError(f"{field}: unknown {name!r}; {nearest(name, maps)}")
+    return maps[name]
+
+
+def _range(field: str, value: float, low: float, high: float) -> float:
+    if not low < value <= high:
+        raise ValueError(f"views.{field}: {value:g} is not above {low:g} and at most {high:g}")
+    return value
+
+
+AGAIN = "draws anew at each step"
+
+
+def _of_x(name: str, run: Map) -> Views:
+    return Views(lambda seen, address: seen._replace(x=run(seen.x, address)), f"{name} {AGAIN}")
+
+
+def shift(about: About, share: float = 0.125, flip: bool = False) -> Views:
+    """The weak view: each image moved by up to a share of its side, perhaps mirrored."""
+    _range("shift.share", share, 0, 0.5)
+    return _of_x("shift", partial(shifted, share=share, flip=flip))
+
+
+def cutout(about: About, share: float = 0.1) -> Views:
+    """One square of a share of the pixels is the mean colour (DeVries 2017, 1708.04552), by `RandomErasing`.
+
+    It lies within the image; the paper's may be cut off at the border.
+    """
+    return _of_x("cutout", _erase(_range("cutout.share", share, 0, 0.9)))
+
+
+def randaugment(about: About, operations: int = 2, magnitude: int = 9) -> Views:
+    """Random operations on each image (RandAugment, Cubuk 2020, 1909.13719)."""
+    return _of_x("randaugment", _bytes(v2.RandAugment(operations, magnitude), about))
+
+
+def augmix(about: About, views: int = 2, severity: int = 3, alpha: float = 1.0) -> Views:
+    """Further views of each image, mixed from chains of operations (AugMix, 1912.02781); for `jensen_shannon`."""
+    if not 1 <= views <= 4:
+        raise ValueError(f"views.augmix.views: {views} is not 1 to 4")
+    run = _bytes(v2.AugMix(severity=severity, alpha=alpha), about)
+
+    def make(seen: Seen, address: Address) -> Seen:
+        mixed = tuple(run(seen.x, address.at(stream=f"{address.stream}/{i}")) for i in range(views))
+        return seen._replace(others=(*seen.others, *mixed))
+
+    return Views(make, f"augmix {AGAIN}")
+
+
+# mixtures of samples
+
+
+def _mixed(transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], name: str, classes: int) -> Views:
+    def make(seen: Seen, address: Address) -> Seen:
+        with global_at(address):
+            x, y = transform(seen.x, soft(seen.y, classes))
+        return seen._replace(x=x, y=y)
+
+    return Views(make, f"{name} {AGAIN}")
+
+
+def mixup(about: About, alpha: float = 0.2) -> Views:
+    """l x_i + (1 - l) x_j, labels too, l ~ Beta(alpha, alpha) for the batch (Zhang 2018, 1710.09412)."""
+    return _mixed(v2.MixUp(alpha=_range("mixup.alpha", alpha, 0, 100)), "mixup", about.classes)
+
+
+def cutmix(about: About, alpha: float = 1.0) -> Views:
+    """A box of each image is another's, labels by area (Yun 2019, 1905.04899)."""
+    return _mixed(v2.CutMix(alpha=_range("cutmix.alpha", alpha, 0, 100)), "cutmix", about.classes)
+
+
+def manifold_mixup(about: About, layers: list[str], alpha: float = 1.0) -> Views:
+    """Mixup of what a module puts out, drawn at each step among some (Verma 2019, 1806.05236).
+
+    Args:
+        layers: module paths of the student; the empty path is the input.
+
+    Raises:
+        ValueError: alpha <= 0, no layers, or one that does not exist.
+    """
+    _range("manifold_mixup.alpha", alpha, 0, 100)
+    if not layers:
+        raise ValueError("views.manifold_mixup.layers: needs at least one module path")
+    for path in layers:
+        module_at(about.student, path, "views.manifold_mixup.layers")
+
+    def make(seen: Seen, address: Address) -> Seen:
+        rng = numpy_rng(address)
+        path, share = layers[int(rng.integers(len(layers)))], float(rng.beta(alpha, alpha))
+        order = torch.from_numpy(rng.permutation(len(seen.x))).to(seen.x.device)
+
+        def blend(h: Tensor) -> Tensor:
+            return share * h + (1 - share) * h[order]
+
+        y = blend(soft(seen.y, about.classes))
+        if not path:
+            return seen._replace(x=blend(seen.x), y=y)
+        return seen._replace(y=y, inside={**seen.inside, path: blend})
+
+    return Views(make, f"manifold_mixup {AGAIN}")
+
+
+def mixmatch(about: About, alpha: float = 0.75, weak: bool = True) -> Views:
+    """MixMatch's mixing (Berthelot 2019, 1905.02249, eqs. 8-15), after the teacher has guessed labels.
+
+    x' = l' x_i + (1 - l') x_j over labelled and unlabelled samples alike, l' = max(l, 1 - l), the targets too. The
+    target of a labelled sample becomes its label row, that of an unlabelled one the teacher's answer. One copy of each
+    unlabelled sample is trained on; the paper's has as many as there are guesses.
+    """
+    _range("mixmatch.alpha", alpha, 0, 100)
+
+    def make(seen: Seen, address: Address) -> Seen:
+        return seen._replace(x=shifted(seen.x, address), teacher=seen.x) if weak else seen
+
+    def blend(seen: Seen, out: Out, address: Address) -> tuple[Seen, Out]:
+        rng = numpy_rng(address)
+        rows = soft(seen.y, about.classes).to(out.logits)
+        known = (rows != 0).any(1, keepdim=True)
+        targets = torch.where(known, rows, out.logits.detach().softmax(1))
+        order = torch.from_numpy(rng.permutation(len(rows))).to(rows.device)
+        share = torch.from_numpy(rng.beta(alpha, alpha, len(rows))).to(rows)
+        share = torch.maximum(share, 1 - share)[:, None]
+        targets = share * targets + (1 - share) * targets[order]
+        s = share.reshape(-1, *[1] * (seen.x.dim() - 1)).to(seen.x)
+        x = s * seen.x + (1 - s) * seen.x[order]
+        mixed = seen._replace(x=x, y=torch.where(known, targets, 0.0))
+        return mixed, out._replace(logits=targets.clamp(min=torch.finfo(targets.dtype).tiny).log())
+
+    return Views(make, f"mixmatch {AGAIN}", blend)
+
+
+# pairs
+
+
+def pair(about: About, teacher: str = "weak", student: str = "strong", labelled: str | None = None) -> Views:
+    """One view for the teacher and another for the student: `plain`, `weak`, `strong` or `crops`.
+
+    Args:
+        labelled: the student's view of labelled samples, where it is another (FixMatch: weak).
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    theirs, mine = view_map(about, teacher, "views.pair.teacher"), view_map(about, student, "views.pair.student")
+    known = view_map(about, labelled, "views.pair.labelled") if labelled else None
+
+    def make(seen: Seen, address: Address) -> Seen:
+        def at(name: str) -> Address:
+            return address.at(stream=f"{address.stream}/{name}")
+
+        x = mine(seen.x, at("student"))
+        if known:
+            has = (seen.y != 0).any(1) if seen.y.is_floating_point() else seen.y >= 0
+            x = torch.where(has[:, None, None, None], known(seen.x, at("labelled")), x)
+        return seen._replace(x=x, teacher=theirs(seen.x, at("teacher")))
+
+    still = {teacher, student, labelled or "plain"} == {"plain"}
+    return Views(make, "" if still else f"pair {AGAIN}")
+
+
+def two(about: About, kind: str = "crops") -> Views:
+    """Two views of each sample for the student (SimCLR): x and one further view."""
+    run = view_map(about, kind, "views.two.kind")
+
+    def make(seen: Seen, address: Address) -> Seen:
+        first, second = (run(seen.x, address.at(stream=f"{address.stream}/{i}")) for i in range(2))
+        return seen._replace(x=first, others=(*seen.others, second))
+
+    return Views(make, f"two {AGAIN}")
+
+
+def foresee(about: About, strips: int = 4) -> Views:
+    """The upper strips of an image, and the strip that follows as the further view: for `cpc` (1807.03748).
+
+    How many strips are shown, two at least, is drawn for the batch. The student must take both, as the network
+    `strips` does.
+
+    Raises:
+        ValueError: fewer than three strips.
+    """
+    if strips < 3:
+        raise ValueError(f"views.foresee.strips: {strips} is not at least 3")
+
+    def make(seen: Seen, address: Address) -> Seen:
+        height = seen.x.shape[2] // strips
+        shown = int(numpy_rng(address).integers(2, strips))
+        following = seen.x[:, :, shown * height : (shown + 1) * height]
+        return seen._replace(x=seen.x[:, :, : shown * height], others=(*seen.others, following))
+
+    return Views(make, f"foresee {AGAIN}")
+
+
+VIEWS: dict[str, Callable[..., Views]] = {
+    "shift": shift,
+    "cutout": cutout,
+    "randaugment": randaugment,
+    "augmix": augmix,
+    "mixup": mixup,
+    "cutmix": cutmix,
+    "manifold_mixup": manifold_mixup,
+    "mixmatch": mixmatch,
+    "pair": pair,
+    "two": two,
+    "foresee": foresee,
+}
+"""Every view by name, as the function that makes it from what it is made for and its settings."""
+
+
+def make(names: Mapping[str, Mapping[str, Any] | None], about: About) -> Views | None:
+    """Views by name and settings, in their order; None for none.
+
+    Raises:
+        ValueError: an unknown name or setting (the nearest valid one is named), or one out of its range.
+    """
+    found = []
+    for name, settings in names.items():
+        if name not in VIEWS:
+            raise ValueError(f"views: unknown {name!r}; {nearest(name, VIEWS)}")
+        found.append(VIEWS[name](about, **checked(f"views.{name}", VIEWS[name], settings or {}, 1)))
+    return together(*found) if found else None

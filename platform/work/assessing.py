@@ -1,0 +1,149 @@
+"""Judging distilled data: fresh networks trained on it, and on what the field compares it with.
+
+Each function is a kind of work item: (workbench, address, options, inputs) -> (numbers, arrays).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raystill.platform.data.resident import Resident
+from raystill.platform.evaluation import neighbours
+from raystill.platform.evaluation.accuracy import measured
+from raystill.platform.initialisation import starts
+from raystill.platform.meta import Steps, train
+from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.spec import LearnerSpec
+from raystill.platform.synthesis import selection
+from raystill.platform.work.problem import Problem
+from raystill.platform.work.workbench import Arrays, Numbers, Workbench
+
+Options = Mapping[str, Any]
+Inputs = Mapping[str, np.ndarray]
+
+SHIFT = 0.125
+"""Largest translation of the augmentation, as a share of the image's side (DSA's crop, 2102.08259)."""
+
+
+def trained(bench: Workbench, problem: Problem, steps: Steps, theta0: Tensor) -> Tensor:
+    """theta_T of one network, whichever way the engine stacks members."""
+    if bench.spec.meta.stack == "vmap":
+        return train(problem.engine, theta0[None], steps)[0]
+    return train(problem.engine, theta0, steps)
+
+
+def _shifted(x: Tensor, address: Address, texts: bool = False) -> Tensor:
+    """Each image of x[T, M, C, H, W] moved by random pixels of its own; what enters repeats the border.
+
+    Texts x[T, M, 1, L, D] move along their tokens alone.
+    """
+    side = max(1, round(SHIFT * x.shape[-2 if texts else -1]))
+    t, m, c, h, w = x.shape
+    moves = numpy_rng(address.at(stream=f"{address.stream}/shift")).integers(0, 2 * side + 1, (t * m, 2))
+    if texts:
+        moves[:, 1] = side
+    padded = F.pad(x.reshape(t * m, c, h, w), (side,) * 4, mode="replicate")
+    return torch.stack([z[:, a : a + h, b : b + w] for z, (a, b) in zip(padded, moves)]).reshape(x.shape)
+
+
+def train_network(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """Accuracy of one network trained on a small set.
+
+    Inputs: `x` [S, M, ...], `y` [S, M] or [S, M, K], `order` [T], and `lr`, `momentum` [T] where they were learned.
+    Options: `split`; `limit` images of it; `lr`, `momentum` constant rates in place of learned ones; `learner` (JSON of
+    another LearnerSpec); `hard` 1 takes each label row's largest entry; `augment` 1 shifts the images.
+    """
+    own = "learner" not in options
+    spec = bench.spec.learner if own else LearnerSpec.model_validate_json(options["learner"])
+    problem = bench.problem(spec)
+    tensors = bench.tensors(inputs)
+    order = tensors.pop("order")
+    x, y = tensors.pop("x")[order], tensors.pop("y")[order]
+    if options.get("hard") and y.is_floating_point():
+        y = y.argmax(-1)
+    if options.get("augment"):
+        x = _shifted(x, address, bench.data.text is not None)
+    hyper = {k: x.new_full(order.shape, options[k]) for k in ("lr", "momentum") if options.get(k)} or tensors
+    # a start that was made for the run's learner serves no other
+    theta0 = bench.theta0(problem.learner, address) if own else starts.fresh(problem.learner, address).to(bench.device)
+    theta = trained(bench, problem, Steps(x, y, hyper), theta0)
+    return measured(problem, theta, getattr(bench, options["split"]), options.get("limit")), {}
+
+
+def untrained(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """A network as it starts, before any step."""
+    problem = bench.problem(bench.spec.learner)
+    theta = bench.theta0(problem.learner, address)
+    return measured(problem, theta, getattr(bench, options["split"]), options.get("limit")), {}
+
+
+def train_full(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """A network trained on all real training data for `epochs`, by SGD with momentum 0.9 and a cosine schedule.
+
+    Returns its test accuracy and `theta`, a teacher for soft labels.
+    """
+    problem = bench.problem(bench.spec.learner)
+    theta = bench.theta0(problem.learner, address)
+    velocity = torch.zeros_like(theta)
+    rng, size, count = numpy_rng(address.at(stream=f"{address.stream}/full")), 64, len(bench.train)
+    total = options["epochs"] * -(-count // size)
+    done = 0
+    for _ in range(options["epochs"]):
+        order = rng.permutation(count)
+        for at in range(0, count, size):
+            x, y = bench.train.batch(order[at : at + size])
+            leaf = theta.detach().requires_grad_()
+            (g,) = torch.autograd.grad(problem.total(leaf, x, y) / len(y), leaf)
+            velocity = 0.9 * velocity + g
+            theta = theta - options["lr"] * 0.5 * (1 + np.cos(np.pi * done / total)) * velocity
+            done += 1
+    split: Resident = getattr(bench, options["split"])
+    return measured(problem, theta, split, options.get("limit")), {"theta": theta.cpu().numpy()}
+
+
+def real_set(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """A baseline's images at the run's budget, `x` [S, M, ...] normalised, hard `y` [S, M], and the run's `order`.
+
+    Labels are those that the outer objective wants. Option `victims` 1: images of the classes that it relabels alone.
+    """
+    part, relabels = bench.spec.synthesizer, bench.problem(bench.spec.learner).relabels
+    images = part.images or part.per_class * len(bench.data.classes)
+    only = [k for k, _ in relabels] if options.get("victims") else None
+    x, y = selection.normalised_steps(options["name"], bench.data, part.steps, images, address, only)
+    for k, t in relabels:
+        y = np.where(y == k, t, y)
+    return {}, {"x": x, "y": y, "order": bench.synthesizer.order}
+
+
+def nearest(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """Accuracy of k nearest neighbours (`k`, `norm`) among a small set's images, on the test split.
+
+    Texts are compared by the mean vector of their tokens.
+    """
+    y = inputs["y"]
+    data: Resident = getattr(bench, options["split"])
+    x = data.features(torch.from_numpy(np.array(inputs["x"]))).flatten(0, 1).numpy()
+    rows = torch.arange(len(data)).split(2048)  # the vectors of all words of a split can take gigabytes
+    query, truth = (
+        torch.cat(parts).cpu().numpy() for parts in zip(*((data.features(q), t) for q, t in map(data.batch, rows)))
+    )
+    found = neighbours.knn_accuracy(
+        x, y.reshape(-1, *y.shape[2:]), query, truth, options["k"], options["norm"]
+    )  # fmt: skip
+    return {"accuracy": found / 100}, {}
+
+
+@torch.no_grad()
+def label(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """The softmax of a teacher `theta` on `x` [S, M, ...] as soft labels `y` [S, M, K]."""
+    tensors = bench.tensors(inputs)
+    x = tensors["x"]
+    rows = bench.problem(bench.spec.learner).learner.apply(tensors["theta"], x.flatten(0, 1)).softmax(1)
+    kept = {k: np.array(v) for k, v in inputs.items() if k != "theta"}
+    return {}, {**kept, "y": rows.reshape(*x.shape[:2], -1).cpu().numpy()}

@@ -1,0 +1,243 @@
+"""Many small students of one teacher, trained together: the (T, alpha, seed) grid of Hinton's distillation.
+
+Temperature and mixing act after the logits, so the teacher speaks once, and settings differ in two numbers only: one
+`vmap` trains them all. Students of a seed share their start and the order of their batches, whatever the setting,
+so that settings are compared in pairs, and the first layer sees one batch instead of one for each setting.
+
+`teacher`, `grade` and `students` are kinds of work items: (workbench, address, options, inputs) -> (numbers, arrays).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.func import vmap
+
+from raystill.platform import learners
+from raystill.platform.data.resident import Resident
+from raystill.platform.learners import Learner
+from raystill.platform.learners.networks import without_patches
+from raystill.platform.learners.stacked import stacked
+from raystill.platform.objectives import Objective, Out, Step, make
+from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.spec import LearnerSpec
+from raystill.platform.spec.section import Count, Fraction, Part, Positive
+from raystill.platform.work.workbench import Arrays, Numbers, Workbench
+
+Options = Mapping[str, Any]
+Inputs = Mapping[str, np.ndarray]
+
+AT_ONCE = 4096
+"""Images times networks of one pass when accuracy is counted: bounds the memory of the features."""
+
+
+class TrainingSpec(Part):
+    """Plain training: SGD with momentum, the rate on one cosine down to zero."""
+
+    steps: Count = Field(1000, description="minibatches")
+    batch_size: Count = Field(32, description="images of a minibatch, at most the training split")
+    lr: Positive = Field(0.05, description="rate that the cosine starts from")
+    momentum: Fraction = Field(0.9, description="of the SGD")
+
+
+class Cohort:
+    """S seeds x n settings of one network, as one tensor of parameters.
+
+    Attributes:
+        theta: [S, n, P].
+        done: steps taken.
+    """
+
+    def __init__(
+        self, learner: Learner, data: Resident, logits: Tensor, temperatures: Sequence[float], alphas: Sequence[float],
+        addresses: Sequence[Address], training: TrainingSpec, stack: Literal["vmap", "loop"] = "vmap",
+        smoothing: float = 0.0,
+    ) -> None:  # fmt: skip
+        """Start the students.
+
+        Args:
+            data: N training images.
+            logits: the teacher's, [N, K].
+            temperatures, alphas: n settings, pairwise.
+            addresses: one for each seed; names the start and the order of the batches.
+            stack: all at a time, or one after another: the same to round-off.
+            smoothing: of the labels.
+
+        Raises:
+            ValueError: a setting out of its range, or logits that are not one row for each image.
+        """
+        self._smoothing = smoothing
+        self._objectives = [make("hinton", self._settings(T, a)) for T, a in zip(temperatures, alphas, strict=True)]
+        if logits.shape[0] != len(data):
+            raise ValueError(f"teacher: {logits.shape[0]} rows of logits for {len(data)} training images")
+        self._learner, self._data, self._logits, self._training = learner, data, logits, training
+        self._addresses = tuple(addresses)
+        device = logits.device
+        self._T, self._a = (torch.tensor(v, dtype=torch.float32, device=device) for v in (temperatures, alphas))
+        starts = [learner.init(a.at(stream=f"{a.stream}/theta0")) for a in addresses]
+        self.theta = torch.stack(starts).to(device)[:, None].repeat(1, len(self._T), 1)
+        self._velocity = torch.zeros_like(self.theta)
+        self.done = 0
+        self._orders: list[np.ndarray] = []
+        whole = stacked(learner.module) if device.type == "cpu" else None
+        self._together = whole or vmap(vmap(learner.apply, (0, None)))
+        self._gradient = self._vmapped() if stack == "vmap" else self._looped()
+
+    def _vmapped(self) -> Callable[..., Tensor]:
+        def loss(z: Tensor, T: Tensor, a: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+            return make("hinton", self._settings(T, a))(Step(x, y, Out(z), Out(v))).mean()
+
+        settings = vmap(loss, (0, 0, 0, None, None, None))
+        seeds = vmap(settings, (0, None, None, 0, 0, 0))
+
+        def gradient(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+            leaf = self.theta.detach().requires_grad_()
+            z = self._together(leaf, x)
+            if len(z) == 1:  # one map is cheaper than two
+                losses = settings(z[0], self._T, self._a, x[0], y[0], v[0])
+            else:
+                losses = seeds(z, self._T, self._a, x, y, v)
+            # students meet in no sum but this: its gradient is each one's own, and autograd finds it without vmap
+            return torch.autograd.grad(losses.sum(), leaf)[0]
+
+        return gradient
+
+    def _looped(self) -> Callable[..., Tensor]:
+        def gradient(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+            found = torch.empty_like(self.theta)
+            for s, i in np.ndindex(self.theta.shape[:2]):
+                leaf = self.theta[s, i].detach().requires_grad_()
+                loss = self._mean(self._objectives[i], leaf, x[s], y[s], v[s])
+                (found[s, i],) = torch.autograd.grad(loss, leaf)
+            return found
+
+        return gradient
+
+    def _settings(self, temperature: Any, alpha: Any) -> dict[str, Any]:
+        return {"temperature": temperature, "alpha": alpha, "smoothing": self._smoothing}
+
+    def _mean(self, objective: Objective, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        return objective(Step(x, y, Out(self._learner.apply(theta, x)), Out(v))).mean()
+
+    def _rows(self) -> np.ndarray:
+        """The next minibatch of each seed, [S, B]; an epoch's remainder that fills no batch is left out."""
+        count = len(self._data)
+        size = min(self._training.batch_size, count)
+        epoch, at = divmod(self.done, count // size)
+        if at == 0 or not self._orders:  # an epoch begins, or goes on after a restore
+            self._orders = [
+                numpy_rng(a.at(step=epoch, stream=f"{a.stream}/order")).permutation(count) for a in self._addresses
+            ]
+        return np.stack([order[at * size : (at + 1) * size] for order in self._orders])
+
+    def advance(self, steps: int | None = None) -> None:
+        """Take some steps, or all that are left."""
+        total = self._training.steps
+        for _ in range(total - self.done if steps is None else min(steps, total - self.done)):
+            rows = torch.from_numpy(self._rows())
+            x, y = self._data.batch(rows)
+            g = self._gradient(x, y, self._logits[rows.to(self._logits.device)])
+            self._velocity.mul_(self._training.momentum).add_(g)
+            rate = self._training.lr * 0.5 * (1 + math.cos(math.pi * self.done / total))
+            self.theta.sub_(self._velocity, alpha=rate)
+            self.done += 1
+
+    def state(self) -> Arrays:
+        """All that a later `restore` needs to go on."""
+        return {
+            "theta": self.theta.cpu().numpy(),
+            "velocity": self._velocity.cpu().numpy(),
+            "done": np.array(self.done),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state of the same students; the same bits as without a stop."""
+        for tensor, name in ((self.theta, "theta"), (self._velocity, "velocity")):
+            tensor.copy_(torch.from_numpy(np.array(state[name])))
+        self.done, self._orders = int(state["done"]), []
+
+    @torch.no_grad()
+    def accuracies(self, split: Resident) -> np.ndarray:
+        """Share of a split that each student names rightly, [S, n]; one that diverged names none."""
+        seeds, count = self.theta.shape[:2]
+        chunk, right = max(1, AT_ONCE // (seeds * count)), torch.zeros(seeds, count, dtype=torch.int64)
+        for at in range(0, len(split), chunk):
+            x, y = split.batch(np.arange(at, min(at + chunk, len(split))))
+            answers = self._together(self.theta, x.expand(seeds, *x.shape))
+            right += (answers.argmax(3) == y).sum(2).cpu()
+        right *= self.theta.isfinite().all(2).cpu()
+        return (right.double() / len(split)).numpy()
+
+    @torch.no_grad()
+    def answers(self, x: Resident, chunk: int = 500) -> Tensor:
+        """Logits [N, K] of the first student on a whole split."""
+        parts = [x.batch(np.arange(at, min(at + chunk, len(x))))[0] for at in range(0, len(x), chunk)]
+        return torch.cat([self._learner.apply(self.theta[0, 0], part) for part in parts])
+
+
+def _built(bench: Workbench, options: Options) -> Learner:
+    learner = learners.build(
+        LearnerSpec.model_validate_json(options["learner"]), bench.data.shape, len(bench.data.classes), bench.plugins
+    )
+    learner.module.to(bench.device)
+    without_patches(learner.module)
+    return learner
+
+
+def teacher(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """A teacher trained on labels: its validation accuracy, `theta` [P] and the training split's `logits` [N, K].
+
+    Options: `learner` and `training` (JSON), `smoothing` of the labels.
+    """
+    training = TrainingSpec.model_validate_json(options["training"])
+    none = torch.zeros(len(bench.train), len(bench.data.classes), device=bench.device)
+    one = Cohort(
+        _built(bench, options), bench.train, none, (1.0,), (0.0,), (address,), training, "loop", options["smoothing"]
+    )
+    one.advance()
+    arrays = {"theta": one.theta[0, 0].cpu().numpy(), "logits": one.answers(bench.train).cpu().numpy()}
+    return {"accuracy": float(one.accuracies(bench.validation)[0, 0])}, arrays
+
+
+def grade(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """Accuracy of a network `theta` on a split. Options: `learner` (JSON), `split`."""
+    from raystill.platform.evaluation.accuracy import measured
+    from raystill.platform.work.problem import Problem
+
+    learner = _built(bench, options)
+    problem = Problem(learner, None, None)  # type: ignore[arg-type]
+    return measured(problem, bench.tensors(inputs)["theta"], getattr(bench, options["split"])), {}
+
+
+def cohort(bench: Workbench, options: Options, inputs: Inputs) -> Cohort:
+    """The students that options ask for; those of seed s start at `Address(run seed, member=s, stream)`."""
+    logits = bench.tensors({"logits": inputs["logits"]})["logits"]
+    addresses = [Address(bench.spec.run.seed, member=s, stream=options["stream"]) for s in json.loads(options["seeds"])]
+    settings = json.loads(options["settings"])
+    training = TrainingSpec.model_validate_json(options["training"])
+    return Cohort(
+        _built(bench, options), bench.train, logits, [t for t, _ in settings], [a for _, a in settings], addresses,
+        training, options["stack"],
+    )  # fmt: skip
+
+
+def students(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """A block of students trained to the end.
+
+    Inputs: the teacher's `logits` [N, K]. Options: `learner`, `training`, `settings` ([T, alpha] pairs) and `seeds`, as
+    JSON; `stream` of the students' addresses; `stack`; `split` that they are judged on.
+
+    Returns:
+        Numbers `s.i`: accuracy of seed s, setting i, by position.
+    """
+    group = cohort(bench, options, inputs)
+    group.advance()
+    found = group.accuracies(getattr(bench, options["split"]))
+    return {f"{s}.{i}": float(found[s, i]) for s, i in np.ndindex(found.shape)}, {}

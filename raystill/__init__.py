@@ -1,0 +1,1 @@
+"""Learn the training data itself."""

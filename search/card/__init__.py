@@ -1,0 +1,1 @@
+"""The rank card: how well rankers order architectures whose truth is known."""

@@ -1,0 +1,128 @@
+"""Finalists of a search, trained on real data by the ground truth's protocol; the pick is the best by validation.
+
+As work items on the search's evaluators, each kept when it is done (a Tune trial costs 0.2 to 1 s before it begins, and
+they are few and short); or where they are many or long by Ray Tune and ASHA (`search/nas/retraining_on_tune.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from raystill.actors.drive.session import Session
+from raystill.actors.messages import WorkItem
+from raystill.platform.architectures.spaces import base, parse
+from raystill.platform.files.storage import write_whole
+from raystill.platform.seeds import Address
+from raystill.search.ranking.truth import LEVELS, Protocol
+from raystill.search.spec import NasSpec
+
+WEIGHTS, KEPT = "network.safetensors", "finalists"
+Row = Mapping[str, Any]
+Trained = tuple[list[dict[str, Any]], dict[str, np.ndarray]]
+"""Of some architectures {steps, validation, test, cpu_seconds}, and theta[P] by text of those that ended well."""
+
+
+def protocol(spec: NasSpec) -> Protocol:
+    """How finalists are trained: as the ground truth of their space and data, where there is one, or as spec says."""
+    same = [at for at in LEVELS.values() if (at.data.source, at.data.size) == (spec.data.source, spec.data.size)]
+    near = sorted((at for at in same if base(at.space) == base(spec.space)), key=lambda at: at.space != spec.space)
+    usual = near[0].protocol if near else Protocol(768)
+    return dataclasses.replace(usual, steps=spec.final_steps or usual.steps, lr=spec.final_lr or usual.lr)
+
+
+def finish(spec: NasSpec, held: Session, rows: Sequence[Row], parent: str | None) -> dict[str, Any]:
+    """Train rows of a ledger, the best score first; the pick has the best validation accuracy, the first among equals.
+
+    Args:
+        parent: MLflow run of the search.
+
+    Raises:
+        RuntimeError: none of them came to an end with finite weights.
+    """
+    how = "stopped where they lag behind" if spec.finals == "asha" else "each to its end"
+    print(f"train {len(rows)} finalists on real data, {protocol(spec)}, {how}", flush=True)
+    figures, weights = FINALS[spec.finals](spec, held, rows, parent)
+    shape, classes = held.made.data.shape, len(held.made.data.classes)
+    found = []
+    for row, own in zip(rows, figures):
+        arch = parse(row["architecture"])
+        sizes = {"parameters": arch.parameters(shape, classes), "flops": arch.flops(shape, classes)}
+        found.append({"architecture": arch.text, "score": row["score"], "index": row["index"], **own, **sizes})
+    ended = [n for n, row in enumerate(found) if row["architecture"] in weights]
+    if not ended:
+        raise RuntimeError(f"finalists: the weights of all {len(found)} became infinite; take a lower final_lr")
+    pick = found[max(ended, key=lambda n: (found[n]["validation"], -n))]
+    facts = {"architecture": str(pick["architecture"]), "data": held.made.data.name}
+    _write(held.folder / WEIGHTS, weights[pick["architecture"]], facts)
+    return {"pick": pick, "finalists": found, "protocol": str(protocol(spec)), "finals": spec.finals}
+
+
+def each(spec: NasSpec, held: Session, rows: Sequence[Row], parent: str | None = None) -> Trained:
+    """Rows trained to their end as work items; what an earlier session kept is not trained again."""
+    home, way = held.folder / KEPT, protocol(spec)
+    home.mkdir(exist_ok=True)
+    kept = {row["architecture"]: _read(_file(home, row)) for row in rows}
+    none = held.crew.executor.put({"none": np.zeros(1, np.float32)})
+    items: dict[str, WorkItem] = {}
+    for n, row in enumerate(rows):
+        if kept[row["architecture"]] is None:
+            settings = {"architecture": row["architecture"], "steps": way.steps, "batch": way.batch, "lr": way.lr,
+                        "momentum": way.momentum}  # fmt: skip
+            address = Address(spec.run.seed, member=n, stream="search/final")
+            item = WorkItem("train_real", address, 0, f"final/{n}", tuple(sorted(settings.items())))
+            items[row["architecture"]] = held.crew.add(item, none)
+    figures, weights = [], {}
+    for row in rows:
+        text = row["architecture"]
+        if (known := kept[text]) is None:
+            done = held.crew.wait([items[text]])[0]
+            numbers = done.outcome.numbers
+            own = {"steps": way.steps, **{k: 100 * numbers[k] for k in ("validation", "test")},
+                   "cpu_seconds": done.outcome.cpu_seconds}  # fmt: skip
+            arrays = held.crew.executor.server.fetch(done.arrays)
+            known = own, arrays.get("theta", np.zeros(0, np.float32))
+            _write(_file(home, row), known[1], {"figures": json.dumps(own)})
+        figures.append(known[0])
+        if known[1].size:
+            weights[text] = known[1]
+    return figures, weights
+
+
+def stopped(spec: NasSpec, held: Session, rows: Sequence[Row], parent: str | None) -> Trained:
+    """Rows trained by Ray Tune, which stops laggards, in the places that the evaluators give back."""
+    from raystill.search.nas import retraining_on_tune
+
+    held.release()
+    archs = [parse(row["architecture"]) for row in rows]
+    return retraining_on_tune.tuned(held.made.spec, archs, protocol(spec), held.folder, parent)
+
+
+FINALS: dict[str, Callable[[NasSpec, Session, Sequence[Row], str | None], Trained]] = {"all": each, "asha": stopped}
+"""How finalists are trained, by `finals`."""
+
+
+def _file(home: Path, row: Row) -> Path:
+    return home / f"{row['index']}-{parse(row['architecture']).key}.safetensors"
+
+
+def _write(path: Path, theta: np.ndarray, facts: dict[str, str]) -> None:
+    parts = {"theta": np.ascontiguousarray(theta)}
+    write_whole(path, lambda stream: stream.write(safetensors.numpy.save(parts, facts)))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], np.ndarray] | None:
+    """A finalist's figures and weights; None where it is not there, or torn: then it is trained again."""
+    try:
+        with safe_open(path, "numpy") as file:
+            figures: dict[str, Any] = json.loads(file.metadata()["figures"])
+            return figures, file.get_tensor("theta")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,176 @@
+"""Finalists on real data by Ray Tune and ASHA: those that lag behind at a third of the way, or a ninth, are stopped.
+
+A trial trains one architecture by the ground truth's protocol, so one that comes to its end is the network that an
+evaluator would have trained, bit for bit. Which ones are stopped depends on who is how fast: no trial is lost, but the
+table is not promised twice. Tune keeps its experiment under the run folder as pickles of its own: trust such a folder
+as you trust code.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from safetensors.torch import load_file, save_file
+
+from raystill.actors import cluster
+from raystill.platform import learners
+from raystill.platform.architectures.spaces import Arch, parse
+from raystill.platform.evaluation.accuracy import measured
+from raystill.platform.spec import DistillSpec
+from raystill.platform.work.problem import Problem
+from raystill.platform.work.workbench import Workbench
+from raystill.search.ranking import truth
+from raystill.search.ranking.truth import Protocol, State
+from raystill.search.tune.run import fits
+from raystill.search.tune.space import METRIC
+from raystill.search.tune.tracking import Children
+
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+FOLDER, WEIGHTS = "finals", "network.safetensors"
+ETA = 3
+
+
+def rungs(steps: int) -> tuple[int, ...]:
+    """Minibatches after which trials are compared, and the end."""
+    return tuple(dict.fromkeys(max(1, steps // ETA**k) for k in (2, 1, 0)))
+
+
+class Trial(tune.Trainable):
+    """One architecture; a step is the way to the next rung. Actors are used again: the data stay on the device."""
+
+    def setup(  # type: ignore[override]
+        self,
+        config: dict[str, Any],
+        carrier: dict[str, Any],
+        protocol: Protocol,
+        seed: int,
+        variables: dict[str, str],
+    ) -> None:
+        """Get the data onto the device, from where the driver finds them."""
+        os.environ.update(variables)
+        self._bench, self._protocol, self._seed = Workbench(DistillSpec.model_validate(carrier)), protocol, seed
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin with another architecture."""
+        bench, self._arch = self._bench, parse(str(new_config["architecture"]))
+        network = self._arch.build(bench.data.shape, len(bench.data.classes))
+        self._problem: Problem = bench.problem_of(learners.wrap(network))
+        self._address = truth.address_of(self._arch, self._seed)
+        self._state, self._seconds = truth.begin(self._problem.learner, self._address, bench.device), 0.0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train up to the next rung and look at validation images; at the end at test images too."""
+        began, total = time.process_time(), self._protocol.steps
+        until = next((rung for rung in rungs(total) if rung > self._state.done), total)
+        learner, train = self._problem.learner, self._bench.train
+        self._state = truth.descend(learner, train, self._address, self._protocol, self._state, until)
+        found = {METRIC: 100 * measured(self._problem, self._state.theta, self._bench.validation)["accuracy"]}
+        if until >= total:
+            found["test"] = 100 * measured(self._problem, self._state.theta, self._bench.test)["accuracy"]
+        self._seconds += time.process_time() - began
+        return {**found, "step": until, "cpu_seconds": self._seconds, "done": until >= total}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The network as it is."""
+        numbers = torch.tensor([self._state.done, self._seconds], dtype=torch.float64)
+        parts = {"theta": self._state.theta, "velocity": self._state.velocity, "done_seconds": numbers}
+        save_file({name: part.detach().cpu().contiguous() for name, part in parts.items()},
+                  Path(checkpoint_dir) / WEIGHTS)  # fmt: skip
+
+    def load_checkpoint(self, checkpoint: dict[Any, Any] | str | None) -> None:
+        """Go on with it."""
+        assert isinstance(checkpoint, str), "Tune gives the folder that `save_checkpoint` wrote to"
+        parts = load_file(Path(checkpoint) / WEIGHTS)
+        done, self._seconds = parts["done_seconds"].tolist()
+        theta, velocity = (parts[name].clone().to(self._bench.device) for name in ("theta", "velocity"))
+        self._state = State(theta, velocity, int(done))
+
+
+def tuned(
+    carrier: DistillSpec, archs: Sequence[Arch], protocol: Protocol, folder: Path, parent: str | None
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Train architectures, begun or taken up again.
+
+    Args:
+        carrier: data, device, seed, tracking.
+        folder: the search's; Tune's experiment lies under it.
+        parent: MLflow run of the search; each trial is a child.
+
+    Returns:
+        For each architecture {steps, validation, test, cpu_seconds}, test None where it was stopped; and by the text of
+        those that came to their end their theta[P].
+
+    Raises:
+        ValueError: the cluster has no place for a trial.
+        RuntimeError: no trial came to its end.
+    """
+    gpu = carrier.run.device == "cuda"
+    cluster.connect(carrier.run.address, None)
+    fits([{"GPU": 1.0} if gpu else {"CPU": 1.0}], [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    given = tune.with_parameters(
+        Trial, carrier=carrier.dump(), protocol=protocol, seed=carrier.run.seed,
+        variables=cluster.worker_environment()["env_vars"],
+    )  # fmt: skip
+    body = tune.with_resources(given, {"gpu": 1} if gpu else {"cpu": 1})
+    watched = Children(carrier.tracking, parent, folder.name, METRIC)
+    most = carrier.run.fleet[1] if carrier.run.fleet else 0
+    found = _tuner(body, archs, protocol, folder.absolute(), watched, most).fit()
+    watched.complete(found)
+    rows, weights, trouble = {}, dict[str, np.ndarray](), ""
+    for result in (found[n] for n in range(len(found))):
+        metrics, config = result.metrics or {}, result.config or {}
+        if result.error is not None or METRIC not in metrics:  # Tune gives no error where a trial never began
+            trouble = str(result.error or "a trial never began").strip().splitlines()[-1]
+            continue
+        rows[config["architecture"]] = {
+            "steps": metrics["step"], "validation": metrics[METRIC], "test": metrics.get("test"),
+            "cpu_seconds": metrics["cpu_seconds"],
+        }  # fmt: skip
+        if result.checkpoint is not None and metrics["step"] >= protocol.steps:
+            with result.checkpoint.as_directory() as box:
+                theta = load_file(Path(box) / WEIGHTS)["theta"]
+            if bool(theta.isfinite().all()):
+                weights[config["architecture"]] = theta.numpy()
+    missing = [arch.text for arch in archs if arch.text not in rows]
+    if missing or all(row["test"] is None for row in rows.values()):
+        raise RuntimeError(f"finals: {missing or 'all'} did not come to an end; the last said: {trouble or 'nothing'}; "
+                           f"`raystill resume {folder}` tries again")  # fmt: skip
+    return [rows[arch.text] for arch in archs], weights
+
+
+def _tuner(body: Any, archs: Sequence[Arch], protocol: Protocol, folder: Path, watched: Children, most: int) -> Any:
+    # Tune's own handler would end the search as if it was done; this way it stops, and a resume goes on
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    space = {"architecture": tune.grid_search([arch.text for arch in archs])}
+    if tune.Tuner.can_restore(str(folder / FOLDER)):
+        return tune.Tuner.restore(
+            str(folder / FOLDER), body, resume_unfinished=True, restart_errored=True, param_space=space
+        )
+    scheduler = ASHAScheduler(
+        time_attr="step", max_t=protocol.steps, grace_period=rungs(protocol.steps)[0], reduction_factor=ETA,
+        stop_last_trials=False,
+    )  # fmt: skip
+    return tune.Tuner(
+        body,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            metric=METRIC, mode="max", scheduler=scheduler, reuse_actors=True, max_concurrent_trials=most or None
+        ),
+        run_config=tune.RunConfig(
+            name=FOLDER, storage_path=str(folder), verbose=0, callbacks=[watched],
+            failure_config=tune.FailureConfig(max_failures=2),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=True),
+        ),
+    )  # fmt: skip

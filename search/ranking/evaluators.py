@@ -1,0 +1,47 @@
+"""Where a search works: its evaluators, and the curricula that it is given by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from raystill.actors.drive.plan import Plan, plan
+from raystill.platform.artifacts import Distilled, load_distilled
+from raystill.platform.spec import DataSpec, RunSpec, TrackingSpec
+from raystill.search.ranking.rankers import KINDS
+from raystill.search.ranking.scoring import fitting
+from raystill.search.spec import carrier
+
+
+def curriculum(place: str) -> Distilled:
+    """The artefact of a run's folder, or at a path.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = Path(place)
+    return load_distilled(path / "artefact" if (path / "artefact").is_dir() else path)
+
+
+def objective(found: Distilled | None) -> str:
+    """The inner objective that a curriculum was made for."""
+    spec = {} if found is None else found.manifest.get("spec", {})
+    return str(spec.get("inner", {}).get("objective", "cross_entropy"))
+
+
+def planned(
+    data: DataSpec,
+    run: RunSpec,
+    tracking: TrackingSpec,
+    found: Distilled | None,
+    where: str = "",
+    resumed: bool = False,
+) -> Plan:
+    """A plan whose evaluators can score, checked against the data and the curriculum.
+
+    Raises:
+        ValueError: one clear line about what is wrong.
+    """
+    made = plan(carrier(data, run, tracking, objective(found)), {"kinds": KINDS}, resumed)
+    if found is not None:
+        fitting(found, made.data, where)
+    return made

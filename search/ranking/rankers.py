@@ -1,0 +1,161 @@
+"""Rankers: one function type, (what a device holds, an architecture, its address, options, inputs) -> a score.
+
+Larger is better. Those that train judge on validation images by fresh networks; the cheap ones look at the untrained
+network. `score` is the kind of work item that puts a batch of architectures through one of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from raystill.platform import learners
+from raystill.platform.architectures.proxies import COUNTS, PROXIES
+from raystill.platform.architectures.spaces import Arch, parse
+from raystill.platform.evaluation.accuracy import measured
+from raystill.platform.meta import Steps
+from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.work.assessing import trained
+from raystill.platform.work.problem import Problem
+from raystill.platform.work.workbench import Arrays, Numbers, Workbench
+from raystill.search.ranking import truth
+
+Options = Mapping[str, Any]
+WORST = -1e300
+"""In place of minus infinity: an item whose numbers are not finite would be computed again."""
+
+
+@dataclass
+class Clock:
+    """Seconds of the training steps alone, and of the judging: what the overhead of a search is measured against."""
+
+    steps: float = 0.0
+    judging: float = 0.0
+
+
+Ranker = Callable[[Workbench, Arch, Address, Options, Mapping[str, Tensor], Clock], float]
+
+
+def _problem(bench: Workbench, arch: Arch, scheme: str) -> Problem:
+    return bench.problem_of(learners.wrap(arch.build(bench.data.shape, len(bench.data.classes)), scheme))
+
+
+def _judged(bench: Workbench, problem: Problem, theta: Tensor, options: Options, clock: Clock) -> float:
+    began = time.perf_counter()
+    found = measured(problem, theta, bench.validation, options["limit"])["accuracy"]
+    clock.judging += time.perf_counter() - began
+    return found
+
+
+def curriculum(
+    bench: Workbench, arch: Arch, address: Address, options: Options, inputs: Mapping[str, Tensor], clock: Clock
+) -> float:
+    """Mean validation accuracy of `networks` networks trained on distilled steps in their order, at their own rates."""
+    problem = _problem(bench, arch, options["init"])
+    order = inputs["order"]
+    hyper = {k: v for k, v in inputs.items() if k in ("lr", "momentum")}
+    total = 0.0
+    for n in range(options["networks"]):
+        theta0 = problem.learner.init(address.at(member=n)).to(bench.device)
+        began = time.perf_counter()
+        theta = trained(bench, problem, Steps(inputs["x"][order], inputs["y"][order], hyper), theta0)
+        clock.steps += time.perf_counter() - began
+        total += _judged(bench, problem, theta, options, clock)
+    return total / int(options["networks"])
+
+
+def real(
+    bench: Workbench, arch: Arch, address: Address, options: Options, inputs: Mapping[str, Tensor], clock: Clock
+) -> float:
+    """The same of `steps` minibatches of `batch` real images, out of `per_class` images a class where that is given."""
+    problem = _problem(bench, arch, options["init"])
+    data = bench.train
+    if options.get("per_class"):
+        rows = subset(bench, int(options["per_class"]))
+        data = type(data)(data.x[rows], data.y[rows], data.mean, data.std)
+    protocol = truth.Protocol(int(options["steps"]), int(options["batch"]), options["lr"], options["momentum"])
+    total = 0.0
+    for n in range(options["networks"]):
+        began = time.perf_counter()
+        (theta,) = truth.fit(problem.learner, data, address.at(member=n), protocol)
+        clock.steps += time.perf_counter() - began
+        total += _judged(bench, problem, theta, options, clock)
+    return total / int(options["networks"])
+
+
+def subset(bench: Workbench, per_class: int) -> np.ndarray:
+    """Row numbers of `per_class` training images a class, the same for all architectures."""
+    labels = bench.train.y.cpu().numpy()
+    rng = numpy_rng(Address(bench.spec.run.seed, stream="rank/subset"))
+    rows = [rng.permutation(np.flatnonzero(labels == k))[:per_class] for k in range(len(bench.data.classes))]
+    return np.concatenate(rows)
+
+
+def proxy(
+    bench: Workbench, arch: Arch, address: Address, options: Options, inputs: Mapping[str, Tensor], clock: Clock,
+    name: str,
+) -> float:  # fmt: skip
+    """A zero-cost proxy of the initial network on one real minibatch, the same for all architectures."""
+    problem = _problem(bench, arch, options["init"])
+    network = problem.learner.load(problem.learner.init(address).to(bench.device))
+    rng = numpy_rng(Address(bench.spec.run.seed, stream="rank/batch"))
+    x, y = bench.train.batch(rng.choice(len(bench.train), min(64, len(bench.train)), replace=False))
+    began = time.perf_counter()
+    found = PROXIES[name](network, x, y)
+    clock.judging += time.perf_counter() - began
+    return max(found, WORST)
+
+
+def count(
+    bench: Workbench, arch: Arch, address: Address, options: Options, inputs: Mapping[str, Tensor], clock: Clock,
+    name: str,
+) -> float:  # fmt: skip
+    """Parameters or FLOPs."""
+    return COUNTS[name](arch, bench.data.shape, len(bench.data.classes))
+
+
+RANKERS: dict[str, Ranker] = {
+    "curriculum": curriculum,
+    "real": real,
+    **{name: partial(proxy, name=name) for name in PROXIES},
+    **{name: partial(count, name=name) for name in COUNTS},
+}
+
+
+def score(
+    bench: Workbench, address: Address, options: Options, inputs: Mapping[str, np.ndarray]
+) -> tuple[Numbers, Arrays]:
+    """Work item: the scores of a batch of architectures, one text a line of `architectures`, by the ranker `ranker`.
+
+    Numbers: `0`, `1`, ... the scores; `steps/0`, ... seconds of its training steps; `judging/0`, ... of judging;
+    `cpu/0`, ... CPU seconds of all of it. Inputs: a curriculum, or nothing.
+    """
+    tensors = bench.tensors(inputs)
+    found: Numbers = {}
+    for n, text in enumerate(str(options["architectures"]).splitlines()):
+        arch, clock, cpu = parse(text), Clock(), time.process_time()
+        place = Address(address.seed, stream=f"rank/{arch.key}")
+        found[f"{n}"] = float(RANKERS[options["ranker"]](bench, arch, place, options, tensors, clock))
+        found[f"steps/{n}"], found[f"judging/{n}"] = clock.steps, clock.judging
+        found[f"cpu/{n}"] = time.process_time() - cpu
+    return found, {}
+
+
+def train_real(
+    bench: Workbench, address: Address, options: Options, inputs: Mapping[str, np.ndarray]
+) -> tuple[Numbers, Arrays]:
+    """Work item: a finalist trained by the ground truth's protocol; accuracies, and `theta` where it is finite."""
+    arch = parse(str(options["architecture"]))
+    protocol = truth.Protocol(int(options["steps"]), int(options["batch"]), options["lr"], options["momentum"])
+    numbers, theta = truth.trained(bench, arch, address.seed, protocol)
+    return numbers, {"theta": theta.cpu().numpy()} if bool(theta.isfinite().all()) else {}
+
+
+KINDS = {"score": score, "train_real": train_real}
+"""What a search's evaluators can do beside `work.KINDS`: plug-ins of the kind `kinds`."""

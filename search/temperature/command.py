@@ -1,0 +1,49 @@
+"""`raystill search temperature`, and how a search goes on and is told of."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+def command(argv: list[str]) -> int:
+    """Search for T and alpha."""
+    from raystill.platform import runs
+    from raystill.platform.command_line import options
+    from raystill.search.temperature.run import carry_out, prepared
+    from raystill.search.temperature.spec import TemperatureSpec
+
+    text = (
+        "Search for the temperature and the mixing of a distillation. Without --recipe or --config: the recipe "
+        "`temperature-digits`, which needs no data and no network."
+    )
+    spec, _ = options.load(TemperatureSpec, "search temperature", text, argv, default="temperature-digits")
+    began = time.monotonic()
+    spec, made = prepared(spec)
+    folder = runs.create(spec)
+    _close(folder, carry_out(spec, made, folder), time.monotonic() - began)
+    return 0
+
+
+def resume(folder: Path, workers: int | str | None = None) -> int:
+    """Go on with a temperature search."""
+    from raystill.search.temperature.run import resume as go_on
+
+    began = time.monotonic()
+    _close(folder, go_on(folder, workers), time.monotonic() - began)
+    return 0
+
+
+def write_report(folder: Path) -> Path:
+    """The page of a search, written again; what is missing of the search is done."""
+    from raystill.search.temperature.run import resume as go_on
+
+    go_on(folder, None)
+    return folder / "report.html"
+
+
+def _close(folder: Path, result: dict[str, object], seconds: float) -> None:
+    from raystill.search.temperature.page import table
+
+    print("\n".join(table(result)))
+    print(f"done in {seconds:.0f} s\n  recipe  {folder}/recipe*.yaml\n  report  {folder / 'report.html'}")

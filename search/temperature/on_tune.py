@@ -1,0 +1,158 @@
+"""Ray Tune: a trial is one setting with all of its seeds; the teacher's logits reach it by reference.
+
+Tune keeps its experiment under the run folder, as pickles of its own, and `Tuner.restore` takes it up again: trust a
+run folder of this kind as you trust code. Where the machine is shared, trials end in another order, and Optuna and ASHA
+draw others: for a search that gives the same choice again take `grid` or `halving`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import tune
+from safetensors.numpy import load_file, save_file
+
+from raystill.actors import cluster
+from raystill.platform.spec import DistillSpec
+from raystill.platform.work.student_grid import Cohort, cohort
+from raystill.platform.work.workbench import Workbench
+from raystill.search.temperature.settings import Row
+from raystill.search.temperature.spec import TemperatureSpec
+
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+
+class Trial(tune.Trainable):
+    """One setting, all seeds; a step is one rung. Actors are used again: the data stay, the students change."""
+
+    group: Cohort
+
+    def setup(  # type: ignore[override]
+        self, config: dict[str, float], carrier: dict[str, Any], spec: dict[str, Any], logits: np.ndarray
+    ) -> None:
+        """Get the data onto the device."""
+        self._bench, self._spec = Workbench(DistillSpec.model_validate(carrier)), TemperatureSpec.model_validate(spec)
+        self._logits = logits
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, float]) -> bool:
+        """Start the students of another setting."""
+        student, search = self._spec.student, self._spec.search
+        self.group = cohort(self._bench, {
+            "learner": self._spec.learner(self._spec.widths[0]).model_dump_json(),
+            "training": student.training.model_dump_json(), "stack": search.stack, "stream": "student",
+            "settings": json.dumps([(new_config["temperature"], new_config["alpha"])]),
+            "seeds": json.dumps(list(range(search.seeds))),
+        }, {"logits": self._logits})  # fmt: skip
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train up to the next rung, or to the end where nobody looks before it."""
+        lengths = self._spec.lengths if self._spec.search.method == "asha" else self._spec.lengths[-1:]
+        self.group.advance(next(length for length in lengths if length > self.group.done) - self.group.done)
+        found = self.group.accuracies(self._bench.validation)[:, 0]
+        return {"accuracy": float(found.mean()), "steps": self.group.done, "seeds": [float(a) for a in found],
+                "done": self.group.done >= lengths[-1]}  # fmt: skip
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The students as they are."""
+        save_file(self.group.state(), Path(checkpoint_dir) / "students.safetensors")
+
+    def load_checkpoint(self, checkpoint: dict[Any, Any] | str | None) -> None:
+        """Go on with them."""
+        assert isinstance(checkpoint, str), "Tune gives the folder that `save_checkpoint` wrote to"
+        self.group.restore(load_file(Path(checkpoint) / "students.safetensors"))
+
+
+def trainable(carrier: DistillSpec, spec: TemperatureSpec, logits: np.ndarray) -> Any:
+    """What Tune runs: one slot of the evaluators' kind for each trial."""
+    gpu = carrier.run.device == "cuda"
+    given = tune.with_parameters(Trial, carrier=carrier.dump(), spec=spec.dump(), logits=logits)
+    return tune.with_resources(given, {"gpu": 1} if gpu else {"cpu": 1})
+
+
+def _tpe(spec: TemperatureSpec) -> dict[str, Any]:
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            "search.method: tpe needs Optuna (pip install 'raystill[tune]'); without: grid, halving, asha"
+        ) from None
+    from ray.tune.search.optuna import OptunaSearch
+
+    return {"search_alg": OptunaSearch(seed=spec.run.seed)}
+
+
+def _asha(spec: TemperatureSpec) -> dict[str, Any]:
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    scheduler = ASHAScheduler(
+        time_attr="steps", max_t=spec.lengths[-1], grace_period=spec.lengths[0], reduction_factor=spec.search.eta
+    )
+    return {"search_alg": BasicVariantGenerator(random_state=spec.run.seed), "scheduler": scheduler}
+
+
+METHODS: dict[str, Callable[[TemperatureSpec], dict[str, Any]]] = {"tpe": _tpe, "asha": _asha}
+"""Searchers of Ray Tune: spec -> arguments of a TuneConfig."""
+
+
+def check(spec: TemperatureSpec) -> None:
+    """Raises ValueError where a method's package is missing."""
+    METHODS[spec.search.method](spec)
+
+
+def tuned(carrier: DistillSpec, spec: TemperatureSpec, logits: np.ndarray, folder: Path) -> list[Row]:
+    """A search by Ray Tune, begun or taken up again.
+
+    Raises:
+        RuntimeError: no trial came to its end.
+    """
+    cluster.connect(spec.run.address, None)
+    place, made = folder.absolute() / "tune", trainable(carrier, spec, logits)
+    if tune.Tuner.can_restore(str(place)):
+        tuner = tune.Tuner.restore(str(place), made, resume_unfinished=True, restart_errored=True)
+    else:
+        tuner = _new(spec, made, folder)
+    rows, trouble = [], ""
+    found = tuner.fit()
+    for result in (found[i] for i in range(len(found))):
+        metrics = result.metrics or {}
+        if result.error is not None or "seeds" not in metrics:  # Tune gives no error where a trial never began
+            trouble = str(result.error or "a trial never began").strip().splitlines()[-1]
+            continue
+        config = result.config or {}
+        t, a = config["temperature"], config["alpha"]
+        rows += [
+            Row(spec.widths[0], t, a, seed, metrics["steps"], accuracy)
+            for seed, accuracy in enumerate(metrics["seeds"])
+        ]
+    if not any(row.steps == spec.lengths[-1] for row in rows):
+        raise RuntimeError(f"no trial came to its end; the last said: {trouble or 'nothing'}")
+    if trouble:
+        print(f"warning: trials failed; the last said: {trouble}", flush=True)
+    return sorted(rows)  # Tune may give its trials in another order when it is asked again, and ties go to the first
+
+
+def _new(spec: TemperatureSpec, made: Any, folder: Path) -> Any:
+    search = spec.search
+    low, high = min(search.temperatures), max(search.temperatures)
+    least, most = min(search.alphas), max(search.alphas)
+    space = {
+        "temperature": tune.loguniform(low, high) if low < high else tune.choice([low]),
+        "alpha": tune.uniform(least, most) if least < most else tune.choice([least]),
+    }
+    fleet = spec.run.fleet
+    config = tune.TuneConfig(
+        metric="accuracy", mode="max", num_samples=search.trials, reuse_actors=True,
+        max_concurrent_trials=max(1, fleet[1]) if fleet else None, **METHODS[search.method](spec),
+    )  # fmt: skip
+    run = tune.RunConfig(
+        name="tune", storage_path=str(folder.absolute()), verbose=0, failure_config=tune.FailureConfig(max_failures=2)
+    )
+    return tune.Tuner(made, param_space=space, tune_config=config, run_config=run)

@@ -1,0 +1,1 @@
+"""Hyperparameters of any recipe, by Ray Tune."""

@@ -1,0 +1,106 @@
+"""What `--over field=loguniform:a:b` says: fields of a spec, and the values that a search may give them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from raystill.platform.command_line.options import merge
+from raystill.platform.spec import DistillSpec
+
+METRIC, CLOCK = "validation", "clock"
+"""Of a trial's report: its validation accuracy in percent; and, in a population, the outer step at which all are
+compared, 0 where they are not."""
+Found = dict[str, tuple[str, list[Any]]]
+"""Dotted field -> its domain."""
+ALIASES = {"inner.steps": "synthesizer.steps"}
+"""What people call a field, where it is another part's: inner steps are as many as the synthesizer makes."""
+KINDS = "uniform:a:b, loguniform:a:b, int:a:b (both ends included), choice:x,y"
+
+
+def domain(text: str) -> tuple[str, list[Any]]:
+    """(kind, its values) of a text: two ends, or the choices.
+
+    Raises:
+        ValueError: it is none of KINDS, or its ends are no ends.
+    """
+    kind, colon, rest = text.partition(":")
+    if kind == "choice" and colon:
+        values = [yaml.safe_load(word) for word in rest.split(",")]
+        if all(value is not None for value in values):
+            return kind, values
+    elif kind in ("uniform", "loguniform", "int") and rest.count(":") == 1:
+        try:
+            low, high = ((int if kind == "int" else float)(word) for word in rest.split(":"))
+        except ValueError:
+            low = high = 0
+        if low < high and (kind != "loguniform" or low > 0):
+            return kind, [low, high]
+    raise ValueError(f"--over: {text!r} is no domain; valid: {KINDS}, with a below b")
+
+
+def domains(over: list[str], spec: DistillSpec) -> Found:
+    """Dotted field -> its domain, each checked against the spec at every value or end.
+
+    Raises:
+        ValueError: a text without `=`, an unknown field, or a value that the field refuses.
+    """
+    found: Found = {}
+    for text in over:
+        field, equals, words = text.partition("=")
+        field = ALIASES.get(field, field)
+        if not equals:
+            raise ValueError(f"--over: {text!r} is no field=domain; an example: outer.lr=loguniform:1e-3:1e-1")
+        if field.split(".")[0] in ("run", "tracking", "data", "recipe", "assess"):
+            raise ValueError(f"--over: {field} does not change how well a recipe learns; take it out")
+        found[field] = domain(words)
+        for value in found[field][1]:
+            applied(spec, {field: value})
+    if not found:
+        raise ValueError("--over: give at least one, as in --over outer.lr=loguniform:1e-3:1e-1")
+    return found
+
+
+def applied(spec: DistillSpec, values: Mapping[str, Any]) -> DistillSpec:
+    """The spec with some fields changed.
+
+    Raises:
+        ValueError: an unknown field, or a value that it refuses.
+    """
+    changed = spec.dump()
+    for field, value in values.items():
+        tree: Any = value
+        for part in reversed(field.split(".")):
+            tree = {part: tree}
+        changed = merge(changed, tree)
+    try:
+        return DistillSpec.model_validate(changed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or ", ".join(values)
+        word = (
+            _unknown(place, spec) if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        )
+        raise ValueError(f"--over: {place}: {word}") from None
+
+
+def _unknown(field: str, spec: DistillSpec) -> str:
+    known = [f"{section}.{name}" for section, part in spec.dump().items() if isinstance(part, dict) for name in part]
+    same = [name for name in known if name.partition(".")[2] == field.rpartition(".")[2]]
+    near = same or difflib.get_close_matches(field, known, 1, 0.5)
+    return "unknown field" + (f"; did you mean {' or '.join(near)}?" if near else "")
+
+
+def param_space(found: Found) -> dict[str, Any]:
+    """The same for Ray Tune."""
+    from ray import tune
+
+    make = {
+        "uniform": lambda v: tune.uniform(*v), "loguniform": lambda v: tune.loguniform(*v),
+        "int": lambda v: tune.randint(v[0], v[1] + 1), "choice": tune.choice,
+    }  # fmt: skip
+    return {field: make[kind](values) for field, (kind, values) in found.items()}

@@ -1,0 +1,26 @@
+"""A search on evaluators: the same ledger as in this process, killed evaluators or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raystill.search.nas.ledger import Ledger
+from raystill.search.nas.run import LEDGER, nas
+from raystill.search.spec import NasSpec
+
+pytestmark = pytest.mark.ray
+
+
+def test_evaluators_and_their_deaths_change_no_row(
+    tmp_path: Path, ray_cluster: None, small: Callable[..., NasSpec]
+) -> None:
+    here = nas(small(tmp_path / "here"))
+    faults = {"out": tmp_path / "there", "workers": 2, "device": "cpu", "faults": ["evaluator 0 at step 1: kill"]}
+    there = nas(small(tmp_path / "there", run=faults))
+    rows = [Ledger(tmp_path / place / "nas-1" / LEDGER).rows for place in ("here", "there")]
+    assert rows[0] == rows[1]
+    assert here["pick"]["test"] == there["pick"]["test"]
+    assert "kill" in (tmp_path / "there" / "nas-1" / "faults.txt").read_text()
