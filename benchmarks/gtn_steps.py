@@ -43,7 +43,7 @@ def curve(problem: Problem, theta: Tensor, batches: Batches, data: Resident, at:
     found, state = [], None
     for step, (x, y, hyper) in enumerate(batches, 1):
         optimiser = optimisers.choose(hyper)
-        state = optimiser.begin(theta) if state is None else state
+        state = optimiser.init(theta) if state is None else state
         state = optimiser.update(state, problem.engine.gradient(state[0], x, y), hyper)
         if step in at:
             found.append(100 * measured(problem, state[0], data, limit)["accuracy"])

@@ -66,22 +66,22 @@ def one(learner: str, width: int | None, steps: int, way: str | None, out: str) 
     theta0 = built.init(seeds.Address(SEED))
     kept = MetaSpec.model_validate({"trajectory": way} if way == "bfloat16" else {"memory": way} if way else {})
     engine = meta.make_engine(cross_entropy, keep=meta.GRAPH_BYTES, memory=kept.memory, trajectory=kept.trajectory)
-    judge = meta.judge(lambda theta, x, y: cross_entropy(theta, x, y, "sum"), real_x, real_y, REAL)
+    outer_loss = meta.outer_loss(lambda theta, x, y: cross_entropy(theta, x, y, "sum"), real_x, real_y, REAL)
     all_steps = meta.Steps(x, y, {"lr": torch.full((steps,), RATE)})
 
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
     before, began = status("VmRSS"), time.process_time()
-    sweep = meta.unroll(engine, theta0, all_steps, [(steps, judge)], to_theta0=False)
+    meta_gradient = meta.unroll(engine, theta0, all_steps, [(steps, outer_loss)], to_theta0=False)
     found = {"seconds": time.process_time() - began, "peak": status("VmHWM") - before}
     if out:
-        np.save(out, sweep.steps.x.numpy())
+        np.save(out, meta_gradient.steps.x.numpy())
     room, used = slots(kept.memory, (theta0,), steps, engine.trajectory)
     return {
         **found,
         "parameters": built.size,
-        "loss": float(sweep.loss),
-        "result": sweep.steps.x.numel() * 4,
+        "loss": float(meta_gradient.loss),
+        "result": meta_gradient.steps.x.numel() * 4,
         "states": used,
         "slots": room,
         "again": again(steps, room),
@@ -89,7 +89,7 @@ def one(learner: str, width: int | None, steps: int, way: str | None, out: str) 
 
 
 def again(steps: int, slots: int) -> int:
-    """Steps that a sweep computes again, counted by running its schedule on nothing."""
+    """Steps that a budgeted unroll computes again, counted by running its schedule on nothing."""
     count = 0
 
     def advance(state: Any, t: int) -> Any:

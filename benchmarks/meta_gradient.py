@@ -5,7 +5,7 @@
 LeNet, T = 3 and 30 inner steps of 10 images, 1,024 real images that judge each member. The plain unroll is what one
 writes with torch alone (its modules, `functional_call`): it keeps all graphs and is differentiated by one
 `autograd.grad`. It gets the identical outer pass (the product's, in the same pieces and layout), allocator settings and
-thread. `unroll_same_operations` has the product's learner in its inner steps as well: what is left is the sweep's own
+thread. `unroll_same_operations` has the product's learner in its inner steps as well: what is left is the engine's own
 cost. On a CPU the unit is CPU seconds, on CUDA seconds between synchronisations. Times are medians of interleaved
 rounds, and a ratio is the median of the rounds' ratios.
 
@@ -63,9 +63,9 @@ class Problem:
         """The inner steps as the engine takes them."""
         return meta.Steps(self.x, self.y, {"lr": self.lr})
 
-    def judge(self, j: int) -> Any:
+    def outer_loss(self, j: int) -> Any:
         """The outer pass of one member."""
-        return meta.judge(self.total, self.real_x[j], self.real_y[j], CHUNK)
+        return meta.outer_loss(self.total, self.real_x[j], self.real_y[j], CHUNK)
 
 
 def problem(steps: int, members: int, real: int, device: str, dtype: torch.dtype = torch.float32) -> Problem:
@@ -119,20 +119,20 @@ def unroll(p: Problem, mean: Loss | None = None) -> tuple[Tensor, Tensor]:
         for x_t, y_t, lr_t in zip(x.unbind(), p.y, lr.unbind()):
             (g,) = torch.autograd.grad(mean(end, x_t, y_t), end, create_graph=True)
             end = end - lr_t * g
-        _, push = p.judge(j)(end.detach())
+        _, push = p.outer_loss(j)(end.detach())
         for total, part in zip(sums, torch.autograd.grad(end, (x, lr), push)):
             total += part
     return sums
 
 
-def looped(sweep: str = "reverse", keep: int = meta.GRAPH_BYTES) -> Variant:
+def looped(mode: str = "reverse", keep: int = meta.GRAPH_BYTES) -> Variant:
     """The engine, one member after another; the defaults are the product's."""
     engines: dict[Loss, meta.Engine] = {}
 
     def run(p: Problem) -> tuple[Tensor, Tensor]:
-        engine = engines.setdefault(p.mean, meta.make_engine(p.mean, sweep, "loop", keep))
+        engine = engines.setdefault(p.mean, meta.make_engine(p.mean, mode, "loop", keep))
         parts = [
-            meta.unroll(engine, t, p.steps(), [(len(p.x), p.judge(j))], to_theta0=False).steps
+            meta.unroll(engine, t, p.steps(), [(len(p.x), p.outer_loss(j))], to_theta0=False).steps
             for j, t in enumerate(p.theta0)
         ]
         return sum((s.x for s in parts), torch.zeros_like(p.x)), sum(
@@ -142,14 +142,14 @@ def looped(sweep: str = "reverse", keep: int = meta.GRAPH_BYTES) -> Variant:
     return run
 
 
-def stacked(sweep: str, wrap: Callable[[Any], Any] | None = None) -> Variant:
+def stacked(mode: str, wrap: Callable[[Any], Any] | None = None) -> Variant:
     """The engine, all members at once; `wrap` compiles or captures its one-step functions."""
     engines: dict[Loss, meta.Engine] = {}
 
     def run(p: Problem) -> tuple[Tensor, Tensor]:
-        engine = engines.setdefault(p.mean, meta.make_engine(p.mean, sweep, "vmap", wrap=wrap))
-        judge = meta.stacked_judge(p.total, p.real_x, p.real_y, CHUNK)
-        out = meta.unroll(engine, p.theta0, p.steps(), [(len(p.x), judge)], to_theta0=False).steps
+        engine = engines.setdefault(p.mean, meta.make_engine(p.mean, mode, "vmap", wrap=wrap))
+        outer_loss = meta.stacked_outer_loss(p.total, p.real_x, p.real_y, CHUNK)
+        out = meta.unroll(engine, p.theta0, p.steps(), [(len(p.x), outer_loss)], to_theta0=False).steps
         return out.x.sum(0), out.hyper["lr"].sum(0)
 
     return run
@@ -287,18 +287,18 @@ def peak(name: str, steps: int, real: int, device: str) -> dict[str, Any]:
     return {"bytes": (torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")) - before}
 
 
-def throughput(kind: str, sweep: str, counts: Sequence[int], steps: int, real: int, device: str) -> dict[str, Any]:
+def throughput(kind: str, mode: str, counts: Sequence[int], steps: int, real: int, device: str) -> dict[str, Any]:
     """Members per second of a stacked variant for several stacks, and the outer pass's share."""
 
     def one(members: int) -> dict[str, Any]:
         p = problem(steps, members, real, device)
-        run = stacked(sweep, WRAPS[kind])
+        run = stacked(mode, WRAPS[kind])
         began = time.perf_counter()
         run(p)
         first = time.perf_counter() - began
         taken = statistics.median(seconds(lambda: run(p), device) for _ in range(3))
-        judge = meta.stacked_judge(p.total, p.real_x, p.real_y, CHUNK)
-        outer = statistics.median(seconds(lambda: judge(p.theta0), device) for _ in range(3))
+        outer_loss = meta.stacked_outer_loss(p.total, p.real_x, p.real_y, CHUNK)
+        outer = statistics.median(seconds(lambda: outer_loss(p.theta0), device) for _ in range(3))
         return {
             "members_per_second": members / taken,
             "seconds_per_member": taken / members,
@@ -352,12 +352,12 @@ def stacks(options: argparse.Namespace, deadline: float, real: int) -> dict[str,
     kinds = ["vmap"] + ["graph"] * cuda + ["compiled"] * options.compile + ["compiled_graph"] * cuda
     # what matters most first: a deadline may cut the rest
     counts = options.members or ([64, 16, 256, 1] if cuda else [4 if options.quick else 16])
-    plan = [(kind, sweep) for kind in kinds for sweep in ("reverse", "forward")]
+    plan = [(kind, mode) for kind in kinds for mode in ("reverse", "forward")]
     found: dict[str, Any] = {kind: {} for kind in kinds}
-    for i, (kind, sweep) in enumerate(plan):
+    for i, (kind, mode) in enumerate(plan):
         now = time.monotonic()
         share = now + (deadline - now) / (len(plan) - i) * (1.0 if i == len(plan) - 1 else 1.5)
-        found[kind][sweep] = child(share, "throughput", kind, sweep, counts, 30, real, options.device)
+        found[kind][mode] = child(share, "throughput", kind, mode, counts, 30, real, options.device)
     return found
 
 

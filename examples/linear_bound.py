@@ -26,13 +26,13 @@ d, t = normal(N, D), normal(N)
 best = torch.linalg.lstsq(d, t[:, None]).solution[:, 0]
 starts = normal(STARTS, D)
 engine = meta.make_engine(lambda theta, x, y: total(theta, x, y) / len(x), stack="vmap")
-judge = meta.stacked_judge(total, d.expand(STARTS, N, D), t.expand(STARTS, N), chunk=N)
+outer_loss = meta.stacked_outer_loss(total, d.expand(STARTS, N, D), t.expand(STARTS, N), chunk=N)
 
 
 def loss(x, y, rate):
     """Real loss of each start after one step on the examples."""
     steps = meta.Steps(x[None], y[None], {"lr": torch.as_tensor(rate, dtype=torch.float64).reshape(1)})
-    return meta.unrolled_loss(engine, starts, steps, [(1, judge)])
+    return meta.unrolled_loss(engine, starts, steps, [(1, outer_loss)])
 
 
 def excess(losses):

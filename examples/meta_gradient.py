@@ -17,12 +17,14 @@ def total(theta, x, y):
 
 
 engine = meta.make_engine(lambda theta, x, y: total(theta, x, y) / len(y))
-judge = meta.judge(total, real_x, real_y, chunk=25)
+outer_loss = meta.outer_loss(total, real_x, real_y, chunk=25)
 
 
 def loss(x):
     """Loss on real data after training on x."""
-    return meta.unrolled_loss(engine, torch.zeros(3, dtype=torch.float64), meta.Steps(x, y, {"lr": lr}), [(20, judge)])
+    return meta.unrolled_loss(
+        engine, torch.zeros(3, dtype=torch.float64), meta.Steps(x, y, {"lr": lr}), [(20, outer_loss)]
+    )
 
 
 (by_engine,) = torch.autograd.grad(loss(x), x)

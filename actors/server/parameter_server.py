@@ -81,7 +81,7 @@ class ParameterServer:
             ValueError: there are more shards than blocks.
         """
         self._cut_as(meta)
-        self.state = outer.begin({k: np.array(v, np.float32) for k, v in self._part(meta).items()})
+        self.state = outer.init({k: np.array(v, np.float32) for k, v in self._part(meta).items()})
         self.recent = {0: self.state.meta}
         self._anchor()
         return {}, self.state.meta
@@ -143,7 +143,7 @@ class ParameterServer:
         """The second: tame and average the chunks, by all shards' `measure`; sums of squares [blocks] of the mean."""
         assert self._open is not None
         norms = [outer.norm_of(rows) for rows in zip(*(m.tolist() for m in measured))]
-        factors, running = outer.tame(self.spec, self._open.running, norms)
+        factors, running = outer.adaptive_clipping(self.spec, self._open.running, norms)
         mean = outer.reduce(self._open.chunks, members, factors)
         self._open = _Open([], running, mean)
         return np.array(squares(mean))

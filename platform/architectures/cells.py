@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from raystill.platform.architectures import pictures, spaces
 from raystill.platform.architectures.layers import Head, Pool, Residual, conv, norm
-from raystill.platform.architectures.parser import Reader, scale
+from raystill.platform.architectures.parser import Parser, scale
 from raystill.platform.learners.networks import Shape
 
 OPS = ("none", "skip", "pool", "conv1", "conv3")
@@ -112,13 +112,13 @@ def write(genome: spaces.Genome) -> str:
     return f"{a}-{b}.{c}-{d}.{e}.{f}@c{channels}n{cells}"
 
 
-def read(reader: Reader, channels: int, cells: int) -> spaces.Genome:
+def read(parser: Parser, channels: int, cells: int) -> spaces.Genome:
     """The genome of such a text; the scale may be left out. Raises ValueError with the place."""
     ops = []
     for between in ("", "-", ".", "-", ".", "."):
-        reader.take(between)
-        ops.append(reader.word(OPS))
-    return (*ops, *scale(reader, channels, cells))
+        parser.take(between)
+        ops.append(parser.word(OPS))
+    return (*ops, *scale(parser, channels, cells))
 
 
 class Cell(nn.Module):

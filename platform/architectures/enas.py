@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from raystill.platform.architectures import pictures, spaces
 from raystill.platform.architectures.layers import Head, Pool, conv, norm
-from raystill.platform.architectures.parser import Reader, scale
+from raystill.platform.architectures.parser import Parser, scale
 from raystill.platform.learners.networks import Shape
 
 OPS = ("id", "conv1", "conv3", "asym3", "asym7", "max2", "max3", "max5", "avg2", "avg3", "avg5")
@@ -63,16 +63,16 @@ def write(genome: spaces.Genome) -> str:
     return f"{'+'.join(cells)}@c{genome[-2]}n{genome[-1]}"
 
 
-def read(reader: Reader, channels: int, cells: int) -> spaces.Genome:
+def read(parser: Parser, channels: int, cells: int) -> spaces.Genome:
     """The genome of such a text; the scale may be left out. Raises ValueError with the place."""
     parts: list[int | str] = []
     for between in ("", "+"):
-        reader.take(between)
+        parser.take(between)
         for i in range(NODES):
             for dot in ("-" if i else "", "."):
-                reader.take(dot)
-                parts += [int(reader.word([str(k) for k in range(2 + i)])), reader.word(OPS)]
-    return (*parts, *scale(reader, channels, cells))
+                parser.take(dot)
+                parts += [int(parser.word([str(k) for k in range(2 + i)])), parser.word(OPS)]
+    return (*parts, *scale(parser, channels, cells))
 
 
 def _operation(op: str, channels: int, stride: int) -> nn.Module:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from raystill.platform.architectures import pictures, spaces
 from raystill.platform.architectures.layers import norm
-from raystill.platform.architectures.parser import Reader
-from raystill.platform.learners.networks import Halve, Shape
+from raystill.platform.architectures.parser import Parser
+from raystill.platform.learners.networks import MaxPool2, Shape
 
 POOLS, NORMS, ACTIVATIONS, HEADS = ("max", "avg", "stride"), ("none", "group"), ("relu", "tanh"), ("gap", "fc")
 
@@ -33,21 +33,21 @@ def write(genome: spaces.Genome) -> str:
     return "d{}-w{}-x{}-k{}-{}-{}-{}-{}".format(*genome)
 
 
-def read(reader: Reader) -> spaces.Genome:
+def read(parser: Parser) -> spaces.Genome:
     """The genome of such a text; depths to 12 and widths to 1024. Raises ValueError with the place."""
     numbers = []
     for letter, most in (("d", 12), ("-w", 1024)):
-        reader.take(letter)
-        numbers.append(reader.number(most))
-    reader.take("-x")
-    numbers.append(int(reader.take("1", "2")))
-    reader.take("-k")
-    numbers.append(int(reader.take("1", "3", "5", "7")))
+        parser.take(letter)
+        numbers.append(parser.number(most))
+    parser.take("-x")
+    numbers.append(int(parser.take("1", "2")))
+    parser.take("-k")
+    numbers.append(int(parser.take("1", "3", "5", "7")))
     words = []
     for options in (POOLS, NORMS, ACTIVATIONS, HEADS):
-        reader.take("-")
-        words.append(reader.word(options))
-    reader.end()
+        parser.take("-")
+        words.append(parser.word(options))
+    parser.end()
     return (*numbers, *words)
 
 
@@ -67,7 +67,7 @@ def make(genome: spaces.Genome, shape: Shape, classes: int) -> nn.Module:
             layers.append(norm(out))
         layers.append(nn.ReLU() if activation == "relu" else nn.Tanh())
         if pool != "stride":
-            layers.append(Halve() if pool == "max" else nn.AvgPool2d(2))
+            layers.append(MaxPool2() if pool == "max" else nn.AvgPool2d(2))
         h, w = ((h + 1) // 2, (w + 1) // 2) if pool == "stride" else (h // 2, w // 2)
         channels, out = out, out * growth
     layers.append(_Mean() if head == "gap" else nn.Flatten())

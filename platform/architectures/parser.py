@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 
-class Reader:
+class Parser:
     """A text and a place in it."""
 
     def __init__(self, text: str, at: int = 0) -> None:
@@ -59,16 +59,16 @@ class Reader:
             raise self.fail("its end")
 
 
-def scale(reader: Reader, channels: int, cells: int) -> tuple[int, int]:
+def scale(parser: Parser, channels: int, cells: int) -> tuple[int, int]:
     """Channels and cells of each stage from an `@c8n1` at the end; the given ones where there is none.
 
     Raises:
         ValueError: what is left of the text is something else.
     """
-    if reader.at < len(reader.text):
-        reader.take("@c")
-        channels = reader.number(512)
-        reader.take("n")
-        cells = reader.number(20)
-    reader.end()
+    if parser.at < len(parser.text):
+        parser.take("@c")
+        channels = parser.number(512)
+        parser.take("n")
+        cells = parser.number(20)
+    parser.end()
     return channels, cells

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from raystill.platform import registry, seeds
-from raystill.platform.architectures.parser import Reader, scale
+from raystill.platform.architectures.parser import Parser, scale
 from raystill.platform.learners.networks import Shape
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Space:
     genes: tuple[tuple[Any, ...], ...]
     canonical: Callable[[Genome], Genome]
     write: Callable[[Genome], str]
-    read: Callable[[Reader], Genome]
+    read: Callable[[Parser], Genome]
     make: Callable[[Genome, Shape, int], nn.Module]
     pixels: Callable[[Genome], int]
     picture: Callable[[Arch], Figure]
@@ -134,9 +134,9 @@ class Space:
         Raises:
             ValueError: it does not parse (the message has the place), or no network comes of it.
         """
-        reader = Reader(text)
-        reader.take(f"{self.name}:")
-        return self.arch(self.read(reader))
+        parser = Parser(text)
+        parser.take(f"{self.name}:")
+        return self.arch(self.read(parser))
 
     def sample(self, address: seeds.Address) -> Arch:
         """One architecture, its genome drawn uniformly; the address alone decides which."""
@@ -218,9 +218,9 @@ def space(name: str) -> Space:
         return spaces[bare]()
     if bare not in scaled:
         raise ValueError(f"search.space: {bare} has no scale, its texts say how wide and deep they are; take @ off")
-    reader = Reader(name, len(bare))
+    parser = Parser(name, len(bare))
     try:
-        channels, runs = scale(reader, 1, 1)
+        channels, runs = scale(parser, 1, 1)
     except ValueError as error:
         raise ValueError(str(error).replace("architecture", "search.space:", 1)) from None
     return scaled[bare](channels=(channels,), cells=(runs,))

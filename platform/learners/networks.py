@@ -78,7 +78,7 @@ def without_patches(module: nn.Module) -> None:
             part.patches_up_to = 0
 
 
-class Halve(nn.Module):
+class MaxPool2(nn.Module):
     """`MaxPool2d(2)` and its derivatives, bit for bit, without the branch on each pixel of torch's loop for a CPU.
 
     That loop took 40 % of LeNet's outer pass. Here comparisons find each window's first maximum, and a gather, whose
@@ -104,8 +104,8 @@ def lenet(shape: Shape, classes: int, width: int | None, depth: int | None) -> n
     w = width or 6
     first = _GreyConv2d if shape[0] == 1 else nn.Conv2d
     features = nn.Sequential(
-        first(shape[0], w, 5, padding=2), Halve(), nn.ReLU(),  # the order does not matter, but for a quarter
-        nn.Conv2d(w, 16 * w // 6, 5), Halve(), nn.ReLU(),  # of the pixels to rectify
+        first(shape[0], w, 5, padding=2), MaxPool2(), nn.ReLU(),  # the order does not matter, but for a quarter
+        nn.Conv2d(w, 16 * w // 6, 5), MaxPool2(), nn.ReLU(),  # of the pixels to rectify
     )  # fmt: skip
     return _Flat(shape, features, (120, 84, classes))
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raystill.platform.learners.networks import Halve, _Flat, _GreyConv2d
+from raystill.platform.learners.networks import MaxPool2, _Flat, _GreyConv2d
 
 Apply = Callable[[Tensor, Tensor], Tensor]
 Rule = Callable[[nn.Module, list[Tensor], Tensor, bool], Tensor]
@@ -53,7 +53,7 @@ def _plain(layer: nn.Module, own: list[Tensor], x: Tensor, shared: bool) -> Tens
 
 RULES: dict[type[nn.Module], Rule] = {
     nn.Conv2d: _convolution, _GreyConv2d: _grey, nn.GroupNorm: _norm,
-    Halve: _plain, nn.ReLU: _plain, nn.AvgPool2d: _plain, nn.MaxPool2d: _plain, nn.Identity: _plain,
+    MaxPool2: _plain, nn.ReLU: _plain, nn.AvgPool2d: _plain, nn.MaxPool2d: _plain, nn.Identity: _plain,
 }  # fmt: skip
 """What a layer is to many networks at once, by its exact type."""
 

@@ -21,7 +21,7 @@ def normed(v: Tensor, g: Tensor) -> Tensor:
 
 
 class WeightNorm(nn.Module):
-    """`normed` as a parametrisation. torch's own has no forward-mode derivative, which the forward sweep takes."""
+    """`normed` as a parametrisation. torch's own has no forward-mode derivative, which the forward mode takes."""
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:
         """W of length and direction."""

@@ -15,7 +15,7 @@ from raystill.platform.meta import linearise
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 GRAPH_BYTES = 64 << 20
-"""Step graphs that the product's looped sweep keeps rather than rebuilds; bounded, whatever the unroll's length."""
+"""Step graphs that a looped unroll keeps rather than rebuilds; bounded, whatever the unroll's length."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _graph_bytes(linear: linearise.Linearise, theta: Tensor, x: Tensor, y: Tenso
 
 def make_engine(
     loss: linearise.Loss,
-    sweep: str = "reverse",
+    mode: str = "reverse",
     stack: str = "loop",
     keep: int = 0,
     wrap: Wrap | None = None,
@@ -72,7 +72,7 @@ def make_engine(
     """An engine for an inner loss (theta[P], x[M, ...], y) -> scalar.
 
     Args:
-        sweep: `reverse` or `forward`; one result, different costs.
+        mode: `reverse` or `forward`; one result, different costs.
         stack: `loop` (one member at a time) or `vmap` (theta0 is [J, P]).
         keep: bytes of step graphs kept rather than rebuilt (reverse, loop).
         wrap: changes the two pure one-step functions, as `torch.compile` does; no graphs are kept then.
@@ -80,9 +80,9 @@ def make_engine(
         trajectory: `float32` keeps states as they are; `bfloat16` rounds them, for the way back alone.
     """
     rounded = torch.bfloat16 if trajectory == "bfloat16" else None
-    if stack == "loop" and sweep == "reverse" and wrap is None:
+    if stack == "loop" and mode == "reverse" and wrap is None:
         return Engine(linearise.gradient(loss), linearise.reverse(loss), keep, memory, rounded)
-    gradient, product = linearise.stepwise(loss, sweep)
+    gradient, product = linearise.stepwise(loss, mode)
     if stack == "vmap":
         gradient = torch.func.vmap(gradient, in_dims=(0, None, None))
         product = torch.func.vmap(product, in_dims=(0, 0, None, None))

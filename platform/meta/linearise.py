@@ -53,7 +53,7 @@ def reverse(loss: Loss) -> Linearise:
     return run
 
 
-def stepwise(loss: Loss, sweep: str) -> tuple[Gradient, Callable[..., tuple[Tensor, ...]]]:
+def stepwise(loss: Loss, mode: str) -> tuple[Gradient, Callable[..., tuple[Tensor, ...]]]:
     """One member's g(theta, x, y) and product(theta, c, x, y) as pure functions: to vmap, to compile, to capture."""
     plain = torch.func.grad(loss)
 
@@ -66,7 +66,7 @@ def stepwise(loss: Loss, sweep: str) -> tuple[Gradient, Callable[..., tuple[Tens
         gradients = torch.func.grad(loss, argnums=(0, 1, 2) if y.is_floating_point() else (0, 1))
         return torch.func.jvp(lambda t: gradients(t, x, y), (theta,), (c,))[1]
 
-    return plain, {"reverse": by_reverse, "forward": by_forward}[sweep]
+    return plain, {"reverse": by_reverse, "forward": by_forward}[mode]
 
 
 def rebuilt(gradient: Gradient, products: Callable[..., tuple[Tensor, ...]]) -> Linearise:

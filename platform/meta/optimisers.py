@@ -1,6 +1,6 @@
 """Inner optimisers: pure, elementwise updates of a state whose first entry is the parameters, and their transposes.
 
-A new optimiser is an `Optimiser` and a line of `choose`; the sweep never changes. The transposes are written out, not
+A new optimiser is an `Optimiser` and a line of `choose`; the engine stays as it is. The transposes are written out, not
 taken by autograd: they run once for each inner step, and a graph of two operations costs several times what they do.
 States are [P] for one member, [J, P] for a stack; hyper-parameters are scalars, or [J, 1].
 """
@@ -21,14 +21,14 @@ class Optimiser(NamedTuple):
     """An inner optimiser.
 
     Attributes:
-        begin: theta0 -> first state.
+        init: theta0 -> first state.
         update: (state, gradient, hyper) -> next state.
-        pull: (state, gradient, hyper, cotangent of the next state) -> cotangents of (state, gradient, hyper).
+        vjp: (state, gradient, hyper, cotangent of the next state) -> cotangents of (state, gradient, hyper).
     """
 
-    begin: Callable[[Tensor], State]
+    init: Callable[[Tensor], State]
     update: Callable[[State, Tensor, Hyper], State]
-    pull: Callable[[State, Tensor, Hyper, State], tuple[State, Tensor, dict[str, Tensor]]]
+    vjp: Callable[[State, Tensor, Hyper, State], tuple[State, Tensor, dict[str, Tensor]]]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -41,9 +41,7 @@ def _sgd(state: State, gradient: Tensor, hyper: Hyper) -> State:
     return (theta - hyper["lr"] * gradient,)
 
 
-def _pull_sgd(
-    state: State, gradient: Tensor, hyper: Hyper, cotangent: State
-) -> tuple[State, Tensor, dict[str, Tensor]]:
+def _vjp_sgd(state: State, gradient: Tensor, hyper: Hyper, cotangent: State) -> tuple[State, Tensor, dict[str, Tensor]]:
     (c,) = cotangent
     return cotangent, -hyper["lr"] * c, {"lr": -_dot(gradient, c)}
 
@@ -55,7 +53,7 @@ def _momentum(state: State, gradient: Tensor, hyper: Hyper) -> State:
     return theta - hyper["lr"] * velocity, velocity
 
 
-def _pull_momentum(
+def _vjp_momentum(
     state: State, gradient: Tensor, hyper: Hyper, cotangent: State
 ) -> tuple[State, Tensor, dict[str, Tensor]]:
     (_, velocity), (c, new) = state, cotangent
@@ -65,8 +63,8 @@ def _pull_momentum(
     return (c, mu * new), new, rates
 
 
-SGD = Optimiser(lambda theta: (theta,), _sgd, _pull_sgd)
-MOMENTUM = Optimiser(lambda theta: (theta, torch.zeros_like(theta)), _momentum, _pull_momentum)
+SGD = Optimiser(lambda theta: (theta,), _sgd, _vjp_sgd)
+MOMENTUM = Optimiser(lambda theta: (theta, torch.zeros_like(theta)), _momentum, _vjp_momentum)
 
 
 def choose(hyper: Hyper) -> Optimiser:

@@ -55,8 +55,8 @@ def repetitions(steps: int, slots: int) -> int:
 def split(steps: int, slots: int) -> int:
     """Steps from a segment's first checkpoint to its second, where `slots` hold its checkpoints, both counted.
 
-    The left part, which is swept last and in all the slots, must be within what r - 1 repetitions reach, and the right
-    one not below what they reach in a slot less; any such cut is optimal, and the longest is taken.
+    The left part, which is reversed last and in all the slots, must be within what r - 1 repetitions reach, and the
+    right one not below what they reach in a slot less; any such cut is optimal, and the longest is taken.
     """
     r = repetitions(steps, slots)
     return max(1, min(comb(slots + r - 1, slots), steps - comb(slots + r - 2, slots - 1)))

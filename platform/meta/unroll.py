@@ -1,6 +1,6 @@
 """The engine: the gradient of an unrolled inner loop, in memory that grows with the parameters and not with the graph.
 
-Forward runs the inner loop and keeps the trajectory of states. The reverse sweep takes one step at a time, rebuilds
+Forward runs the inner loop and keeps the trajectory of states. The way back takes one step at a time, rebuilds
 that step's graph and moves the cotangent of the state one step back (1502.03492 with exact recompute in place of
 reversed dynamics). The graphs of the last steps are kept instead of rebuilt as far as a fixed budget of bytes goes.
 Where states have a budget too, those that it does not hold are computed again: `trajectory`.
@@ -22,7 +22,7 @@ from raystill.platform.meta import linearise, optimisers
 from raystill.platform.meta.engine import Engine
 from raystill.platform.meta.trajectory import Tape, slots
 
-Judge = Callable[[Tensor], tuple[Tensor, Tensor]]
+OuterLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
 """theta -> (loss, d loss / d theta); for a stack, (loss[J], [J, P])."""
 
 
@@ -43,7 +43,7 @@ class Steps(NamedTuple):
         return Steps(change(self.x), change(self.y), {k: change(v) for k, v in self.hyper.items()})
 
 
-class Sweep(NamedTuple):
+class MetaGradient(NamedTuple):
     """What one unroll says: its loss, and the loss's cotangents; each with a leading [J] for a stack."""
 
     loss: Tensor
@@ -60,7 +60,7 @@ def _step_hyper(steps: Steps, t: int, theta: Tensor) -> dict[str, Tensor]:
 def train(engine: Engine, theta0: Tensor, steps: Steps) -> Tensor:
     """theta_T: the inner loop alone."""
     optimiser = optimisers.choose(steps.hyper)
-    state = optimiser.begin(theta0)
+    state = optimiser.init(theta0)
     for t in range(steps.length):
         state = optimiser.update(
             state, engine.gradient(state[0], steps.x[t], steps.y[t]), _step_hyper(steps, t, theta0)
@@ -73,28 +73,28 @@ def unroll(
     engine: Engine,
     theta0: Tensor,
     steps: Steps,
-    judges: Sequence[tuple[int, Judge]],
+    outer_losses: Sequence[tuple[int, OuterLoss]],
     start: int = 0,
     to_theta0: bool = True,
-) -> Sweep:
+) -> MetaGradient:
     """Loss of the unrolled inner loop and its cotangents with respect to every step's x, y, rates, and theta0.
 
     Args:
         engine: from `make_engine`; a stacked one takes theta0[J, P].
         theta0: initial parameters.
         steps: T synthesised batches.
-        judges: (number of steps taken, judge); the losses add. The unroll ends with the last of them.
+        outer_losses: (number of steps taken, outer loss); the losses add. The unroll ends with the last of them.
         start: first step that is differentiated (truncation); the cotangents before it are zero, and so is theta0's.
         to_theta0: whether theta0's cotangent is asked for; it is zero where it is not, and the first step costs less.
 
     Returns:
-        Sweep; `steps.y` is zero where the labels are ids.
+        MetaGradient; `steps.y` is zero where the labels are ids.
 
     Raises:
         ValueError: the engine's memory holds not even one state.
     """
     optimiser = optimisers.choose(steps.hyper)
-    stop = max(at for at, _ in judges)
+    stop = max(at for at, _ in outer_losses)
     assert 0 <= start < stop <= steps.length
 
     # with its graph a gradient may have other last bits (group norm's has): a budget must not change where that begins
@@ -106,7 +106,7 @@ def unroll(
             g = engine.gradient(*one_step) if t < graphs_from else engine.linearise(*one_step)[0]
         return optimiser.update(state, g, _step_hyper(steps, t, theta0))
 
-    state = optimiser.begin(theta0)
+    state = optimiser.init(theta0)
     room, used = slots(engine.memory, state, stop - start, engine.trajectory)
     tape = Tape(start, stop, room, advance, engine.trajectory)
     if engine.memory is not None:
@@ -119,9 +119,9 @@ def unroll(
         if t >= keep_from:
             graphs.append(engine.linearise(state[0], steps.x[t], steps.y[t]))
         state = advance(state, t, graphs[-1][0] if t >= keep_from else None)
-        for at, judge in judges:
+        for at, outer_loss in outer_losses:
             if at == t + 1:
-                value, push = judge(state[0])
+                value, push = outer_loss(state[0])
                 loss = loss + value
                 pushes[at] = pushes[at] + push if at in pushes else push
     final = state[0]
@@ -136,7 +136,7 @@ def unroll(
             cotangent = (cotangent[0] + pushes[t + 1], *cotangent[1:])
         state = tape.take(t)
         g, product = graphs.pop() if graphs else engine.linearise(state[0], steps.x[t], steps.y[t])
-        cotangent, c, rates = optimiser.pull(state, g, _step_hyper(steps, t, theta0), cotangent)
+        cotangent, c, rates = optimiser.vjp(state, g, _step_hyper(steps, t, theta0), cotangent)
         h, gx, gy = product(c, t > start or (start == 0 and to_theta0))
         del product
         if h is not None:
@@ -148,21 +148,23 @@ def unroll(
         for name, rate in rates.items():
             d_hyper[name][row] = rate.reshape(lead)
     theta_cotangent = cotangent[0] if start == 0 and to_theta0 else torch.zeros_like(theta0)
-    return Sweep(loss, Steps(d_x, d_y, d_hyper), theta_cotangent, final)
+    return MetaGradient(loss, Steps(d_x, d_y, d_hyper), theta_cotangent, final)
 
 
 class _Unrolled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, engine: Engine, judges: Any, start: int, names: tuple[str, ...], theta0: Tensor, x: Tensor,
-                y: Tensor, *hyper: Tensor) -> Tensor:  # fmt: skip
-        sweep = unroll(engine, theta0, Steps(x, y, dict(zip(names, hyper))), judges, start, ctx.needs_input_grad[4])
-        soft = (sweep.steps.y,) if y.is_floating_point() else ()
+    def forward(ctx: Any, engine: Engine, outer_losses: Any, start: int, names: tuple[str, ...], theta0: Tensor,
+                x: Tensor, y: Tensor, *hyper: Tensor) -> Tensor:  # fmt: skip
+        meta_gradient = unroll(
+            engine, theta0, Steps(x, y, dict(zip(names, hyper))), outer_losses, start, ctx.needs_input_grad[4]
+        )
+        soft = (meta_gradient.steps.y,) if y.is_floating_point() else ()
         ctx.soft = bool(soft)
-        ctx.save_for_backward(sweep.theta0, sweep.steps.x, *sweep.steps.hyper.values(), *soft)
-        return sweep.loss
+        ctx.save_for_backward(meta_gradient.theta0, meta_gradient.steps.x, *meta_gradient.steps.hyper.values(), *soft)
+        return meta_gradient.loss
 
     @staticmethod
-    @once_differentiable  # what was swept is a number to autograd: a second derivative would be wrong, not slow
+    @once_differentiable  # the result is a number to autograd: a second derivative would be wrong, not slow
     def backward(ctx: Any, out: Tensor) -> Any:
         def scaled(z: Tensor) -> Tensor:
             z = z * out.reshape(*out.shape, *(1,) * (z.dim() - out.dim()))
@@ -176,13 +178,13 @@ class _Unrolled(torch.autograd.Function):
 
 
 def unrolled_loss(
-    engine: Engine, theta0: Tensor, steps: Steps, judges: Sequence[tuple[int, Judge]], start: int = 0
+    engine: Engine, theta0: Tensor, steps: Steps, outer_losses: Sequence[tuple[int, OuterLoss]], start: int = 0
 ) -> Tensor:
     """`unroll` as a loss that autograd differentiates (once) with respect to theta0, x, y and the hyper-parameters.
 
     For a stack theta0[J, P] the loss is [J].
     """
     loss: Tensor = _Unrolled.apply(
-        engine, judges, start, tuple(steps.hyper), theta0, steps.x, steps.y, *steps.hyper.values()
+        engine, outer_losses, start, tuple(steps.hyper), theta0, steps.x, steps.y, *steps.hyper.values()
     )
     return loss

@@ -4,13 +4,24 @@ from raystill.platform.outer.step import (
     Applied,
     Arrays,
     OuterState,
+    adaptive_clipping,
     apply,
-    begin,
-    factor,
+    init,
     norm_of,
     reduce,
+    schedule,
     slowed,
-    tame,
 )
 
-__all__ = ["Applied", "Arrays", "OuterState", "apply", "begin", "factor", "norm_of", "reduce", "slowed", "tame"]
+__all__ = [
+    "Applied",
+    "Arrays",
+    "OuterState",
+    "adaptive_clipping",
+    "apply",
+    "init",
+    "norm_of",
+    "reduce",
+    "schedule",
+    "slowed",
+]

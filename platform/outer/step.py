@@ -39,7 +39,7 @@ class Applied(NamedTuple):
     rate: float
 
 
-def begin(meta: Arrays) -> OuterState:
+def init(meta: Arrays) -> OuterState:
     """The state before the first step."""
     zeros = {k: np.zeros_like(v) for k, v in meta.items()}
     return OuterState(0, meta, zeros, {k: v.copy() for k, v in zeros.items()}, {k: v.copy() for k, v in meta.items()})
@@ -49,7 +49,7 @@ def reduce(chunks: Sequence[Mapping[str, np.ndarray]], members: int, factors: Se
     """Mean over members of the chunks' sums, float64, in the order given; block by block, so that a sum stays in cache.
 
     Args:
-        factors: of each chunk, from `tame`; None is 1.
+        factors: of each chunk, from `adaptive_clipping`; None is 1.
     """
     mean = {name: np.zeros(value.shape) for name, value in chunks[0].items()}
     for name, whole in mean.items():
@@ -67,7 +67,7 @@ def norm_of(squares: Iterable[Iterable[float]]) -> float:
     return math.sqrt(math.fsum(chain.from_iterable(squares)))
 
 
-def factor(spec: OuterSpec, step: int) -> float:
+def schedule(spec: OuterSpec, step: int) -> float:
     """The schedule's factor on every rate at a step (0-based)."""
     warm = min(1.0, (step + 1) / spec.warmup) if spec.warmup else 1.0
     if spec.schedule == "decay":
@@ -90,7 +90,7 @@ def slowed(spec: OuterSpec, attempt: int) -> OuterSpec:
     return spec.model_copy(update=rates) if attempt else spec
 
 
-def tame(spec: OuterSpec, running: float, norms: Sequence[float]) -> tuple[list[float], float]:
+def adaptive_clipping(spec: OuterSpec, running: float, norms: Sequence[float]) -> tuple[list[float], float]:
     """Factors that clip each chunk's gradient at `spec.clip_relative` times the usual norm of a chunk.
 
     Unrolls spike by orders of magnitude where one member's inner loop turns unstable; a bound that follows the usual
@@ -133,7 +133,7 @@ def apply(
     if not math.isfinite(norm):
         raise FloatingPointError(f"the meta-gradient of outer step {state.step} is not finite")
     shrink = min(1.0, spec.clip / (norm + 1e-12)) if spec.clip is not None else 1.0
-    rate, t = factor(spec, state.step), state.step + 1
+    rate, t = schedule(spec, state.step), state.step + 1
     decay = min(spec.ema, t / (t + 10.0))
     old = (state.meta, state.first, state.second, state.average)
     meta, first, second, average = new = tuple(dict(arrays) for arrays in old)

@@ -75,10 +75,10 @@ class DistillSpec(Part):
 
     @model_validator(mode="after")
     def _judged_within_the_unroll(self) -> DistillSpec:
-        if self.outer.between is not None and self.outer.between >= self.unroll:
+        if self.outer.intermediate_every is not None and self.outer.intermediate_every >= self.unroll:
             raise ValueError(
-                f"outer.between ({self.outer.between}) must be below the {self.unroll} inner steps of "
-                "synthesizer.steps x synthesizer.epochs; or none"
+                f"outer.intermediate_every ({self.outer.intermediate_every}) must be below the {self.unroll} inner "
+                "steps of synthesizer.steps x synthesizer.epochs; or none"
             )
         return self
 

@@ -15,7 +15,7 @@ from raystill.platform.spec.section import Count, Part
 class MetaSpec(Part):
     """How the meta-gradient is computed; none of it changes what is computed, but for truncation and precision."""
 
-    sweep: Literal["auto", "reverse", "forward"] = Field(
+    mode: Literal["auto", "reverse", "forward"] = Field(
         "auto", description="reverse-over-reverse or forward-over-reverse"
     )
     stack: Literal["auto", "loop", "vmap"] = Field("auto", description="members one after another, or batched by vmap")

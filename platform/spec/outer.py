@@ -31,12 +31,13 @@ class OuterSpec(Part):
     shards: Count = Field(
         1, description="parameter servers that the meta-parameters are cut among; changes no bit (docs/scaling.md)"
     )
-    batch_size: Count = Field(512, description="real images that judge one member")
-    between: Count | None = Field(
-        None, description="judge after each this many inner steps too, on real minibatches of their own; none does not"
+    batch_size: Count = Field(512, description="real images of one member's outer loss")
+    intermediate_every: Count | None = Field(
+        None,
+        description="add the outer loss after each this many inner steps, on real images of its own; none does not",
     )
-    between_weight: Positive = Field(0.3, description="weight of the mean of these judgements beside the last's 1")
-    between_size: Count = Field(128, description="real images of each of these judgements")
+    intermediate_weight: Positive = Field(0.3, description="weight of the mean of these losses beside the last one's 1")
+    intermediate_size: Count = Field(128, description="real images of each of these losses")
     batch: Literal["per_member", "shared"] = Field(
         "per_member", description="real minibatch of each member's own, or one for all (Algorithm 1)"
     )

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from raystill.platform.evaluation import accuracy
-from raystill.platform.meta import Steps, Sweep, judge, stacked_judge, unroll
-from raystill.platform.meta.unroll import Judge
+from raystill.platform.meta import MetaGradient, Steps, outer_loss, stacked_outer_loss, unroll
+from raystill.platform.meta.unroll import OuterLoss
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.synthesis import LEARN
 from raystill.platform.work import assessing, student_grid
@@ -33,23 +33,23 @@ def _real(bench: Workbench, address: Address, size: int, stream: str = "real") -
     return bench.train.batch(index)
 
 
-def _judgements(bench: Workbench, start: int, stop: int) -> list[tuple[int, float, int, str]]:
+def _outer_losses(bench: Workbench, start: int, stop: int) -> list[tuple[int, float, int, str]]:
     """(inner steps taken, weight, real images, stream) of each judgement of the steps start..stop."""
     outer = bench.spec.outer
-    between = list(range(outer.between, stop, outer.between)) if outer.between else []
-    weight = outer.between_weight / max(len(between), 1)
+    between = list(range(outer.intermediate_every, stop, outer.intermediate_every)) if outer.intermediate_every else []
+    weight = outer.intermediate_weight / max(len(between), 1)
     return [
-        *((at, weight, outer.between_size, f"real/{at}") for at in between if at > start),
+        *((at, weight, outer.intermediate_size, f"real/{at}") for at in between if at > start),
         (stop, 1.0, outer.batch_size, "real"),
     ]
 
 
-def _weighed(judge: Judge, weight: float) -> Judge:
+def _weighed(outer_loss: OuterLoss, weight: float) -> OuterLoss:
     def run(theta: Tensor) -> tuple[Tensor, Tensor]:
-        loss, push = judge(theta)
+        loss, push = outer_loss(theta)
         return weight * loss, weight * push
 
-    return judge if weight == 1.0 else run
+    return outer_loss if weight == 1.0 else run
 
 
 def _window(bench: Workbench, address: Address) -> tuple[int, int]:
@@ -63,33 +63,38 @@ def _window(bench: Workbench, address: Address) -> tuple[int, int]:
     return stop - window, stop
 
 
-def _sweep(bench: Workbench, steps: Steps, addresses: list[Address]) -> list[Sweep]:
-    """One sweep per member, by loop or by vmap."""
+def _meta_gradients(bench: Workbench, steps: Steps, addresses: list[Address]) -> list[MetaGradient]:
+    """One meta-gradient per member, by loop or by vmap."""
     meta = bench.spec.meta
     start, stop = _window(bench, addresses[0])
-    wanted = _judgements(bench, start, stop)
+    wanted = _outer_losses(bench, start, stop)
     if meta.stack == "vmap":
         problem = bench.problem(bench.spec.learner)
         theta0 = torch.stack([bench.theta0(problem.learner, a) for a in addresses])
-        judges = []
+        outer_losses = []
         for at, weight, size, stream in wanted:
             x, y = (torch.stack(part) for part in zip(*(_real(bench, a, size, stream) for a in addresses)))
-            judges.append((at, _weighed(stacked_judge(problem.total, x, y, meta.chunk, meta.precision), weight)))
-        whole = unroll(problem.engine, theta0, steps, judges, start, to_theta0=False)
+            outer_losses.append(
+                (at, _weighed(stacked_outer_loss(problem.total, x, y, meta.chunk, meta.precision), weight))
+            )
+        whole = unroll(problem.engine, theta0, steps, outer_losses, start, to_theta0=False)
         return [
-            Sweep(whole.loss[j], whole.steps.map(itemgetter(j)), whole.theta0[j], whole.final[j])
+            MetaGradient(whole.loss[j], whole.steps.map(itemgetter(j)), whole.theta0[j], whole.final[j])
             for j in range(len(addresses))
         ]
-    sweeps = []
+    meta_gradients = []
     for a in addresses:
         problem = bench.problem(bench.learner_of(a))
-        judges = [
-            (at, _weighed(judge(problem.total, *_real(bench, a, size, stream), meta.chunk, meta.precision), weight))
+        outer_losses = [
+            (
+                at,
+                _weighed(outer_loss(problem.total, *_real(bench, a, size, stream), meta.chunk, meta.precision), weight),
+            )
             for at, weight, size, stream in wanted
         ]
         theta0 = bench.theta0(problem.learner, a)
-        sweeps.append(unroll(problem.engine, theta0, steps, judges, start, to_theta0=False))
-    return sweeps
+        meta_gradients.append(unroll(problem.engine, theta0, steps, outer_losses, start, to_theta0=False))
+    return meta_gradients
 
 
 def meta_gradient(
@@ -100,19 +105,19 @@ def meta_gradient(
     learned = [k for k in meta if k in bench.synthesizer.groups]
     steps = bench.synthesizer.steps(meta, address.at(stream=LEARN))
     members = [address.at(member=address.member + j) for j in range(options["members"])]
-    sweeps = _sweep(bench, steps.map(torch.Tensor.detach), members)
+    meta_gradients = _meta_gradients(bench, steps.map(torch.Tensor.detach), members)
 
     outputs, cotangents = [], []
     for output, parts in [
-        (steps.x, [s.steps.x for s in sweeps]),
-        (steps.y, [s.steps.y for s in sweeps]),
-        *((steps.hyper[k], [s.steps.hyper[k] for s in sweeps]) for k in steps.hyper),
+        (steps.x, [s.steps.x for s in meta_gradients]),
+        (steps.y, [s.steps.y for s in meta_gradients]),
+        *((steps.hyper[k], [s.steps.hyper[k] for s in meta_gradients]) for k in steps.hyper),
     ]:
         if output.requires_grad:
             outputs.append(output)
             cotangents.append(torch.stack(parts).double().sum(0).to(output.dtype))
     gradients = torch.autograd.grad(outputs, [meta[k] for k in learned], cotangents)
-    loss = sum(s.loss.double().item() for s in sweeps)
+    loss = sum(s.loss.double().item() for s in meta_gradients)
     return {"loss": loss}, {k: g.cpu().numpy() for k, g in zip(learned, gradients)}
 
 

@@ -22,7 +22,7 @@ def resolve_auto(spec: DistillSpec, device: str) -> DistillSpec:
     """The spec with every `auto` of the engine decided for a kind of device (measured in docs/results.md)."""
     gpu = device == "cuda"
     choices = {
-        "sweep": "reverse",
+        "mode": "reverse",
         "stack": "vmap" if gpu and spec.learner.draw == "none" else "loop",
         "compile": "never",
     }

@@ -51,7 +51,7 @@ class Workbench:
         mean, total = losses(built, inner)[0], losses(built, outer, self.teacher)[1]
         meta = self.spec.meta
         wrap = torch.compile if meta.compile == "always" else None
-        engine = make_engine(mean, meta.sweep, meta.stack, GRAPH_BYTES, wrap, meta.memory, meta.trajectory)
+        engine = make_engine(mean, meta.mode, meta.stack, GRAPH_BYTES, wrap, meta.memory, meta.trajectory)
         return Problem(built, engine, total, outer.facts.relabels)
 
     @cached_property

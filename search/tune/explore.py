@@ -63,8 +63,8 @@ MOST_VALUES = 1000
 """Values of an int:a:b that are each checked."""
 CHANGED = (
     "outer.lr", "outer.label_lr", "outer.rate_lr", "outer.beta1", "outer.beta2", "outer.final", "outer.decay_factor",
-    "outer.clip", "outer.clip_relative", "outer.ema", "outer.members", "outer.batch_size", "outer.between_weight",
-    "outer.between_size", "outer.temperature",
+    "outer.clip", "outer.clip_relative", "outer.ema", "outer.members", "outer.batch_size", "outer.intermediate_weight",
+    "outer.intermediate_size", "outer.temperature",
 )  # fmt: skip
 """Fields that a population changes on the way: the state has the same shape with any value."""
 BEGUN = ("inner.lr", "inner.momentum")

@@ -33,7 +33,10 @@ def spec(out: Path, workers: int, changes: dict[str, Any]) -> DistillSpec:
             "kind": "generator", "images": 10, "steps": 4, "epochs": 1, "latent": 8, "hidden": 16, "channels": 4,
         },
         "inner": {"lr": 0.1, "momentum": 0.5, "learn_momentum": True},
-        "outer": {"steps": 8, "members": 4, "chunk": 2, "batch_size": 64, "between": 2, "between_size": 32, "ema": 0.9},
+        "outer": {
+            "steps": 8, "members": 4, "chunk": 2, "batch_size": 64, "ema": 0.9,
+            "intermediate_every": 2, "intermediate_size": 32,
+        },
         "validation": {"every": 4, "networks": 2, "images": 100},
         "assess": {"networks": 2, "baselines": False},
         "run": {"out": out, "workers": workers, "checkpoint_every": 3, "device": "cpu"},

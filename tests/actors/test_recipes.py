@@ -25,7 +25,7 @@ DATA = {"source": "digits", "size": 16, "limit": 60}
 SHRINK: dict[str, Any] = {
     "data": DATA,
     "learner": LEARNER,
-    "outer": {"steps": 2, "batch_size": 16, "cycles": 1, "warmup": 0, "between": None},
+    "outer": {"steps": 2, "batch_size": 16, "cycles": 1, "warmup": 0, "intermediate_every": None},
     "validation": {"every": 1, "networks": 1, "images": 20},
     "assess": {"networks": 1, "baselines": False, "architectures": ()},
     "run": {"device": "cpu", "checkpoint_every": 1},

@@ -150,7 +150,7 @@ def test_a_callable_in_python_is_enough(data: DataSet) -> None:
         synthesizer={"kind": "own", "epochs": 1},
     )
     bench = Workbench(given, plugins, data)
-    # theta_1 = theta_0 - lr half, so d judge / d half = -lr mean(real), for each of two members
+    # theta_1 = theta_0 - lr half, so d outer loss / d half = -lr mean(real), for each of two members
     real = (data.train.x.astype(np.float64) / 255 - 0.5) / 0.25
     np.testing.assert_allclose(gradient(bench)["half"], -2 * 0.5 * real.mean(0), rtol=1e-4, atol=1e-6)
 

@@ -137,7 +137,7 @@ def test_the_macro_space_is_864_genomes_and_720_networks() -> None:
 def test_max_pooling_is_torch_s_to_the_bit(text: str) -> None:
     own = network(text)(SHAPE, CLASSES, None, None)
     assert isinstance(own, torch.nn.Sequential)
-    layers = [torch.nn.MaxPool2d(2) if isinstance(layer, networks.Halve) else layer for layer in own]
+    layers = [torch.nn.MaxPool2d(2) if isinstance(layer, networks.MaxPool2) else layer for layer in own]
     assert sum(isinstance(layer, torch.nn.MaxPool2d) for layer in layers) == 2
     x, answers = images(5, *SHAPE).float(), []
     for module in (own, torch.nn.Sequential(*layers)):

@@ -13,7 +13,7 @@ from torch.func import grad, jvp, vmap
 from raystill.platform import learners, seeds
 from raystill.platform.learners import NETWORKS, Learner
 from raystill.platform.learners.networks import without_patches
-from raystill.platform.meta import Steps, Sweep, judge, make_engine, stacked_judge, unroll
+from raystill.platform.meta import MetaGradient, Steps, make_engine, outer_loss, stacked_outer_loss, unroll
 from raystill.platform.objectives import OBJECTIVES, Out, Step
 from raystill.platform.spec import LearnerSpec
 
@@ -69,8 +69,8 @@ def test_the_global_generator_is_neither_read_nor_moved(name: str) -> None:
 
 @each
 @pytest.mark.parametrize("stack", ["loop", "vmap"])
-@pytest.mark.parametrize("sweep", ["reverse", "forward"])
-def test_the_engine_agrees_with_autograd(name: str, sweep: str, stack: str) -> None:
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_the_engine_agrees_with_autograd(name: str, mode: str, stack: str) -> None:
     """Two steps of momentum: differentiated twice, by jvp and under vmap, in float64."""
     learner = small(name)
     loss = mean_loss(learner)
@@ -83,13 +83,13 @@ def test_the_engine_agrees_with_autograd(name: str, sweep: str, stack: str) -> N
     def total(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return loss(theta, x, y) * len(x)
 
-    engine = make_engine(loss, sweep, stack)
+    engine = make_engine(loss, mode, stack)
     if stack == "loop":
-        found = unroll(engine, theta0[0], steps, [(2, judge(total, rx, ry, 2))])
+        found = unroll(engine, theta0[0], steps, [(2, outer_loss(total, rx, ry, 2))])
     else:
         both = (z.expand(2, *z.shape) for z in (rx, ry))
-        whole = unroll(engine, theta0, steps, [(2, stacked_judge(total, *both, 2))])
-        found = Sweep(whole.loss[0], whole.steps.map(lambda z: z[0]), whole.theta0[0], whole.final[0])
+        whole = unroll(engine, theta0, steps, [(2, stacked_outer_loss(total, *both, 2))])
+        found = MetaGradient(whole.loss[0], whole.steps.map(lambda z: z[0]), whole.theta0[0], whole.final[0])
 
     leaves = [z.clone().requires_grad_() for z in (theta0[0], x, y, hyper["lr"], hyper["momentum"])]
     theta, velocity = leaves[0], torch.zeros_like(theta0[0])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from raystill.platform import learners, seeds
 from raystill.platform.learners.sequences import Recurrent, bilstm, birnn, textcnn
-from raystill.platform.meta import Steps, judge, make_engine, unroll
+from raystill.platform.meta import Steps, make_engine, outer_loss, unroll
 from raystill.platform.objectives import OBJECTIVES, Out, Step
 
 LENGTH, WIDTH, HIDDEN = 7, 3, 4
@@ -70,28 +70,28 @@ def test_texts_too_short_for_a_filter_are_refused() -> None:
         textcnn((1, 4, WIDTH), 2, None, None)
 
 
-@pytest.mark.parametrize("sweep", ["reverse", "forward"])
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
 @pytest.mark.parametrize("make", [textcnn, birnn, bilstm])
-def test_meta_gradient_by_finite_differences(make: learners.Network, sweep: str) -> None:
+def test_meta_gradient_by_finite_differences(make: learners.Network, mode: str) -> None:
     """d(outer loss)/d(sentences, labels, rates) after two steps, along random directions, by central differences."""
     learner = learners.wrap(make((1, LENGTH, WIDTH), 2, HIDDEN, 1), gain=2.0)
 
     def losses(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return OBJECTIVES["cross_entropy"](Step(x, y, Out(learner.apply(theta, x))))
 
-    engine = make_engine(lambda *a: losses(*a).mean(), sweep, "loop")
+    engine = make_engine(lambda *a: losses(*a).mean(), mode, "loop")
     theta0 = learner.init(seeds.Address(1)).double()
     real = drawn(5, 1, LENGTH, WIDTH, stream="real"), torch.tensor([0, 1, 1, 0, 1])
-    judges = [(2, judge(lambda *a: losses(*a).sum(), *real, 3))]
+    outer_losses = [(2, outer_loss(lambda *a: losses(*a).sum(), *real, 3))]
     x, y = drawn(2, 2, 1, LENGTH, WIDTH, stream="sentences"), drawn(2, 2, 2, stream="labels").softmax(-1)
     lr = torch.tensor([0.3, 0.2]).double()
 
     def loss(dx: float) -> float:
         steps = Steps(x + dx * along[0], y + dx * along[1], {"lr": lr + dx * along[2]})
-        return float(unroll(engine, theta0, steps, judges).loss)
+        return float(unroll(engine, theta0, steps, outer_losses).loss)
 
     along = [drawn(*v.shape, stream=f"along {i}") for i, v in enumerate((x, y, lr))]
-    found = unroll(engine, theta0, Steps(x, y, {"lr": lr}), judges).steps
+    found = unroll(engine, theta0, Steps(x, y, {"lr": lr}), outer_losses).steps
     slope = sum(float((g * d).sum()) for g, d in zip((found.x, found.y, found.hyper["lr"]), along))
     step = 1e-6
     assert slope == pytest.approx((loss(step) - loss(-step)) / (2 * step), rel=1e-6)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from raystill.platform import seeds
 from raystill.platform.learners import Learner, wrap
-from raystill.platform.meta import Steps, Sweep
+from raystill.platform.meta import MetaGradient, Steps
 from raystill.platform.objectives import OBJECTIVES, Out, Step
 
 CLASSES = 3
@@ -77,11 +77,11 @@ def make_case() -> Callable[..., Case]:
     return make
 
 
-def unrolled_by_autograd(case: Case, judges: Sequence[Judged], start: int = 0) -> tuple[Tensor, Tensor]:
+def unrolled_by_autograd(case: Case, outer_losses: Sequence[Judged], start: int = 0) -> tuple[Tensor, Tensor]:
     """(loss, final) of a textbook unroll that autograd differentiates whole; truncated by `detach`."""
     theta, steps = case.theta0, case.steps
     velocity, loss = torch.zeros_like(theta), theta.new_zeros(())
-    for t in range(max(at for at, _ in judges)):
+    for t in range(max(at for at, _ in outer_losses)):
         if start and t == start:
             theta, velocity = theta.detach().requires_grad_(), velocity.detach()
         if not theta.requires_grad:
@@ -92,31 +92,31 @@ def unrolled_by_autograd(case: Case, judges: Sequence[Judged], start: int = 0) -
             theta = theta - steps.hyper["lr"][t] * velocity
         else:
             theta = theta - steps.hyper["lr"][t] * g
-        for at, judged in judges:
+        for at, judged in outer_losses:
             if at == t + 1:
                 loss = loss + judged(theta if at > start else theta.detach())
     return loss, theta
 
 
 @pytest.fixture
-def oracle() -> Callable[..., Sweep]:
-    """The whole unroll's loss and gradients by plain autograd: a Sweep to compare the engine's with."""
+def oracle() -> Callable[..., MetaGradient]:
+    """The whole unroll's loss and gradients by plain autograd: a MetaGradient to compare the engine's with."""
 
-    def run(case: Case, judges: Sequence[Judged] | None = None, start: int = 0) -> Sweep:
+    def run(case: Case, outer_losses: Sequence[Judged] | None = None, start: int = 0) -> MetaGradient:
         def leaf(z: Tensor) -> Tensor:
             return z.detach().clone().requires_grad_() if z.is_floating_point() else z
 
         live = case._replace(theta0=leaf(case.theta0), steps=case.steps.map(leaf))
-        if judges is None:
-            judges = [(case.steps.length, lambda theta: case.total(theta, *case.real) / len(case.real[0]))]
-        loss, final = unrolled_by_autograd(live, judges, start)
+        if outer_losses is None:
+            outer_losses = [(case.steps.length, lambda theta: case.total(theta, *case.real) / len(case.real[0]))]
+        loss, final = unrolled_by_autograd(live, outer_losses, start)
         inputs = [live.theta0, live.steps.x, *live.steps.hyper.values()]
         soft = live.steps.y.is_floating_point()
         inputs += [live.steps.y] if soft else []
         out = list(torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True))
         d_y = out.pop() if soft else torch.zeros(live.steps.y.shape, dtype=case.theta0.dtype)
         d_theta, d_x, *rates = out
-        return Sweep(loss.detach(), Steps(d_x, d_y, dict(zip(live.steps.hyper, rates))), d_theta, final.detach())
+        return MetaGradient(loss.detach(), Steps(d_x, d_y, dict(zip(live.steps.hyper, rates))), d_theta, final.detach())
 
     return run
 
@@ -129,10 +129,10 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.fixture
-def gaps() -> Callable[[Sweep, Sweep], dict[str, float]]:
-    """Relative error of each part of a sweep."""
+def gaps() -> Callable[[MetaGradient, MetaGradient], dict[str, float]]:
+    """Relative error of each part of a meta-gradient."""
 
-    def run(found: Sweep, expected: Sweep) -> dict[str, float]:
+    def run(found: MetaGradient, expected: MetaGradient) -> dict[str, float]:
         pairs = {
             "loss": (found.loss, expected.loss),
             "theta0": (found.theta0, expected.theta0),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from raystill.platform import learners, seeds
-from raystill.platform.meta import Steps, judge, make_engine, unroll
+from raystill.platform.meta import Steps, make_engine, outer_loss, unroll
 from raystill.platform.objectives import OBJECTIVES
 from raystill.platform.spec import LearnerSpec
 from raystill.platform.work.problem import losses
@@ -133,5 +133,5 @@ def test_the_gradient_with_respect_to_the_data_vanishes_at_the_construction(real
             return 0.5 * (x @ theta - y).square().sum()
 
         engine = make_engine(lambda theta, x, y: total(theta, x, y) / len(x))
-        sweep = unroll(engine, normal(D, stream="start"), steps, [(1, judge(total, real.d, real.t, N))])
-        assert bool(sweep.steps.x.abs().max() < 1e-13) == vanishes
+        meta_gradient = unroll(engine, normal(D, stream="start"), steps, [(1, outer_loss(total, real.d, real.t, N))])
+        assert bool(meta_gradient.steps.x.abs().max() < 1e-13) == vanishes

@@ -11,7 +11,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from raystill.platform.meta import judge, make_engine, stacked_judge, unroll
+from raystill.platform.meta import make_engine, outer_loss, stacked_outer_loss, unroll
 
 
 class Live(TorchDispatchMode):
@@ -33,14 +33,17 @@ class Live(TorchDispatchMode):
         return out
 
 
-def peak(case: Any, sweep: str, stack: str, keep: int = 0, **kept: Any) -> int:
-    engine, (x, y) = make_engine(case.loss, sweep, stack, keep, **kept), case.real
+def peak(case: Any, mode: str, stack: str, keep: int = 0, **kept: Any) -> int:
+    engine, (x, y) = make_engine(case.loss, mode, stack, keep, **kept), case.real
     if stack == "loop":
-        theta0, judges = case.theta0, [(case.steps.length, judge(case.total, x, y, 3))]
+        theta0, outer_losses = case.theta0, [(case.steps.length, outer_loss(case.total, x, y, 3))]
     else:
-        theta0, judges = case.theta0[None], [(case.steps.length, stacked_judge(case.total, x[None], y[None], 3))]
+        theta0, outer_losses = (
+            case.theta0[None],
+            [(case.steps.length, stacked_outer_loss(case.total, x[None], y[None], 3))],
+        )
     with Live() as live:
-        unroll(engine, theta0, case.steps, judges)
+        unroll(engine, theta0, case.steps, outer_losses)
     return live.peak
 
 
@@ -53,10 +56,10 @@ def per_step(case: Any) -> int:
 
 @pytest.mark.parametrize("momentum", [False, True], ids=["sgd", "momentum"])
 @pytest.mark.parametrize("stack", ["loop", "vmap"])
-@pytest.mark.parametrize("sweep", ["reverse", "forward"])
-def test_memory_grows_with_the_parameters_alone(make_case: Any, sweep: str, stack: str, momentum: bool) -> None:
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_memory_grows_with_the_parameters_alone(make_case: Any, mode: str, stack: str, momentum: bool) -> None:
     short, long = make_case(True, momentum, length=6), make_case(True, momentum, length=16)
-    growth = (peak(long, sweep, stack) - peak(short, sweep, stack)) / 10
+    growth = (peak(long, mode, stack) - peak(short, mode, stack)) / 10
     assert growth == per_step(long)
 
 
@@ -82,15 +85,15 @@ def test_kept_graphs_stay_within_their_budget_whatever_the_length(make_case: Any
 
 
 @pytest.mark.parametrize("stack", ["loop", "vmap"])
-@pytest.mark.parametrize("sweep", ["reverse", "forward"])
-def test_a_budget_bounds_states_whatever_the_length(make_case: Any, sweep: str, stack: str) -> None:
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_a_budget_bounds_states_whatever_the_length(make_case: Any, mode: str, stack: str) -> None:
     short, long = make_case(True, True, length=10), make_case(True, True, length=40)
     state = 2 * long.theta0.numel() * 8
-    growth = peak(long, sweep, stack, memory=6 * state) - peak(short, sweep, stack, memory=6 * state)
+    growth = peak(long, mode, stack, memory=6 * state) - peak(short, mode, stack, memory=6 * state)
     results = 30 * (per_step(long) - state)  # the cotangents
     assert growth <= results + 2 * state  # the one in flight, and the one that it becomes
     # and what a budget saves is what it holds less
-    saved = peak(long, sweep, stack) - peak(long, sweep, stack, memory=6 * state)
+    saved = peak(long, mode, stack) - peak(long, mode, stack, memory=6 * state)
     assert (40 - 6 - 3) * state <= saved <= (40 - 6) * state
 
 

@@ -1,4 +1,4 @@
-"""Unrolls within a budget: the schedule against dynamic programming, its sweeps bit for bit against unbudgeted ones."""
+"""Unrolls within a budget: the schedule against dynamic programming, results bit for bit against unbudgeted ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from raystill.platform import seeds
 from raystill.platform.data import DataSet, load
 from raystill.platform.learners import wrap
-from raystill.platform.meta import Sweep, judge, make_engine, stacked_judge, unroll
+from raystill.platform.meta import MetaGradient, make_engine, outer_loss, stacked_outer_loss, unroll
 from raystill.platform.meta.trajectory import Tape, checkpoints, slots
 from raystill.platform.spec import DataSpec, DistillSpec, MetaSpec
 from raystill.platform.work.kinds import KINDS
@@ -78,45 +78,52 @@ class Normed(nn.Module):
         return self.parts(x)
 
 
-def parts(sweep: Sweep) -> list[Tensor]:
-    return [sweep.loss, sweep.theta0, sweep.final, sweep.steps.x, sweep.steps.y, *sweep.steps.hyper.values()]
+def parts(meta_gradient: MetaGradient) -> list[Tensor]:
+    return [
+        meta_gradient.loss,
+        meta_gradient.theta0,
+        meta_gradient.final,
+        meta_gradient.steps.x,
+        meta_gradient.steps.y,
+        *meta_gradient.steps.hyper.values(),
+    ]
 
 
-def swept(case: Any, engine: Any, stack: str, at: tuple[int, ...] = (), start: int = 0) -> Sweep:
-    """A sweep with judges after several steps; of two members where they are stacked."""
+def unrolled(case: Any, engine: Any, stack: str, at: tuple[int, ...] = (), start: int = 0) -> MetaGradient:
+    """A meta-gradient with outer losses after several steps; of two members where they are stacked."""
     x, y = case.real
     if stack == "loop":
-        return unroll(engine, case.theta0, case.steps, [(t, judge(case.total, x, y, 3)) for t in at], start)
-    both = stacked_judge(case.total, torch.stack([x, x + 1]), torch.stack([y, y]), 3)
+        return unroll(engine, case.theta0, case.steps, [(t, outer_loss(case.total, x, y, 3)) for t in at], start)
+    both = stacked_outer_loss(case.total, torch.stack([x, x + 1]), torch.stack([y, y]), 3)
     return unroll(engine, torch.stack([case.theta0, -case.theta0]), case.steps, [(t, both) for t in at], start)
 
 
 @pytest.mark.parametrize("start", [0, 4])
 @pytest.mark.parametrize("momentum", [False, True], ids=["sgd", "momentum"])
-@pytest.mark.parametrize(("sweep", "stack", "keep"), [
+@pytest.mark.parametrize(("mode", "stack", "keep"), [
     ("reverse", "loop", 0), ("reverse", "loop", 1 << 30), ("reverse", "loop", 200_000),
     ("forward", "loop", 0), ("reverse", "vmap", 0), ("forward", "vmap", 0),
 ])  # fmt: skip
-def test_a_budget_changes_no_bit(make_case: Any, sweep: str, stack: str, keep: int, momentum: bool, start: int) -> None:
+def test_a_budget_changes_no_bit(make_case: Any, mode: str, stack: str, keep: int, momentum: bool, start: int) -> None:
     with seeds.fixed_global():
         learner = wrap(Normed())
     case = make_case(True, momentum, length=17, dtype=torch.float32, learner=learner, shape=(1, 4, 4))
     at = (17, 9)
-    free = swept(case, make_engine(case.loss, sweep, stack, keep), stack, at, start)
+    free = unrolled(case, make_engine(case.loss, mode, stack, keep), stack, at, start)
     state = case.theta0.numel() * 4 * (1 + momentum) * (2 if stack == "vmap" else 1)
     for budget in (state, 2 * state + 1, 5 * state, 13 * state, 17 * state, 17 * state + 100_000, 1 << 30):
-        found = swept(case, make_engine(case.loss, sweep, stack, keep, memory=budget), stack, at, start)
+        found = unrolled(case, make_engine(case.loss, mode, stack, keep, memory=budget), stack, at, start)
         assert all(torch.equal(a, b) for a, b in zip(parts(free), parts(found))), budget
 
 
 @pytest.mark.parametrize("momentum", [False, True], ids=["sgd", "momentum"])
-@pytest.mark.parametrize("sweep", ["reverse", "forward"])
-def test_a_budgeted_sweep_equals_a_plain_autograd_unroll(
-    make_case: Any, oracle: Any, gaps: Any, sweep: str, momentum: bool
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_a_budgeted_unroll_equals_a_plain_autograd_unroll(
+    make_case: Any, oracle: Any, gaps: Any, mode: str, momentum: bool
 ) -> None:
     case = make_case(True, momentum, length=12)
-    engine = make_engine(case.loss, sweep, memory=3 * 2 * case.theta0.numel() * 8)
-    errors = gaps(swept(case, engine, "loop", (12,)), oracle(case))
+    engine = make_engine(case.loss, mode, memory=3 * 2 * case.theta0.numel() * 8)
+    errors = gaps(unrolled(case, engine, "loop", (12,)), oracle(case))
     assert max(errors.values()) < 1e-9, errors
 
 
@@ -128,9 +135,9 @@ def test_a_rounded_trajectory_gives_a_near_gradient_and_the_same_forward_pass(
 ) -> None:
     case = make_case(True, momentum, length=20)
     budget = memory and memory * case.theta0.numel() * 8 * (1 + momentum) * (2 if stack == "vmap" else 1)
-    exact = swept(case, make_engine(case.loss, stack=stack), stack, (20,))
+    exact = unrolled(case, make_engine(case.loss, stack=stack), stack, (20,))
     engine = make_engine(case.loss, stack=stack, memory=budget, trajectory="bfloat16")
-    found = swept(case, engine, stack, (20,))
+    found = unrolled(case, engine, stack, (20,))
     assert torch.equal(found.loss, exact.loss)
     assert torch.equal(found.final, exact.final)
     errors = gaps(found, exact)
@@ -156,9 +163,9 @@ def test_a_budget_too_small_for_one_step_is_one_clear_line(make_case: Any) -> No
     least = 2 * 8 * case.theta0.numel()
     line = rf"^meta\.memory: {least - 1:,} bytes are too small for one step, which takes {least:,}: [^\n]*$"
     with pytest.raises(ValueError, match=line):
-        swept(case, make_engine(case.loss, memory=least - 1), "loop", (4,))
+        unrolled(case, make_engine(case.loss, memory=least - 1), "loop", (4,))
     with pytest.raises(ValueError, match=f"which takes {2 * least:,}:"):
-        swept(case, make_engine(case.loss, stack="vmap", memory=least), "vmap", (4,))
+        unrolled(case, make_engine(case.loss, stack="vmap", memory=least), "vmap", (4,))
 
 
 def test_slots_are_what_a_budget_holds() -> None:

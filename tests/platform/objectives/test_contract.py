@@ -122,8 +122,8 @@ def test_serves_inside_the_meta_gradient_engine_or_says_why_not(
     slope = lambda theta, x, y: grad(loss)(theta, x, y) @ c  # noqa: E731
     g, product = reverse(loss)(theta, x, y)
     found = [part for part in product(c, True) if part is not None]
-    for sweep in ("reverse", "forward"):
-        plain, products = stepwise(loss, sweep)
+    for mode in ("reverse", "forward"):
+        plain, products = stepwise(loss, mode)
         close(plain(theta, x, y), g)
         close(list(products(theta, c, x, y)), found)
     for at, which in ((theta, 0), (x, 1)):

@@ -40,7 +40,7 @@ def apply(given: OuterSpec, state: outer.OuterState, values: dict[str, np.ndarra
 
 
 def run(given: OuterSpec, steps: int, factor: float = 1.0) -> outer.OuterState:
-    state = outer.begin(arrays("start", np.float32))
+    state = outer.init(arrays("start", np.float32))
     for t in range(steps):
         state, _ = apply(given, state, gradients(t, factor))
     return state
@@ -66,7 +66,7 @@ def test_is_torchs_adam() -> None:
 
 
 def test_a_step_changes_nothing_that_it_was_given() -> None:
-    state = outer.begin(arrays("start", np.float32))
+    state = outer.init(arrays("start", np.float32))
     before = {k: v.copy() for k, v in state.meta.items()}
     given = gradients(0)
     kept = {k: v.copy() for k, v in given.items()}
@@ -78,18 +78,18 @@ def test_a_step_changes_nothing_that_it_was_given() -> None:
 
 
 def test_the_rates_follow_their_schedule() -> None:
-    assert [outer.factor(spec(), t) for t in (0, 100, 10_000)] == [1, 1, 1]
+    assert [outer.schedule(spec(), t) for t in (0, 100, 10_000)] == [1, 1, 1]
     decay = spec(schedule="decay", decay_every=10, decay_factor=0.5)
-    assert [outer.factor(decay, t) for t in (0, 9, 10, 19, 20, 35)] == [1, 1, 0.5, 0.5, 0.25, 0.125]
+    assert [outer.schedule(decay, t) for t in (0, 9, 10, 19, 20, 35)] == [1, 1, 0.5, 0.5, 0.25, 0.125]
     cosine = spec(schedule="cosine", steps=100, final=0.02)
-    assert outer.factor(cosine, 0) == 1
-    assert outer.factor(cosine, 50) == pytest.approx(0.51)
-    assert outer.factor(cosine, 25) == pytest.approx(0.02 + 0.98 * (2 + math.sqrt(2)) / 4)
-    assert outer.factor(cosine, 100) == pytest.approx(0.02)
+    assert outer.schedule(cosine, 0) == 1
+    assert outer.schedule(cosine, 50) == pytest.approx(0.51)
+    assert outer.schedule(cosine, 25) == pytest.approx(0.02 + 0.98 * (2 + math.sqrt(2)) / 4)
+    assert outer.schedule(cosine, 100) == pytest.approx(0.02)
     warm = spec(warmup=4)
-    assert [outer.factor(warm, t) for t in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert [outer.schedule(warm, t) for t in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     both = spec(schedule="decay", decay_every=2, decay_factor=0.5, warmup=4)
-    assert [outer.factor(both, t) for t in range(5)] == [0.25, 0.5, 0.375, 0.5, 0.25]
+    assert [outer.schedule(both, t) for t in range(5)] == [0.25, 0.5, 0.375, 0.5, 0.25]
 
 
 @pytest.mark.parametrize("schedule", ["constant", "decay", "cosine"])
@@ -97,16 +97,16 @@ def test_the_factor_multiplies_every_rate(schedule: str) -> None:
     given = spec(schedule=schedule, steps=4, decay_every=1, decay_factor=0.25)
     state = run(given, 2)
     after, applied = apply(given, state, gradients(2))
-    scaled = {f: getattr(given, f) * outer.factor(given, 2) for f in ("lr", "label_lr", "rate_lr")}
+    scaled = {f: getattr(given, f) * outer.schedule(given, 2) for f in ("lr", "label_lr", "rate_lr")}
     plain, _ = apply(spec(**scaled), state, gradients(2))
-    assert applied.rate == outer.factor(given, 2)
+    assert applied.rate == outer.schedule(given, 2)
     for name in GROUPS:
         np.testing.assert_allclose(after.meta[name], plain.meta[name], rtol=1e-6)
 
 
 def test_the_norm_is_clipped_over_all_parts_together() -> None:
     size = norm(gradients(0))
-    start = outer.begin(arrays("start", np.float32))
+    start = outer.init(arrays("start", np.float32))
     clipped, applied = apply(spec(clip=size / 10), start, gradients(0))
     assert applied.gradient_norm == pytest.approx(size)
     for name, g in gradients(0).items():
@@ -121,10 +121,10 @@ def test_a_spiking_chunk_is_clipped_by_itself() -> None:
     chunks = [gradients(0), gradients(1, 1000.0)]
     norms = [norm(chunk) for chunk in chunks]
     usual = norms[0]
-    factors, running = outer.tame(given, 0.0, [usual])
+    factors, running = outer.adaptive_clipping(given, 0.0, [usual])
     assert running == pytest.approx(usual)
     assert factors == [1.0]
-    factors, running = outer.tame(given, usual, norms)
+    factors, running = outer.adaptive_clipping(given, usual, norms)
     assert factors[0] == 1.0
     assert [f * norm(c) for f, c in zip(factors, chunks)] == pytest.approx([usual, 2 * usual])
     summed = outer.reduce(chunks, 2, factors)
@@ -132,20 +132,20 @@ def test_a_spiking_chunk_is_clipped_by_itself() -> None:
         np.testing.assert_allclose(summed[name], (chunks[0][name] + factors[1] * chunks[1][name]) / 2, rtol=1e-9)
     # a spike enters the running norm as 1.5 times the bound, not as itself
     assert running == pytest.approx(0.98 * usual + 0.02 * (usual + 3 * usual) / 2)
-    assert outer.tame(spec(clip_relative=None), 0.0, norms) == ([1.0, 1.0], 0.0)
+    assert outer.adaptive_clipping(spec(clip_relative=None), 0.0, norms) == ([1.0, 1.0], 0.0)
 
 
 def test_a_dead_chunk_before_the_first_step_does_not_silence_the_others() -> None:
     given, alive = spec(clip_relative=2.0), norm(gradients(0))
-    factors, running = outer.tame(given, 0.0, [0.0, alive])
+    factors, running = outer.adaptive_clipping(given, 0.0, [0.0, alive])
     assert running > 0
     assert factors == [1.0, pytest.approx(1.0)]
-    assert outer.tame(given, 0.0, [0.0])[1] == 0
+    assert outer.adaptive_clipping(given, 0.0, [0.0])[1] == 0
 
 
 def test_the_average_is_exponential_and_starts_short() -> None:
     given = spec(ema=0.5)
-    state, expected = outer.begin(arrays("start", np.float32)), arrays("start", np.float32)
+    state, expected = outer.init(arrays("start", np.float32)), arrays("start", np.float32)
     for t in range(20):
         state, _ = apply(given, state, gradients(t))
         decay = min(0.5, (t + 1) / (t + 11))
@@ -193,7 +193,7 @@ def test_nothing_is_applied_of_a_gradient_that_is_not_finite(name: str, bad: flo
 def test_a_gradient_whose_square_leaves_float32_is_refused_as_well() -> None:
     """Its second moment would be inf for ever, and the parameter would never move again."""
     with pytest.raises(FloatingPointError, match="outer step 0"):
-        apply(spec(), outer.begin(arrays("start", np.float32)), gradients(0, 1e25))
+        apply(spec(), outer.init(arrays("start", np.float32)), gradients(0, 1e25))
 
 
 def test_each_cycle_is_twice_as_long_as_the_one_before() -> None:
@@ -203,6 +203,6 @@ def test_each_cycle_is_twice_as_long_as_the_one_before() -> None:
     optimiser = torch.optim.SGD([parameter], lr=1.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimiser, T_0=10, T_mult=2, eta_min=0.1)
     for step in range(70):
-        assert outer.factor(given, step) == pytest.approx(optimiser.param_groups[0]["lr"])
+        assert outer.schedule(given, step) == pytest.approx(optimiser.param_groups[0]["lr"])
         optimiser.step()
         schedule.step()

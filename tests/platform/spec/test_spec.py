@@ -48,7 +48,7 @@ def test_every_part_is_frozen_closed_and_explains_each_field(part: type[BaseMode
         ("outer", "clip", -1.0),
         ("outer", "schedule", "linear"),
         ("meta", "window", 0),
-        ("meta", "sweep", "sideways"),
+        ("meta", "mode", "sideways"),
         ("assess", "architectures", "mlp"),
         ("run", "seed", -1),
         ("run", "workers", -1),

@@ -13,7 +13,7 @@ from torch import nn
 from raystill.platform import learners, seeds, synthesis
 from raystill.platform.data import DataSet, Split
 from raystill.platform.learners.weight_norm import DIRECTION, LENGTH
-from raystill.platform.meta import Steps, judge, make_engine, unrolled_loss
+from raystill.platform.meta import Steps, make_engine, outer_loss, unrolled_loss
 from raystill.platform.objectives import OBJECTIVES
 from raystill.platform.spec import DistillSpec, LearnerSpec
 from raystill.platform.synthesis import LEARN, Synthesizer, decoder
@@ -171,11 +171,11 @@ def test_the_meta_gradient_equals_finite_differences(curriculum: str, labels: st
     rng = seeds.torch_rng(seeds.Address(9, stream="real"))
     x, y = torch.randn(9, *shape, generator=rng, dtype=torch.float64), torch.arange(9) % CLASSES
     theta0 = learner.init(seeds.Address(2)).double()
-    judges = [(2, judge(total, x[:4], y[:4], 3)), (3, judge(total, x[4:], y[4:], 3))]
+    outer_losses = [(2, outer_loss(total, x[:4], y[:4], 3)), (3, outer_loss(total, x[4:], y[4:], 3))]
     meta = {k: v.double() for k, v in begun(synthesizer, shape).items()}
 
     def loss(values: dict[str, torch.Tensor]) -> torch.Tensor:
-        return unrolled_loss(make_engine(mean), theta0, synthesizer.steps(values, ADDRESS), judges)
+        return unrolled_loss(make_engine(mean), theta0, synthesizer.steps(values, ADDRESS), outer_losses)
 
     leaves = {k: v.clone().requires_grad_() for k, v in meta.items()}
     gradients = dict(zip(leaves, torch.autograd.grad(loss(leaves), list(leaves.values()))))

@@ -88,9 +88,9 @@ def by_hand(bench: Workbench, member: int, begin: int, stop: int) -> tuple[float
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft"])
-@pytest.mark.parametrize(("sweep", "stack"), [("reverse", "loop"), ("forward", "loop"), ("reverse", "vmap")])
-def test_is_the_gradient_of_a_hand_written_unroll(bench: Any, labels: str, sweep: str, stack: str) -> None:
-    made = bench(synthesizer={"labels": labels}, meta={"sweep": sweep, "stack": stack})
+@pytest.mark.parametrize(("mode", "stack"), [("reverse", "loop"), ("forward", "loop"), ("reverse", "vmap")])
+def test_is_the_gradient_of_a_hand_written_unroll(bench: Any, labels: str, mode: str, stack: str) -> None:
+    made = bench(synthesizer={"labels": labels}, meta={"mode": mode, "stack": stack})
     loss, found = work(made)
     parts = [by_hand(made, member, 0, 4) for member in range(2)]
     assert set(found) == {"images", "lr", "momentum"} | ({"labels"} if labels == "soft" else set())
@@ -115,7 +115,7 @@ def test_a_window_is_the_truncated_unroll(bench: Any, place: str) -> None:
 @pytest.mark.parametrize("stack", ["loop", "vmap"])
 @pytest.mark.parametrize(("between", "at"), [(1, (1, 2, 3)), (2, (2,)), (3, (3,))])
 def test_judgements_between_add_their_weighed_mean(bench: Any, stack: str, between: int, at: tuple[int, ...]) -> None:
-    ask = {"between": between, "between_weight": 0.4, "between_size": 1000}
+    ask = {"intermediate_every": between, "intermediate_weight": 0.4, "intermediate_size": 1000}
     loss, found = work(bench(outer=ask, meta={"stack": stack}), members=1)
     end, parts = by_hand(bench(), 0, 0, 4), [by_hand(bench(), 0, 0, stop) for stop in at]
     assert loss == pytest.approx(end[0] + 0.4 * np.mean([value for value, _ in parts]), rel=1e-6)
@@ -125,12 +125,20 @@ def test_judgements_between_add_their_weighed_mean(bench: Any, stack: str, betwe
 def test_judgements_between_see_minibatches_of_their_own(bench: Any) -> None:
     fixed = {"initialisation": {"kind": "fixed"}, "inner": {"lr": 1e-9}}  # every judgement sees the same weights
     alone = work(bench(outer={"batch_size": 16}, **fixed), 1)[0]
-    both = work(bench(outer={"batch_size": 16, "between": 2, "between_weight": 1.0, "between_size": 16}, **fixed), 1)[0]
+    both = work(
+        bench(
+            outer={"batch_size": 16, "intermediate_every": 2, "intermediate_weight": 1.0, "intermediate_size": 16},
+            **fixed,
+        ),
+        1,
+    )[0]
     assert both != pytest.approx(2 * alone, rel=1e-3)
 
 
 def test_a_window_has_no_judgement_before_it(bench: Any) -> None:
-    made = bench(meta={"window": 2}, outer={"between": 1, "between_weight": 0.5, "between_size": 1000})
+    made = bench(
+        meta={"window": 2}, outer={"intermediate_every": 1, "intermediate_weight": 0.5, "intermediate_size": 1000}
+    )
     loss, found = work(made, members=1)
     end, between = by_hand(made, 0, 2, 4), by_hand(made, 0, 2, 3)
     assert loss == pytest.approx(end[0] + 0.5 / 3 * between[0], rel=1e-6)
@@ -223,7 +231,7 @@ def test_auto_is_resolved_into_the_spec_and_choices_are_kept() -> None:
     for device, stack in (("cpu", "loop"), ("cuda", "vmap")):
         found = resolve_auto(DistillSpec(), device)
         assert (found.meta.stack, found.run.device) == (stack, device)
-        assert "auto" not in (found.meta.sweep, found.meta.stack, found.meta.compile)
-    asked = DistillSpec.model_validate({"meta": {"sweep": "forward", "stack": "loop"}})
+        assert "auto" not in (found.meta.mode, found.meta.stack, found.meta.compile)
+    asked = DistillSpec.model_validate({"meta": {"mode": "forward", "stack": "loop"}})
     assert resolve_auto(asked, "cuda").meta.stack == "loop"
-    assert resolve_auto(asked, "cuda").meta.sweep == "forward"
+    assert resolve_auto(asked, "cuda").meta.mode == "forward"

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 
 from raystill.platform import seeds
-from raystill.platform.learners.networks import Halve
+from raystill.platform.learners.networks import MaxPool2
 
-HALVE = Halve()
+POOL = MaxPool2()
 
 
 def drawn(*shape: int, ties: bool = False) -> Tensor:
@@ -25,7 +25,7 @@ def drawn(*shape: int, ties: bool = False) -> Tensor:
 def test_value_and_gradient_have_torchs_bits(side: tuple[int, int], ties: bool) -> None:
     x = drawn(3, 4, *side, ties=ties)
     results = []
-    for pool in (HALVE, lambda z: F.max_pool2d(z, 2)):
+    for pool in (POOL, lambda z: F.max_pool2d(z, 2)):
         leaf = x.clone().requires_grad_()
         out = pool(leaf)
         (g,) = torch.autograd.grad(out.square().sum(), leaf)
@@ -38,7 +38,7 @@ def test_value_and_gradient_have_torchs_bits(side: tuple[int, int], ties: bool) 
 @pytest.mark.parametrize("ties", [False, True])
 def test_channels_last_is_the_same(ties: bool) -> None:
     x = drawn(2, 3, 6, 6, ties=ties)
-    assert torch.equal(HALVE(x.to(memory_format=torch.channels_last)), HALVE(x))
+    assert torch.equal(POOL(x.to(memory_format=torch.channels_last)), POOL(x))
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -46,7 +46,7 @@ def test_some_channels_of_many_are_the_same(ties: bool) -> None:
     """What vmap makes of one convolution for many students: images whose channels lie apart."""
     x = drawn(2, 9, 6, 8, ties=ties)[:, 3:6]
     assert not x.is_contiguous()
-    assert torch.equal(HALVE(x), F.max_pool2d(x.contiguous(), 2))
+    assert torch.equal(POOL(x), F.max_pool2d(x.contiguous(), 2))
 
 
 def test_under_vmap_and_jvp_it_is_torchs() -> None:
@@ -58,8 +58,8 @@ def test_under_vmap_and_jvp_it_is_torchs() -> None:
     def products(pool) -> Tensor:
         return vmap(lambda z, w: jvp(grad(lambda q: loss(pool, q)), (z,), (w,))[1])(x, way)
 
-    torch.testing.assert_close(products(HALVE), products(lambda z: F.max_pool2d(z, 2)), rtol=1e-12, atol=0)
+    torch.testing.assert_close(products(POOL), products(lambda z: F.max_pool2d(z, 2)), rtol=1e-12, atol=0)
 
 
 def test_gradgradcheck() -> None:
-    assert torch.autograd.gradgradcheck(HALVE, drawn(1, 2, 4, 5).double().requires_grad_())
+    assert torch.autograd.gradgradcheck(POOL, drawn(1, 2, 4, 5).double().requires_grad_())

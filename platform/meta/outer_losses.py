@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from raystill.platform.meta.unroll import Judge
+from raystill.platform.meta.unroll import OuterLoss
 
 Total = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(theta, x, y) -> sum of per-sample losses."""
@@ -22,7 +22,7 @@ def precision(name: str, device: torch.device) -> AbstractContextManager[object]
     return torch.autocast(device.type, torch.bfloat16) if name == "bfloat16" else nullcontext()
 
 
-def judge(total: Total, x: Tensor, y: Tensor, chunk: int, dtype: str = "float32") -> Judge:
+def outer_loss(total: Total, x: Tensor, y: Tensor, chunk: int, dtype: str = "float32") -> OuterLoss:
     """Mean loss over x[N, ...] and its gradient, summed piece by piece in order."""
 
     def run(theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,8 +39,8 @@ def judge(total: Total, x: Tensor, y: Tensor, chunk: int, dtype: str = "float32"
     return run
 
 
-def stacked_judge(total: Total, x: Tensor, y: Tensor, chunk: int, dtype: str = "float32") -> Judge:
-    """`judge` for a stack theta[J, P]; x[J, N, ...] holds a minibatch for each member."""
+def stacked_outer_loss(total: Total, x: Tensor, y: Tensor, chunk: int, dtype: str = "float32") -> OuterLoss:
+    """`outer_loss` for a stack theta[J, P]; x[J, N, ...] holds a minibatch for each member."""
     both = torch.func.vmap(torch.func.grad_and_value(total), in_dims=(0, 0, 0))
 
     def run(theta: Tensor) -> tuple[Tensor, Tensor]:
