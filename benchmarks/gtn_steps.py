@@ -26,7 +26,6 @@ from raystill.actors.drive import pipeline
 from raystill.platform import runs
 from raystill.platform.artifacts import Distilled, load_distilled
 from raystill.platform.data.resident import Resident
-from raystill.platform.evaluation.accuracy import measured
 from raystill.platform.meta import optimisers
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import LearnerSpec
@@ -46,7 +45,7 @@ def curve(problem: Problem, theta: Tensor, batches: Batches, data: Resident, at:
         state = optimiser.init(theta) if state is None else state
         state = optimiser.update(state, problem.engine.gradient(state[0], x, y), hyper)
         if step in at:
-            found.append(100 * measured(problem, state[0], data, limit)["accuracy"])
+            found.append(100 * problem.evaluate(state[0], data, limit)["accuracy"])
     return found
 
 

@@ -170,8 +170,8 @@ class _Bookkeeping(OnRay):
 
     def _await_first(self) -> None:
         self._ray, self._look_again = _Instant(), math.inf  # there is no cluster whose notices could be read
-        for seat in self._seats:
-            seat.ready = None
+        for slot in self._slots:
+            slot.ready = None
 
 
 def driver() -> dict[str, Any]:

@@ -150,11 +150,11 @@ def _distil(held: Session, tracker: Tracker, watch: Watch | None = None, every: 
         elif watch is not None and loop.accuracy == loop.accuracy and loop.accuracy != seen:
             seen = loop.accuracy
             watch(step, seen, None)
-        held.meters.step(loop.figures, loop.seconds, made.spec.outer)
+        held.metrics.step(loop.figures, loop.seconds, made.spec.outer)
         held.tell(step=step, servers=loop.servers, validation=None if loop.accuracy != loop.accuracy else loop.accuracy)
 
     loop.on_step, loop.on_save = after, held.saving
-    loop.on_saved = lambda seconds: held.meters.observe("checkpoint_seconds", seconds)
+    loop.on_saved = lambda seconds: held.metrics.observe("checkpoint_seconds", seconds)
     try:
         coordinator.distil(loop)
     except KeyboardInterrupt:

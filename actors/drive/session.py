@@ -17,7 +17,7 @@ from raystill.actors.drive.mirror import Mirror
 from raystill.actors.drive.plan import Plan
 from raystill.actors.faults import Fault, Schedule
 from raystill.actors.fleet.executors import Executor, InProcess
-from raystill.actors.fleet.metrics import Meters
+from raystill.actors.fleet.metrics import Metrics
 from raystill.actors.fleet.on_ray import OnRay
 from raystill.actors.signals import stopping
 from raystill.platform import runs
@@ -42,7 +42,7 @@ class Session:
     home: Storage  # the run's root: its folder, or its place in the storage
     mirror: Mirror
     epoch: guard.Epoch
-    meters: Meters
+    metrics: Metrics
     board: Any | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     _told: float = 0.0
@@ -78,11 +78,11 @@ class Session:
             "retries": self.crew.retries, "copies": self.crew.copies, "outstanding": self.crew.outstanding,
             **self.facts,
         }  # fmt: skip
-        self.meters.observe("in_flight", self.crew.outstanding)
-        self.meters.observe("evaluators", len(rows))
-        self.meters.total("copies", self.crew.copies)
+        self.metrics.observe("in_flight", self.crew.outstanding)
+        self.metrics.observe("evaluators", len(rows))
+        self.metrics.total("copies", self.crew.copies)
         for reason, count in self.crew.retries.items():
-            self.meters.total("retries", count, reason)
+            self.metrics.total("retries", count, reason)
         with suppress(OSError):  # a status that can not be told is no reason to stop
             temporary = self.folder / f".{STATUS}"
             temporary.write_text(json.dumps(status))
@@ -124,7 +124,7 @@ def session(made: Plan, folder: Path) -> Iterator[Session]:
         crew = Crew(executor, log, spec.run.deadline, str(folder))
         mirror = Mirror(folder, home if spec.run.storage else None)
         held = Session(
-            made, folder, executor, crew, log, faults, home, mirror, epoch, Meters(bool(made.workers[1])), board
+            made, folder, executor, crew, log, faults, home, mirror, epoch, Metrics(bool(made.workers[1])), board
         )
         crew.on_idle = held.tell
         stack.enter_context(stopping())

@@ -13,7 +13,7 @@ from raystill.platform.spec import OuterSpec
 _BOUNDS = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
 
 
-class Meters:
+class Metrics:
     """Made once in a driver's process; `on` says whether Ray is there to take the figures."""
 
     def __init__(self, on: bool) -> None:
@@ -50,8 +50,8 @@ class Meters:
     def observe(self, name: str, value: float) -> None:
         """One more value of a histogram, or a gauge's present value."""
         if self._on:
-            meter = self._of[name]
-            (meter.observe if hasattr(meter, "observe") else meter.set)(value)
+            metric = self._of[name]
+            (metric.observe if hasattr(metric, "observe") else metric.set)(value)
 
     def total(self, name: str, value: float, reason: str = "") -> None:
         """A counter's total so far."""

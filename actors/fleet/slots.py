@@ -25,7 +25,7 @@ class Flight(NamedTuple):
 
 
 @dataclass
-class Seat:
+class Slot:
     """One evaluator.
 
     Attributes:

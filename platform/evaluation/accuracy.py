@@ -1,47 +1,56 @@
-"""Judging distilled data: fresh networks trained on it, and on what the field compares it with.
-
-Each function is a kind of work item: (workbench, address, options, inputs) -> (numbers, arrays).
-"""
+"""How often a network predicts the class that it should."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raystill.platform.data.resident import Resident
-from raystill.platform.work.problem import Problem
-from raystill.platform.work.workbench import Numbers
 
 
-def named(logits: Tensor) -> Tensor:
-    """The class that logits [N, K] name: the largest; where one logit stands for two classes, 1 above zero."""
+def predicted(logits: Tensor) -> Tensor:
+    """Classes [N] that logits [N, K] predict: the largest; where one logit stands for two classes, 1 above zero."""
     return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
 
 
 @torch.no_grad()
-def measured(problem: Problem, theta: Tensor, data: Resident, limit: int | None = None, chunk: int = 500) -> Numbers:
-    """What a network says of a split's examples; of `limit` of them, evenly spaced, where it is given.
+def evaluate(
+    apply: Callable[[Tensor, Tensor], Tensor],
+    theta: Tensor,
+    data: Resident,
+    relabels: Sequence[tuple[int, int]] = (),
+    limit: int | None = None,
+    chunk: int = 500,
+) -> dict[str, float]:
+    """Accuracy of a network on a split.
 
-    Evenly spaced, because sources may be sorted by class.
+    Args:
+        apply: (parameters [P], examples [N, ...]) -> logits [N, K].
+        theta: parameters [P].
+        data: the split.
+        relabels: (class, class that the outer objective wants predicted in its place) pairs; empty without an attack.
+        limit: examples to use; they are evenly spaced, since sources may be sorted by class. None uses all.
+        chunk: examples of one forward pass.
 
     Returns:
-        `accuracy`, the share that is named as the outer objective wants it: rightly, but for the classes that it
-        relabels. Where it relabels some: `attack_success`, the share of those that are taken for what it wants, and
-        `other_classes`, the accuracy on the rest.
+        `accuracy`, the share of examples for which the wanted class is predicted. With relabels also
+        `attack_success`, that share among the relabelled classes, and `other_classes`, that share among the rest.
     """
     count = min(limit or len(data), len(data))
     rows = np.arange(count) * len(data) // count
     right = hits = victims = 0
     for at in range(0, count, chunk):
         x, y = data.batch(rows[at : at + chunk])
-        wanted, struck = y, torch.zeros_like(y, dtype=torch.bool)
-        for k, t in problem.relabels:
-            wanted, struck = torch.where(y == k, t, wanted), struck | (y == k)
-        as_wanted = named(problem.learner.apply(theta, x)) == wanted
-        right, hits = right + int(as_wanted.sum()), hits + int((as_wanted & struck).sum())
-        victims += int(struck.sum())
-    if not problem.relabels:
+        wanted, relabelled = y, torch.zeros_like(y, dtype=torch.bool)
+        for k, t in relabels:
+            wanted, relabelled = torch.where(y == k, t, wanted), relabelled | (y == k)
+        as_wanted = predicted(apply(theta, x)) == wanted
+        right, hits = right + int(as_wanted.sum()), hits + int((as_wanted & relabelled).sum())
+        victims += int(relabelled.sum())
+    if not relabels:
         return {"accuracy": right / count}
     return {
         "accuracy": right / count,

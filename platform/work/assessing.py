@@ -15,7 +15,6 @@ from torch import Tensor
 
 from raystill.platform.data.resident import Resident
 from raystill.platform.evaluation import neighbours
-from raystill.platform.evaluation.accuracy import measured
 from raystill.platform.initialisation import starts
 from raystill.platform.meta import Steps, train
 from raystill.platform.seeds import Address, numpy_rng
@@ -73,14 +72,14 @@ def train_network(bench: Workbench, address: Address, options: Options, inputs: 
     # a start that was made for the run's learner serves no other
     theta0 = bench.theta0(problem.learner, address) if own else starts.fresh(problem.learner, address).to(bench.device)
     theta = trained(bench, problem, Steps(x, y, hyper), theta0)
-    return measured(problem, theta, getattr(bench, options["split"]), options.get("limit")), {}
+    return problem.evaluate(theta, getattr(bench, options["split"]), options.get("limit")), {}
 
 
 def untrained(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """A network as it starts, before any step."""
     problem = bench.problem(bench.spec.learner)
     theta = bench.theta0(problem.learner, address)
-    return measured(problem, theta, getattr(bench, options["split"]), options.get("limit")), {}
+    return problem.evaluate(theta, getattr(bench, options["split"]), options.get("limit")), {}
 
 
 def train_full(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
@@ -104,7 +103,7 @@ def train_full(bench: Workbench, address: Address, options: Options, inputs: Inp
             theta = theta - options["lr"] * 0.5 * (1 + np.cos(np.pi * done / total)) * velocity
             done += 1
     split: Resident = getattr(bench, options["split"])
-    return measured(problem, theta, split, options.get("limit")), {"theta": theta.cpu().numpy()}
+    return problem.evaluate(theta, split, options.get("limit")), {"theta": theta.cpu().numpy()}
 
 
 def real_set(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raystill.platform.evaluation import accuracy
 from raystill.platform.meta import MetaGradient, Steps, outer_loss, stacked_outer_loss, unroll
 from raystill.platform.meta.unroll import OuterLoss
 from raystill.platform.seeds import Address, numpy_rng
@@ -129,7 +128,7 @@ def validate(
     steps = bench.synthesizer.steps(bench.tensors(inputs), address)
     network = address.at(step=0, attempt=0, stream="validate")
     theta = assessing.trained(bench, problem, steps, bench.theta0(problem.learner, network))
-    return accuracy.measured(problem, theta, bench.validation, bench.spec.validation.images), {}
+    return problem.evaluate(theta, bench.validation, bench.spec.validation.images), {}
 
 
 KINDS: dict[str, Kind] = {

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from raystill.platform import registry
 from raystill.platform.data import DataSet
+from raystill.platform.data.resident import Resident
+from raystill.platform.evaluation.accuracy import evaluate
 from raystill.platform.files import tensors
 from raystill.platform.learners import Learner, files
 from raystill.platform.meta import Engine
@@ -104,3 +106,7 @@ class Problem:
     engine: Engine
     total: Loss
     relabels: tuple[tuple[int, int], ...] = ()
+
+    def evaluate(self, theta: Tensor, data: Resident, limit: int | None = None) -> dict[str, float]:
+        """Accuracy of the learner with parameters theta [P]; see `evaluation.accuracy.evaluate`."""
+        return evaluate(self.learner.apply, theta, data, self.relabels, limit)

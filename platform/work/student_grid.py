@@ -22,6 +22,7 @@ from torch.func import vmap
 
 from raystill.platform import learners
 from raystill.platform.data.resident import Resident
+from raystill.platform.evaluation.accuracy import evaluate
 from raystill.platform.learners import Learner
 from raystill.platform.learners.networks import without_patches
 from raystill.platform.learners.stacked import stacked
@@ -208,12 +209,8 @@ def teacher(bench: Workbench, address: Address, options: Options, inputs: Inputs
 
 def grade(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """Accuracy of a network `theta` on a split. Options: `learner` (JSON), `split`."""
-    from raystill.platform.evaluation.accuracy import measured
-    from raystill.platform.work.problem import Problem
-
     learner = _built(bench, options)
-    problem = Problem(learner, None, None)  # type: ignore[arg-type]
-    return measured(problem, bench.tensors(inputs)["theta"], getattr(bench, options["split"])), {}
+    return evaluate(learner.apply, bench.tensors(inputs)["theta"], getattr(bench, options["split"])), {}
 
 
 def cohort(bench: Workbench, options: Options, inputs: Inputs) -> Cohort:

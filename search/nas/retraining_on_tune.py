@@ -24,7 +24,6 @@ from safetensors.torch import load_file, save_file
 from raystill.actors import cluster
 from raystill.platform import learners
 from raystill.platform.architectures.spaces import Arch, parse
-from raystill.platform.evaluation.accuracy import measured
 from raystill.platform.spec import DistillSpec
 from raystill.platform.work.problem import Problem
 from raystill.platform.work.workbench import Workbench
@@ -76,9 +75,10 @@ class Trial(tune.Trainable):
         until = next((rung for rung in rungs(total) if rung > self._state.done), total)
         learner, train = self._problem.learner, self._bench.train
         self._state = truth.descend(learner, train, self._address, self._protocol, self._state, until)
-        found = {METRIC: 100 * measured(self._problem, self._state.theta, self._bench.validation)["accuracy"]}
+        evaluate = self._problem.evaluate
+        found = {METRIC: 100 * evaluate(self._state.theta, self._bench.validation)["accuracy"]}
         if until >= total:
-            found["test"] = 100 * measured(self._problem, self._state.theta, self._bench.test)["accuracy"]
+            found["test"] = 100 * evaluate(self._state.theta, self._bench.test)["accuracy"]
         self._seconds += time.process_time() - began
         return {**found, "step": until, "cpu_seconds": self._seconds, "done": until >= total}
 

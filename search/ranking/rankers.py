@@ -18,7 +18,6 @@ from torch import Tensor
 from raystill.platform import learners
 from raystill.platform.architectures.proxies import COUNTS, PROXIES
 from raystill.platform.architectures.spaces import Arch, parse
-from raystill.platform.evaluation.accuracy import measured
 from raystill.platform.meta import Steps
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.work.assessing import trained
@@ -48,7 +47,7 @@ def _problem(bench: Workbench, arch: Arch, scheme: str) -> Problem:
 
 def _judged(bench: Workbench, problem: Problem, theta: Tensor, options: Options, clock: Clock) -> float:
     began = time.perf_counter()
-    found = measured(problem, theta, bench.validation, options["limit"])["accuracy"]
+    found = problem.evaluate(theta, bench.validation, options["limit"])["accuracy"]
     clock.judging += time.perf_counter() - began
     return found
 

@@ -24,7 +24,6 @@ from raystill.platform import learners, registry
 from raystill.platform.architectures.spaces import Arch, parse, space
 from raystill.platform.data import load
 from raystill.platform.data.resident import Resident
-from raystill.platform.evaluation.accuracy import measured
 from raystill.platform.files import tables
 from raystill.platform.learners import Learner
 from raystill.platform.seeds import Address, numpy_rng
@@ -177,9 +176,9 @@ def trained(bench: Workbench, arch: Arch, seed: int, protocol: Protocol) -> tupl
     problem = bench.problem_of(learners.wrap(arch.build(shape, classes)))
     before, theta = fit(problem.learner, bench.train, address_of(arch, seed), protocol, (protocol.steps * 3 // 4,))
     return {
-        "validation": measured(problem, theta, bench.validation)["accuracy"],
-        "test": measured(problem, theta, bench.test)["accuracy"],
-        "validation_before": measured(problem, before, bench.validation, 2000)["accuracy"],
+        "validation": problem.evaluate(theta, bench.validation)["accuracy"],
+        "test": problem.evaluate(theta, bench.test)["accuracy"],
+        "validation_before": problem.evaluate(before, bench.validation, 2000)["accuracy"],
         "parameters": problem.learner.size, "flops": arch.flops(shape, classes),
         "cpu_seconds": time.process_time() - cpu,
     }, theta  # fmt: skip

@@ -113,7 +113,7 @@ def test_measures_are_counts_of_what_a_network_says(pool: Path) -> None:
     said = problem.learner.apply(theta, data.batch(np.arange(len(data)))[0]).argmax(1).numpy()
     y = bench.data.test.y
     wanted = np.where(y == 7, 1, y)
-    found = accuracy.measured(problem, theta, data)
+    found = accuracy.evaluate(problem.learner.apply, theta, data, problem.relabels)
     assert found["accuracy"] == pytest.approx((said == wanted).mean())
     assert found["attack_success"] == pytest.approx((said[y == 7] == 1).mean())
     assert found["other_classes"] == pytest.approx((said[y != 7] == y[y != 7]).mean())

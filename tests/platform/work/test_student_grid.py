@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from raystill.platform import learners
 from raystill.platform.data.resident import Resident
-from raystill.platform.evaluation.accuracy import measured
+from raystill.platform.evaluation.accuracy import evaluate
 from raystill.platform.seeds import Address, numpy_rng, torch_rng
 from raystill.platform.spec import LearnerSpec
 from raystill.platform.work.student_grid import Cohort, TrainingSpec
@@ -137,8 +136,7 @@ def test_training_in_parts_is_training(data: Resident, logits: Tensor) -> None:
 def test_accuracies_are_those_of_each_student_and_a_diverged_one_has_none(data: Resident, logits: Tensor) -> None:
     group = train(data, logits, "vmap", count=2)
     found = group.accuracies(data)
-    problem: Any = SimpleNamespace(learner=learner(), relabels=())
-    expected = [[measured(problem, theta, data)["accuracy"] for theta in row] for row in group.theta]
+    expected = [[evaluate(learner().apply, theta, data)["accuracy"] for theta in row] for row in group.theta]
     assert np.allclose(found, expected)
     group.theta[1, 2, 0] = float("nan")
     again = group.accuracies(data)
