@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("raystill.platform.command_line.commands:report", "write a run's report.html again"),
     "recipes": ("raystill.platform.command_line.commands:recipes", "list the named recipes, or print one"),
     "ui": ("raystill.platform.command_line.commands:ui", "open MLflow's pages on the runs"),
-    "doctor": ("raystill.platform.command_line.commands:doctor", "say what this machine offers"),
+    "doctor": ("raystill.actors.launch.doctor:doctor", "say what this machine offers"),
     "cluster": ("raystill.actors.launch.cluster_file.check:cluster", "judge a cluster file before it costs anything"),
     "submit": (
         "raystill.actors.launch.submit:submit",

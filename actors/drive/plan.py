@@ -14,7 +14,7 @@ from raystill.actors.faults import parse
 from raystill.actors.server import checkpoints
 from raystill.platform import learners, registry, runs, synthesis
 from raystill.platform.data import DataSet, load
-from raystill.platform.files import tensors
+from raystill.platform.files.digests import file_digest
 from raystill.platform.files.storage import Storage, is_remote
 from raystill.platform.initialisation import starts
 from raystill.platform.learners import drawing
@@ -77,7 +77,7 @@ def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bo
                 )
     outer_teacher(spec, data, plugins)
     if spec.outer.teacher is not None:
-        told = {"teacher": spec.outer.teacher.absolute(), "teacher_content": tensors.content(spec.outer.teacher)}
+        told = {"teacher": spec.outer.teacher.absolute(), "teacher_content": file_digest(spec.outer.teacher)}
         spec = spec.model_copy(update={"outer": spec.outer.model_copy(update=told)})
     learner = learners.build(spec.learner, data.shape, len(data.classes), plugins)
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)

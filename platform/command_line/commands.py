@@ -1,13 +1,11 @@
-"""The commands that compute nothing: report, recipes, ui, doctor, completion."""
+"""The commands that compute nothing: report, recipes, ui, completion."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import os
-import platform as machine
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
@@ -77,20 +75,6 @@ def ui(argv: list[str]) -> NoReturn:
     os.execve(sys.executable, command, environment)  # so that signals reach the server itself
 
 
-def doctor(argv: list[str]) -> int:
-    """Say what this machine offers."""
-    _parser("doctor", "Say what this machine offers: versions, GPUs, Ray, the tracking store, data sets.").parse_args(
-        argv
-    )
-    from raystill.platform.command_line.doctor import findings
-
-    bad = 0
-    for name, ok, text in findings():
-        print(f"{'ok  ' if ok else 'no  ' if ok is False else '-   '} {name:14s} {text}")
-        bad += ok is False
-    return 1 if bad else 0
-
-
 def completion(argv: list[str]) -> int:
     """Print a completion script for bash, zsh or tcsh."""
     import shtab
@@ -118,16 +102,3 @@ def completion(argv: list[str]) -> int:
             sub.add_argument("name", choices=sorted(RECIPES))
     print(shtab.complete(root, shell=shell))
     return 0
-
-
-def installed(name: str) -> str | None:
-    """A package's version, None where it is not installed."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def python() -> str:
-    """The interpreter and its machine, in one line."""
-    return f"{machine.python_version()} on {machine.system()} {machine.machine()}"

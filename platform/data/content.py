@@ -19,15 +19,10 @@ from typing import Any
 import numpy as np
 
 from raystill.platform.data.sources.raw import File, Raw, Stored, portion
+from raystill.platform.files.digests import digest, stream_digest
 from raystill.platform.files.storage import write_whole
 
-_PIECE = 1 << 20
 _SETTLED_NS = 2_000_000_000  # a file younger than its clock's tick may change and keep its time
-
-
-def digest(value: Any) -> str:
-    """sha256 hex of a JSON-able value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def content_of(found: Raw | Stored, cache: Path) -> str:
@@ -56,14 +51,11 @@ def _noted(note: Path) -> list[str] | None:
 
 
 def _file_digest(file: File) -> str:
-    digest = hashlib.sha256()
     try:
         with file.open() as stream:
-            while piece := stream.read(_PIECE):
-                digest.update(piece)
+            return stream_digest(stream)
     except OSError as error:
         raise ValueError(f"data.source: cannot read {file.path}: {error}") from error
-    return digest.hexdigest()
 
 
 def _raw_digest(raw: Raw) -> str:

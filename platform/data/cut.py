@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from raystill.platform.data import DataSet, Split, Text
-from raystill.platform.data.content import digest
 from raystill.platform.data.store import Decoded
+from raystill.platform.files.digests import digest
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DataSpec
 

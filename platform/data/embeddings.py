@@ -18,8 +18,9 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from raystill.platform.data import Text
-from raystill.platform.data.content import content_of, digest
+from raystill.platform.data.content import content_of
 from raystill.platform.data.sources.raw import File, Raw, Stored, local_file
+from raystill.platform.files.digests import digest
 from raystill.platform.files.storage import write_whole
 from raystill.platform.seeds import Address, numpy_rng
 

@@ -22,10 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from raystill.platform.data import Split
-from raystill.platform.data.content import content_of, digest
+from raystill.platform.data.content import content_of
 from raystill.platform.data.sources.decode import Progress, decode, integer_labels
 from raystill.platform.data.sources.raw import Raw, Stored, portion
 from raystill.platform.data.text import Encoded, encode
+from raystill.platform.files.digests import digest
 from raystill.platform.files.storage import write_whole
 
 _FORMAT = 1  # raise it when decoding or the file's layout changes

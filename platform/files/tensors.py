@@ -67,15 +67,3 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if _digest(tensors, header["facts"]) != header["sha256"]:
         raise ValueError(f"{path}: sha256 does not match its header; the file was changed or torn")
     return tensors, json.loads(header["facts"])
-
-
-def content(path: Path) -> str:
-    """sha256 of a file.
-
-    Raises:
-        ValueError: it can not be read.
-    """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ValueError(f"{path}: can not be read: {error.strerror}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from markupsafe import Markup
 
 from raystill.platform.artifacts import DATA, Distilled
 from raystill.platform.artifacts.sentences import noun
+from raystill.platform.files.digests import file_digest
 from raystill.platform.files.redaction import redacted
 from raystill.platform.files.storage import write_whole
 from raystill.platform.report import command
@@ -199,7 +199,7 @@ def _whisker(row: Row) -> Markup:
 def _about(run: Run) -> list[tuple[str, str]]:
     """Everything that a number here depends on: (name, value)."""
     d, spec = run.distilled, run.spec
-    digest = hashlib.sha256((run.path / ARTEFACT / DATA).read_bytes()).hexdigest()
+    digest = file_digest(run.path / ARTEFACT / DATA)
     facts: list[tuple[str, Any]] = [
         ("data", _get(spec, "data", "source")),
         ("validation", _validation(spec)),

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from raystill.platform.files.digests import digest
 from raystill.platform.spec.assess import AssessSpec, ValidationSpec
 from raystill.platform.spec.data import DataSpec
 from raystill.platform.spec.initialisation import DonorSpec, InitialisationSpec
@@ -20,7 +21,7 @@ from raystill.platform.spec.learner import LearnerSpec
 from raystill.platform.spec.meta import MetaSpec
 from raystill.platform.spec.outer import OuterSpec
 from raystill.platform.spec.run import RunSpec, TrackingSpec
-from raystill.platform.spec.section import Count, Part, Positive, digest, plain_name
+from raystill.platform.spec.section import Count, Part, Positive, plain_name
 from raystill.platform.spec.synthesizer import SynthesizerSpec
 
 
@@ -94,8 +95,6 @@ class DistillSpec(Part):
         told = self.model_dump(mode="json", exclude={"run": True, "tracking": True, "assess": True, "recipe": True,
                                                      "meta": {"memory"}, "outer": {"shards"},
                                                      "initialisation": {"path"}, "donor": {"checkpoint"}})  # fmt: skip
-        if self.donor.content is None:  # so that a run that begins anew is the one that it always was
-            del told["donor"]
         content = told["outer"].pop("teacher_content")
         if content is not None:  # the file is known by what it holds, wherever it lies
             told["outer"]["teacher"] = content

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -25,21 +22,6 @@ def plain_name(field: str, name: str | None) -> None:
     """Raises ValueError unless a name can name a folder, and no other folder."""
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise ValueError(f"{field} {name!r} must be 1-64 of A-Z a-z 0-9 . _ - and start with a letter or digit")
-
-
-LATER = {"begun": 0.95}
-"""Fields that specs did not always have, and their usual values."""
-
-
-def digest(told: Mapping[str, Any]) -> str:
-    """sha256 of a spec's mapping, less the fields that came later where they have their usual value."""
-
-    def known(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {k: known(v) for k, v in value.items() if k not in LATER or v != LATER[k]}
-        return [known(v) for v in value] if isinstance(value, list) else value
-
-    return hashlib.sha256(json.dumps(known(told), sort_keys=True).encode()).hexdigest()
 
 
 class Part(BaseModel):

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from raystill.platform.files.digests import digest
 from raystill.platform.spec import DataSpec, LearnerSpec, TrackingSpec
-from raystill.platform.spec.section import Count, Natural, Part, Positive, digest
+from raystill.platform.spec.section import Count, Natural, Part, Positive
 from raystill.platform.spec.section import plain_name as _plain
 from raystill.platform.students.optimisers import OptimizerSpec
 

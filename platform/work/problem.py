@@ -11,7 +11,7 @@ from raystill.platform import registry
 from raystill.platform.data import DataSet
 from raystill.platform.data.resident import Resident
 from raystill.platform.evaluation.accuracy import evaluate
-from raystill.platform.files import tensors
+from raystill.platform.files.digests import file_digest
 from raystill.platform.learners import Learner, files
 from raystill.platform.meta import Engine
 from raystill.platform.meta.linearise import Loss
@@ -87,7 +87,7 @@ def outer_teacher(spec: DistillSpec, data: DataSet, plugins: registry.Plugins | 
     if spec.outer.teacher is None:
         return None
     path, planned = spec.outer.teacher, spec.outer.teacher_content
-    if planned is not None and tensors.content(path) != planned:
+    if planned is not None and file_digest(path) != planned:
         raise ValueError(
             f"outer.teacher: {path} is not the file that this run began with (sha256 {planned[:12]}); put that back, "
             "or begin a new run with outer.teacher_content none"

@@ -18,8 +18,6 @@ from raystill.platform.runs import folder as runs
 from raystill.platform.spec import DistillSpec
 from tests.actors.test_cluster import spec
 
-DEFAULT = "e7c614ac4978348fd0e22d41630367042e3105bd039b9a953f7bf9588801474f"
-
 
 def run(folder: Path, name: str, **outer: Any) -> DistillSpec:
     """The spec of a run of eight steps with a checkpoint at every second."""
@@ -96,13 +94,6 @@ def test_its_identity_holds_what_it_took_over_and_no_other_run_takes_its_checkpo
     assert checkpoints.newest(store, made.identity) == name
     assert checkpoints.newest(store, plain.identity) is None
     assert checkpoints.newest(store, other.identity) is None
-
-
-def test_a_run_without_a_donor_is_the_one_that_it_was() -> None:
-    """Digest of the default spec before there were donors."""
-    told = DistillSpec().dump()
-    assert told["donor"] == {"checkpoint": None, "step": None, "content": None}
-    assert DistillSpec().identity == DEFAULT
 
 
 def test_a_killed_heir_goes_on_and_one_whose_donor_changed_is_refused(

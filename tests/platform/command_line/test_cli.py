@@ -131,22 +131,3 @@ def test_completion_knows_commands_options_and_choices(call: Any, shell: str) ->
     assert (code, err) == (0, "")
     for word in (*cli.COMMANDS, "--outer.steps", "--recipe", "orthogonal", "mnist-fixed-10"):
         assert word in out
-
-
-def test_the_doctor_examines_everything_and_crashes_at_nothing(
-    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("RAYSTILL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("RAYSTILL_DATA", str(tmp_path))
-    code, out, err = call("doctor")
-    assert (code, err) == (0, "")
-    for subject in ("python", "torch", "processors", "gpus", "ray cluster", "tracking", "data cache", "data sets"):
-        assert subject in out
-    monkeypatch.setenv("RAYSTILL_DATA", str(tmp_path / "nowhere"))
-    code, out, _ = call("doctor")
-    assert code == 1
-    assert "no   data sets" in out
-    assert "is not a folder" in out

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from raystill.actors.drive.plan import plan
 from raystill.platform import learners
 from raystill.platform.data import DataSet, load
-from raystill.platform.files import tensors
+from raystill.platform.files.digests import file_digest
 from raystill.platform.learners import files
 from raystill.platform.objectives import TAUGHT
 from raystill.platform.seeds import Address
@@ -142,11 +142,11 @@ def test_a_run_is_known_by_what_its_teacher_is_and_not_by_where_it_lies(digits: 
         (tmp_path / name).mkdir()
         paths.append(written(tmp_path / name, digits))
     other = written(tmp_path, digits, note="another")
-    assert of(paths[0], tensors.content(paths[0])) == of(paths[1], tensors.content(paths[1]))
-    assert of(paths[0], tensors.content(paths[0])) != of(other, tensors.content(other))
-    assert tensors.content(other) == hashlib.sha256(other.read_bytes()).hexdigest()
+    assert of(paths[0], file_digest(paths[0])) == of(paths[1], file_digest(paths[1]))
+    assert of(paths[0], file_digest(paths[0])) != of(other, file_digest(other))
+    assert file_digest(other) == hashlib.sha256(other.read_bytes()).hexdigest()
     with pytest.raises(ValueError, match=r"nowhere: can not be read"):
-        tensors.content(tmp_path / "nowhere")
+        file_digest(tmp_path / "nowhere")
 
 
 def test_a_plan_notes_the_teachers_content_and_a_file_that_was_changed_since_is_refused(
@@ -157,7 +157,7 @@ def test_a_plan_notes_the_teachers_content_and_a_file_that_was_changed_since_is_
     run = {"workers": 0, "out": tmp_path / "runs"}
     spec = DistillSpec.model_validate({**SPEC, "outer": outer, "run": run, "tracking": {"enabled": False}})
     made = plan(spec).spec
-    assert made.outer.teacher_content == tensors.content(path)
+    assert made.outer.teacher_content == file_digest(path)
     assert plan(made).spec.identity == made.identity
     written(tmp_path, digits, note="trained anew")
     for again in (lambda: plan(made), lambda: outer_teacher(made, digits)):
