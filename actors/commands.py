@@ -25,10 +25,10 @@ def distill(argv: list[str]) -> int:
     text = "Distil a data set. Without --recipe or --config: the recipe `digits`, which needs no data and no network."
     spec, _ = options.load(DistillSpec, "distill", text, argv, default=_usual(argv))
     began = time.monotonic()
-    made = pipeline.plan(spec)
-    folder = runs.create(made.spec)
-    pipeline.carry_out(made, folder)
-    _close(folder, made.spec.tracking, time.monotonic() - began)
+    plan = pipeline.make_plan(spec)
+    folder = runs.create(plan.spec)
+    pipeline.carry_out(plan, folder)
+    _close(folder, plan.spec.tracking, time.monotonic() - began)
     return 0
 
 

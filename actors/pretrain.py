@@ -12,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from raystill.actors.drive.pipeline import Interrupted
-from raystill.actors.drive.plan import Plan, plan
-from raystill.actors.drive.session import Session, session
+from raystill.actors.drive.plan import Plan, make_plan
+from raystill.actors.drive.session import Session, open_session
 from raystill.actors.messages import WorkItem
 from raystill.actors.server.shards import ServerLost
 from raystill.actors.signals import Stopped
@@ -39,11 +39,11 @@ def pretrain(spec: PretrainSpec, plugins: registry.Plugins | None = None) -> poo
         ValueError: the spec or its data are wrong.
         Interrupted: stopped by Ctrl-C; `raystill resume` goes on.
     """
-    made = plan(spec.distillation, plugins)
+    plan = make_plan(spec.distillation, plugins)
     source = re.sub(r"[^A-Za-z0-9]+", "-", spec.data.source).strip("-")
     stem = f"{source}-{re.sub(r'[^A-Za-z0-9]+', '-', spec.learner.name)}"[:50]
     folder = runs.begin(spec.run, stem, pools.SPEC, yaml.safe_dump(spec.dump(), sort_keys=False))
-    return carry_out(made, spec, folder)
+    return carry_out(plan, spec, folder)
 
 
 def load(folder: Path) -> PretrainSpec:
@@ -59,24 +59,24 @@ def load(folder: Path) -> PretrainSpec:
         raise ValueError(f"{path} is not a spec of a pool: {' '.join(str(error).split())[:300]}") from None
 
 
-def carry_out(made: Plan, spec: PretrainSpec, folder: Path) -> pools.Pool:
+def carry_out(plan: Plan, spec: PretrainSpec, folder: Path) -> pools.Pool:
     """Train the networks that a folder still lacks; the manifest, which makes it a pool, comes last."""
     print(f"pool {folder}", flush=True)
-    with session(made, folder) as held:
+    with open_session(plan, folder) as session:
         try:
             for left in reversed(range(LOSSES)):
                 try:
-                    _train(held, spec)
+                    _train(session, spec)
                     break
                 except ServerLost:  # arrays that were on a node that is gone: those networks are trained again
                     if not left:
                         raise
-                    held.crew.forget()
+                    session.crew.forget()
         except KeyboardInterrupt as stop:
             signum = stop.signum if isinstance(stop, Stopped) else 2
             raise Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
-        data, identity = made.data, spec.identity
-        size = learners.build(spec.learner, data.shape, len(data.classes), made.plugins).size
+        data, identity = plan.data, spec.identity
+        size = learners.build(spec.learner, data.shape, len(data.classes), plan.plugins).size
         parts = {part: [_found(folder, part, n, identity) for n in range(many)] for part, many in _parts(spec)}
         told = pools.manifest(spec, data, size, {k: [row for row in rows if row] for k, rows in parts.items()})
         write_whole(folder / pools.MANIFEST, lambda stream: stream.write(told))
@@ -92,9 +92,9 @@ def _found(folder: Path, part: str, member: int, identity: str) -> dict[str, obj
     return pools.facts_of(path.read_bytes(), identity) if path.is_file() else None
 
 
-def _train(held: Session, spec: PretrainSpec) -> None:
+def _train(session: Session, spec: PretrainSpec) -> None:
     """Every missing network as a work item; each is written as it comes in."""
-    identity, crew, folder = spec.identity, held.crew, held.folder
+    identity, crew, folder = spec.identity, session.crew, session.folder
     nothing = crew.executor.put({"none": np.zeros(1, np.float32)})
     told = (("epochs", spec.epochs), ("lr", spec.lr), ("split", "validation"))
     items: dict[WorkItem, tuple[str, int]] = {}
@@ -113,7 +113,7 @@ def _train(held: Session, spec: PretrainSpec) -> None:
             theta, accuracy = crew.executor.server.fetch(result.arrays)["theta"], result.outcome.numbers["accuracy"]
             data = pools.packed(theta, identity, accuracy)
             write_whole(folder / pools.file_of(part, member), lambda stream, data=data: stream.write(data))  # type: ignore[misc]
-            held.tell(step=whole - len(items))
+            session.tell(step=whole - len(items))
             show(whole - len(items), accuracy=f"{100 * accuracy:.1f} %")
 
 
@@ -123,7 +123,7 @@ def resume(folder: Path, workers: int | str | None = None) -> int:
     changes = {"out": folder.absolute().parent, **({} if workers is None else {"workers": workers})}
     spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
     began = time.monotonic()
-    _close(carry_out(plan(spec.distillation, resumed=True), spec, folder), time.monotonic() - began)
+    _close(carry_out(make_plan(spec.distillation, resumed=True), spec, folder), time.monotonic() - began)
     return 0
 
 

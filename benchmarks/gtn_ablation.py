@@ -54,7 +54,7 @@ def one(args: argparse.Namespace, rest: list[str], arm: str, seed: int) -> dict[
     folder = args.out / f"{arm}-{seed}"
     diverged = ""
     try:
-        made = pipeline.plan(runs.load(folder) if folder.exists() else spec_of(args, rest, arm, seed))
+        made = pipeline.make_plan(runs.load(folder) if folder.exists() else spec_of(args, rest, arm, seed))
         pipeline.carry_out(made, folder if folder.exists() else runs.create(made.spec))
     except WorkFailed as error:
         diverged = str(error)

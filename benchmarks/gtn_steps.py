@@ -90,7 +90,7 @@ def mean_curve(bench: Workbench, learner: LearnerSpec, batches: Callable[[int], 
 
 def measure(folder: Path, networks: int, horizon: int) -> dict[str, Any]:
     """Both curves, and what they say."""
-    bench = Workbench(pipeline.plan(runs.load(folder), resumed=True).spec)
+    bench = Workbench(pipeline.make_plan(runs.load(folder), resumed=True).spec)
     d = load_distilled(folder / "artefact")
     own, length, size = bench.spec.learner, len(d.order), d.images.shape[1]
     many = horizon * length

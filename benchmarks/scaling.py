@@ -48,7 +48,7 @@ class Enough(Exception):
 def distributed(spec: DistillSpec, workers: int, seconds: float, out: Path) -> dict[str, float]:
     """Members per second of the product's own loop, and the share of its evaluators' time that is not computing."""
     run = spec.run.model_copy(update={"workers": workers, "out": out, "checkpoint_every": 50})
-    made = pipeline.plan(
+    made = pipeline.make_plan(
         spec.model_copy(update={"run": run, "tracking": spec.tracking.model_copy(update={"enabled": False})})
     )
     folder = runs.create(made.spec)
@@ -130,7 +130,7 @@ def main() -> None:
     spec, _ = options.load(DistillSpec, "distill", "", ["--recipe", args.recipe, *rest])
     one, two, none = [], [], []
     with tempfile.TemporaryDirectory() as temporary, contextlib.redirect_stdout(sys.stderr):
-        resolved = pipeline.plan(spec).spec
+        resolved = pipeline.make_plan(spec).spec
         for _ in range(args.rounds):
             one.append(distributed(spec, 1, args.seconds, Path(temporary)))
             two.append(distributed(spec, 2, args.seconds, Path(temporary)))

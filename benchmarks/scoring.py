@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raystill.actors.drive.session import session
+from raystill.actors.drive.session import open_session
 from raystill.platform import runs
 from raystill.platform.artifacts import Distilled
 from raystill.platform.seeds import Address, numpy_rng
@@ -53,10 +53,10 @@ def main() -> None:
         made = evaluators.planned(data, run, TrackingSpec(enabled=False), None)
         archs = sample("macro", args.architectures, "scoring")
         curriculum = noise(args.steps, 64, made.data.shape, len(made.data.classes))
-        with session(made, runs.create(made.spec, "scoring")) as held:
+        with open_session(made, runs.create(made.spec, "scoring")) as session:
             if args.workers:
-                held.executor.await_all()  # type: ignore[attr-defined]
-            scorer = Scorer(held)
+                session.executor.await_all()  # type: ignore[attr-defined]
+            scorer = Scorer(session)
             scorer.scores(Ranking("warm", "curriculum", {"limit": args.images}, curriculum), archs[:16])
             cpu = time.process_time()
             found = scorer.scores(Ranking("noise", "curriculum", {"limit": args.images}, curriculum), archs)

@@ -31,10 +31,10 @@ def one(spec: DistillSpec, seed: int, budget: float | None, out: Path) -> dict[s
         "tracking": spec.tracking.model_copy(update={"enabled": False}),
         "assess": spec.assess.model_copy(update={"baselines": False, "architectures": ()}),
     })  # fmt: skip
-    made = pipeline.plan(spec)
+    made = pipeline.make_plan(spec)
     folder = out / f"seed-{seed}"
     if folder.exists():  # resumes where it was stopped
-        begun = pipeline.plan(runs.load(folder))
+        begun = pipeline.make_plan(runs.load(folder))
         if begun.spec.identity != made.spec.identity:
             raise SystemExit(f"{folder} holds a run of other settings; give another --out")
         made = begun

@@ -21,8 +21,8 @@ NUMBER = "raystill.generation"
 class Children:
     """The parent's tracker, and children that are written in one go when a generation is scored."""
 
-    def __init__(self, held: Session, spec: NasSpec) -> None:
-        self._spec, self._name, self._home = spec.tracking, held.folder.name, held.home
+    def __init__(self, session: Session, spec: NasSpec) -> None:
+        self._spec, self._name, self._home = spec.tracking, session.folder.name, session.home
         noted: str | None = None
         with suppress(OSError, ValueError, KeyError):
             noted = str(json.loads(self._home.read(NOTED, 10_000))["run_id"])

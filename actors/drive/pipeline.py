@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from raystill.actors.drive import assessment, coordinator, history
-from raystill.actors.drive.plan import Plan, plan
-from raystill.actors.drive.session import Session, session
+from raystill.actors.drive.plan import Plan, make_plan
+from raystill.actors.drive.session import Session, open_session
 from raystill.actors.server import checkpoints
 from raystill.actors.server.shards import ServerLost
 from raystill.actors.signals import Stopped
@@ -30,7 +30,7 @@ from raystill.platform.spec import DistillSpec
 from raystill.platform.tracking import Tracker
 from raystill.platform.work import hardware
 
-__all__ = ["Interrupted", "Plan", "assess_run", "carry_out", "distill", "plan", "resume"]
+__all__ = ["Interrupted", "Plan", "assess_run", "carry_out", "distill", "make_plan", "resume"]
 
 
 TRACKING = "tracking.json"
@@ -55,9 +55,9 @@ def distill(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Disti
         ValueError: the spec or its data are wrong.
         Interrupted: stopped by Ctrl-C; `resume` goes on.
     """
-    made = plan(spec, plugins)
-    folder = runs.create(made.spec)
-    return carry_out(made, folder)
+    plan = make_plan(spec, plugins)
+    folder = runs.create(plan.spec)
+    return carry_out(plan, folder)
 
 
 def resume(folder: Path, plugins: registry.Plugins | None = None, workers: int | str | None = None) -> Distilled:
@@ -74,26 +74,26 @@ def resume(folder: Path, plugins: registry.Plugins | None = None, workers: int |
     if workers is not None:
         changes["workers"] = workers
     spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
-    return carry_out(plan(spec, plugins, resumed=True), folder)
+    return carry_out(make_plan(spec, plugins, resumed=True), folder)
 
 
-def carry_out(made: Plan, folder: Path) -> Distilled:
+def carry_out(plan: Plan, folder: Path) -> Distilled:
     """Do what is still missing of a run: distil, keep, assess, report."""
     print(f"run {folder}", flush=True)
-    with session(made, folder) as held:
-        tracker = _tracker(held)
+    with open_session(plan, folder) as session:
+        tracker = _tracker(session)
         try:
             if not (folder / "artefact").exists():
-                _distil(held, tracker)
+                _distil(session, tracker)
             distilled = load_distilled(folder / "artefact")
-            held.log.flush()
+            session.log.flush()
             history.write(folder)
             if not (folder / "assessment.json").exists():
-                _assess(held, distilled)
-            held.log.flush()
-            tracker.catch_up(history.record(folder, made.spec))  # the test accuracies too, with their file's time
-            if held.crew.retries:
-                counts = sorted(held.crew.retries.items())
+                _assess(session, distilled)
+            session.log.flush()
+            tracker.catch_up(history.record(folder, plan.spec))  # the test accuracies too, with their file's time
+            if session.crew.retries:
+                counts = sorted(session.crew.retries.items())
                 print("computed again: " + ", ".join(f"{n} {status}" for status, n in counts))
             report = write_report(folder)
         except KeyboardInterrupt as stop:
@@ -112,7 +112,7 @@ def carry_out(made: Plan, folder: Path) -> Distilled:
     return distilled
 
 
-def learn(made: Plan, folder: Path, watch: Watch, every: int | None = None) -> dict[str, Any]:
+def learn(plan: Plan, folder: Path, watch: Watch, every: int | None = None) -> dict[str, Any]:
     """A run's artefact without a look at test data, as a search over hyperparameters needs it.
 
     Args:
@@ -123,20 +123,28 @@ def learn(made: Plan, folder: Path, watch: Watch, every: int | None = None) -> d
     Returns:
         The artefact's `selection`: step and validation accuracy.
     """
-    with session(made, folder) as held:
+    with open_session(plan, folder) as session:
         if not (folder / "artefact").exists():
-            _distil(held, Tracker(), watch, every)
-        held.log.flush()
+            _distil(session, Tracker(), watch, every)
+        session.log.flush()
         history.write(folder)
     selection: dict[str, Any] = load_distilled(folder / "artefact").manifest["selection"]
     return selection
 
 
-def _distil(held: Session, tracker: Tracker, watch: Watch | None = None, every: int | None = None) -> None:
+def _distil(session: Session, tracker: Tracker, watch: Watch | None = None, every: int | None = None) -> None:
     """The loop, and what it found as an artefact."""
-    made = held.made
+    plan = session.plan
     loop = coordinator.Loop(
-        made.spec, made.data, made.synthesizer, held.folder, held.crew, held.log, tracker, held.store, held.faults
+        plan.spec,
+        plan.data,
+        plan.synthesizer,
+        session.folder,
+        session.crew,
+        session.log,
+        tracker,
+        session.store,
+        session.faults,
     )
 
     seen = float("nan")
@@ -144,52 +152,56 @@ def _distil(held: Session, tracker: Tracker, watch: Watch | None = None, every: 
     def after(step: int) -> None:
         nonlocal seen
         if watch is not None and every is not None:
-            if step % every == 0 and step < made.spec.outer.steps:
-                place = held.store.under(coordinator.settle(loop)).root
+            if step % every == 0 and step < plan.spec.outer.steps:
+                place = session.store.under(coordinator.settle(loop)).root
                 watch(step, loop.accuracy, place)
         elif watch is not None and loop.accuracy == loop.accuracy and loop.accuracy != seen:
             seen = loop.accuracy
             watch(step, seen, None)
-        held.metrics.step(loop.figures, loop.seconds, made.spec.outer)
-        held.tell(step=step, servers=loop.servers, validation=None if loop.accuracy != loop.accuracy else loop.accuracy)
+        session.metrics.step(loop.figures, loop.seconds, plan.spec.outer)
+        session.tell(
+            step=step, servers=loop.servers, validation=None if loop.accuracy != loop.accuracy else loop.accuracy
+        )
 
-    loop.on_step, loop.on_save = after, held.saving
-    loop.on_saved = lambda seconds: held.metrics.observe("checkpoint_seconds", seconds)
+    loop.on_step, loop.on_save = after, session.saving
+    loop.on_saved = lambda seconds: session.metrics.observe("checkpoint_seconds", seconds)
     try:
         coordinator.distil(loop)
     except KeyboardInterrupt:
         if loop.settled:  # else the last checkpoint serves: the server is lost or not yet begun
             coordinator.save(loop, wait=True)
         raise
-    _keep(held)
+    _keep(session)
 
 
-def _tracker(held: Session) -> Tracker:
+def _tracker(session: Session) -> Tracker:
     """The run's MLflow run: a new one, which is noted at once, or the one that an earlier session noted."""
-    spec, noted = held.made.spec, None
+    spec, noted = session.plan.spec, None
     with suppress(OSError, ValueError, KeyError):
-        noted = str(json.loads(held.home.read(TRACKING, 10_000))["run_id"])
-    tracker = Tracker.start(spec.tracking, held.folder.name, spec.dump(), {"raystill.run": held.folder.name}, noted)
+        noted = str(json.loads(session.home.read(TRACKING, 10_000))["run_id"])
+    tracker = Tracker.start(
+        spec.tracking, session.folder.name, spec.dump(), {"raystill.run": session.folder.name}, noted
+    )
     if tracker.run_id and tracker.run_id != noted:
-        held.home.write(TRACKING, json.dumps({"run_id": tracker.run_id}).encode())
+        session.home.write(TRACKING, json.dumps({"run_id": tracker.run_id}).encode())
     if noted:  # what an earlier session measured and could not write before it ended
-        tracker.catch_up(history.record(held.folder, spec))
+        tracker.catch_up(history.record(session.folder, spec))
     return tracker
 
 
-def _keep(held: Session) -> None:
+def _keep(session: Session) -> None:
     """Write the chosen data, which the last checkpoint holds, as the artefact."""
-    made, folder = held.made, held.folder
-    spec, data = made.spec, made.data
-    newest = checkpoints.newest(held.store, spec.identity)
+    plan, folder = session.plan, session.folder
+    spec, data = plan.spec, plan.data
+    newest = checkpoints.newest(session.store, spec.identity)
     assert newest is not None, "a loop ends with a checkpoint"
-    groups, facts = checkpoints.read(held.store, newest)
+    groups, facts = checkpoints.read(session.store, newest)
     score, meta = facts["best"], {k: torch.from_numpy(v) for k, v in groups["best"].items()}
-    order = made.synthesizer.order
+    order = plan.synthesizer.order
     first = [int(np.flatnonzero(order == s)[0]) for s in range(order.max() + 1)]
 
     def made_of(meta: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        steps = made.synthesizer.steps(meta, Address(spec.run.seed, stream="artefact"))
+        steps = plan.synthesizer.steps(meta, Address(spec.run.seed, stream="artefact"))
         images = np.ascontiguousarray(steps.x[first].detach().numpy())
         return (
             images,
@@ -199,7 +211,7 @@ def _keep(held: Session) -> None:
 
     theta0 = None
     if spec.initialisation.single:
-        learner = learners.build(spec.learner, data.shape, len(data.classes), made.plugins)
+        learner = learners.build(spec.learner, data.shape, len(data.classes), plan.plugins)
         theta0 = starts.build(spec)(learner, Address(spec.run.seed)).numpy()
     manifest = {
         "name": spec.recipe or "distilled",
@@ -223,39 +235,39 @@ def _keep(held: Session) -> None:
         "hardware": hardware.fingerprint(spec.run.device),
     }
     # the start is a function of its address: drawn again for the report, rather than kept in every checkpoint
-    began = made.synthesizer.start(data, Address(spec.run.seed, stream="start"))
+    began = plan.synthesizer.start(data, Address(spec.run.seed, stream="start"))
     first_images = made_of({k: torch.from_numpy(v) for k, v in began.items()})
     save_before(folder, Distilled(*first_images, order, theta0, manifest, text=data.text))
     found = made_of(meta)
     if data.text is not None:
         manifest["text"] = embeddings.described(data.text, found[0])
-    more = groups["best"] if made.synthesizer.longer else None
+    more = groups["best"] if plan.synthesizer.longer else None
     save_distilled(folder / "artefact", Distilled(*found, order, theta0, manifest, more, data.text))
 
 
-def _assess(held: Session, distilled: Distilled) -> None:
-    made = held.made
-    print(f"assess on {len(made.data.test)} test images", flush=True)
-    found = _assessment(held, made.spec, distilled)
-    assessment.write(held.folder, found)
+def _assess(session: Session, distilled: Distilled) -> None:
+    plan = session.plan
+    print(f"assess on {len(plan.data.test)} test images", flush=True)
+    found = _assessment(session, plan.spec, distilled)
+    assessment.write(session.folder, found)
 
 
-def _assessment(held: Session, spec: DistillSpec, distilled: Distilled) -> dict[str, Any]:
+def _assessment(session: Session, spec: DistillSpec, distilled: Distilled) -> dict[str, Any]:
     """The table; items are computed again where a node went with results that others build on."""
     for last in (False, False, True):
         try:
             return assessment.assess(
                 spec,
-                held.made.data,
-                held.crew,
+                session.plan.data,
+                session.crew,
                 distilled,
                 lambda text: print(f"  {text}", flush=True),
-                held.made.plugins,
+                session.plan.plugins,
             )
         except ServerLost:
             if last:
                 raise
-            held.crew.forget()
+            session.crew.forget()
     raise AssertionError
 
 
@@ -263,9 +275,9 @@ def assess_run(folder: Path, changes: dict[str, Any], plugins: registry.Plugins 
     """Assess a run's artefact again, with another `assess` section; its table and report are replaced."""
     spec = runs.load(folder).model_copy(update=changes)
     distilled = load_distilled(folder / "artefact")
-    made = plan(spec, plugins, resumed=True)
-    with session(made, folder) as held:
-        found = _assessment(held, made.spec, distilled)
+    plan = make_plan(spec, plugins, resumed=True)
+    with open_session(plan, folder) as session:
+        found = _assessment(session, plan.spec, distilled)
     assessment.write(folder, found)
     write_report(folder)
     return found

@@ -42,7 +42,7 @@ class Plan:
     workers: tuple[int, int]
 
 
-def plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bool = False) -> Plan:
+def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resumed: bool = False) -> Plan:
     """Check a spec whole, before any actor starts.
 
     Args:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from raystill.actors.drive import commit_log
-from raystill.actors.drive.plan import plan
+from raystill.actors.drive.plan import make_plan
 from raystill.actors.fleet.evaluator import compute
 from raystill.actors.fleet.executors import Here
 from raystill.actors.messages import Arrays, Outcome, WorkItem
@@ -76,7 +76,7 @@ class Replay:
         changes = {"out": folder.absolute().parent, "workers": 0, "faults": (), "storage": None}
         run = spec.run.model_copy(update=changes)
         tracking = spec.tracking.model_copy(update={"enabled": False})
-        made = plan(spec.model_copy(update={"run": run, "tracking": tracking}), plugins)
+        made = make_plan(spec.model_copy(update={"run": run, "tracking": tracking}), plugins)
         self.folder, self.spec, self.made = folder, made.spec, made
         self.bench = Workbench(made.spec, plugins, made.data)
         outer = made.spec.outer

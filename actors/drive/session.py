@@ -33,7 +33,7 @@ EVERY = 2.0
 class Session:
     """One driver's work on one run."""
 
-    made: Plan
+    plan: Plan
     folder: Path
     executor: Executor
     crew: Crew
@@ -92,26 +92,26 @@ class Session:
 
 
 @contextmanager
-def session(made: Plan, folder: Path) -> Iterator[Session]:
+def open_session(plan: Plan, folder: Path) -> Iterator[Session]:
     """Hold a run: its lock, its evaluators and its log.
 
     Raises:
         ValueError: another driver works on it, or a fault of the spec is none.
     """
-    spec = made.spec
+    spec = plan.spec
     with ExitStack() as stack:
         stack.enter_context(runs.locked(folder))
         home = Storage(spec.run.storage).under(folder.name) if spec.run.storage else Storage(folder)
-        board = guard.claim_board(home.root) if made.workers[1] else None
+        board = guard.claim_board(home.root) if plan.workers[1] else None
         if board is not None:
             stack.callback(guard.drop_board, board)
         epoch = guard.Epoch(home)
         faults = Schedule(spec.run.faults, folder / "faults.txt")
-        groups = dict(made.synthesizer.groups)
+        groups = dict(plan.synthesizer.groups)
         executor: Executor = (
-            OnRay(spec, groups, made.plugins, made.workers, made.data.fingerprint, faults)
-            if made.workers[1]
-            else InProcess(spec, groups, made.plugins, made.data, faults)
+            OnRay(spec, groups, plan.plugins, plan.workers, plan.data.fingerprint, faults)
+            if plan.workers[1]
+            else InProcess(spec, groups, plan.plugins, plan.data, faults)
         )
         stack.callback(executor.close)
         log = CommitLog(folder / "commits")
@@ -123,17 +123,17 @@ def session(made: Plan, folder: Path) -> Iterator[Session]:
         faults.on_strike = strike
         crew = Crew(executor, log, spec.run.deadline, str(folder))
         mirror = Mirror(folder, home if spec.run.storage else None)
-        held = Session(
-            made, folder, executor, crew, log, faults, home, mirror, epoch, Metrics(bool(made.workers[1])), board
+        session = Session(
+            plan, folder, executor, crew, log, faults, home, mirror, epoch, Metrics(bool(plan.workers[1])), board
         )
-        crew.on_idle = held.tell
+        crew.on_idle = session.tell
         stack.enter_context(stopping())
-        held.tell(now=True, state="computing", steps=spec.outer.steps)
+        session.tell(now=True, state="computing", steps=spec.outer.steps)
         try:
-            yield held
+            yield session
         except BaseException:
-            held.tell(now=True, state="stopped")
+            session.tell(now=True, state="stopped")
             raise
-        held.tell(now=True, state="done")
+        session.tell(now=True, state="done")
         if trouble := mirror.push():
             print(f"warning: {trouble}; `raystill resume {folder}` tries again", flush=True)

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from raystill.actors.drive.session import session
+from raystill.actors.drive.session import open_session
 from raystill.platform import runs
 from raystill.platform.architectures.spaces import Arch, base, parse
 from raystill.platform.artifacts import Distilled
@@ -46,15 +46,15 @@ def rank_card(spec: CardSpec, tell: Callable[[str], None] = print) -> tuple[dict
     asked = [*zip(curricula, spec.curriculum), *zip(also.values(), spec.also)]
     asked += [(untrained, str(spec.untrained))] if untrained is not None else []
     found, where = asked[0] if asked else (None, "")
-    made = evaluators.planned(level.data, spec.run, TrackingSpec(enabled=False), found, where)
+    plan = evaluators.planned(level.data, spec.run, TrackingSpec(enabled=False), found, where)
     for other, name in asked[1:]:
-        fitting(other, made.data, name)
-    if made.data.fingerprint != table.fingerprint:
+        fitting(other, plan.data, name)
+    if plan.data.fingerprint != table.fingerprint:
         raise ValueError(
-            f"search.truth: was made from data {table.fingerprint[:12]}, these are {made.data.fingerprint[:12]}"
+            f"search.truth: was made from data {table.fingerprint[:12]}, these are {plan.data.fingerprint[:12]}"
         )
-    folder = runs.create(made.spec, f"card-{spec.level}")
-    kept = spec.model_copy(update={"run": made.spec.run.model_copy(update={"workers": spec.run.workers})})
+    folder = runs.create(plan.spec, f"card-{spec.level}")
+    kept = spec.model_copy(update={"run": plan.spec.run.model_copy(update={"workers": spec.run.workers})})
     (folder / SPEC).write_text(yaml.safe_dump(kept.model_dump(mode="json"), sort_keys=False))
     (folder / runs.MAKER).write_text("search card\n")
     return *carry_out(kept, folder, tell), folder
@@ -68,11 +68,11 @@ def carry_out(
     found, scores = run.card(table, {}, {}, resamples=100), None
     if found["speaks"]:
         data, began = _data(spec), time.monotonic()
-        made = evaluators.planned(
+        plan = evaluators.planned(
             level.data, spec.run, TrackingSpec(enabled=False), (*data[0], data[1])[0], "", resumed
         )
-        with session(made, folder) as held:
-            scores, seconds, facts = scored(Scorer(held, spec.seed), spec, table.archs, data, tell)
+        with open_session(plan, folder) as session:
+            scores, seconds, facts = scored(Scorer(session, spec.seed), spec, table.archs, data, tell)
         run.combined(scores, seconds)
         found = run.card(table, scores, seconds, spec.meta_seconds, spec.resamples)
         keys = {arch.key for arch in table.archs}

@@ -38,7 +38,7 @@ def protocol(spec: NasSpec) -> Protocol:
     return dataclasses.replace(usual, steps=spec.final_steps or usual.steps, lr=spec.final_lr or usual.lr)
 
 
-def finish(spec: NasSpec, held: Session, rows: Sequence[Row], parent: str | None) -> dict[str, Any]:
+def finish(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | None) -> dict[str, Any]:
     """Train rows of a ledger, the best score first; the pick has the best validation accuracy, the first among equals.
 
     Args:
@@ -49,8 +49,8 @@ def finish(spec: NasSpec, held: Session, rows: Sequence[Row], parent: str | None
     """
     how = "stopped where they lag behind" if spec.finals == "asha" else "each to its end"
     print(f"train {len(rows)} finalists on real data, {protocol(spec)}, {how}", flush=True)
-    figures, weights = FINALS[spec.finals](spec, held, rows, parent)
-    shape, classes = held.made.data.shape, len(held.made.data.classes)
+    figures, weights = FINALS[spec.finals](spec, session, rows, parent)
+    shape, classes = session.plan.data.shape, len(session.plan.data.classes)
     found = []
     for row, own in zip(rows, figures):
         arch = parse(row["architecture"])
@@ -60,17 +60,17 @@ def finish(spec: NasSpec, held: Session, rows: Sequence[Row], parent: str | None
     if not ended:
         raise RuntimeError(f"finalists: the weights of all {len(found)} became infinite; take a lower final_lr")
     pick = found[max(ended, key=lambda n: (found[n]["validation"], -n))]
-    facts = {"architecture": str(pick["architecture"]), "data": held.made.data.name}
-    _write(held.folder / WEIGHTS, weights[pick["architecture"]], facts)
+    facts = {"architecture": str(pick["architecture"]), "data": session.plan.data.name}
+    _write(session.folder / WEIGHTS, weights[pick["architecture"]], facts)
     return {"pick": pick, "finalists": found, "protocol": str(protocol(spec)), "finals": spec.finals}
 
 
-def each(spec: NasSpec, held: Session, rows: Sequence[Row], parent: str | None = None) -> Trained:
+def each(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | None = None) -> Trained:
     """Rows trained to their end as work items; what an earlier session kept is not trained again."""
-    home, way = held.folder / KEPT, protocol(spec)
+    home, way = session.folder / KEPT, protocol(spec)
     home.mkdir(exist_ok=True)
     kept = {row["architecture"]: _read(_file(home, row)) for row in rows}
-    none = held.crew.executor.put({"none": np.zeros(1, np.float32)})
+    none = session.crew.executor.put({"none": np.zeros(1, np.float32)})
     items: dict[str, WorkItem] = {}
     for n, row in enumerate(rows):
         if kept[row["architecture"]] is None:
@@ -78,16 +78,16 @@ def each(spec: NasSpec, held: Session, rows: Sequence[Row], parent: str | None =
                         "momentum": way.momentum}  # fmt: skip
             address = Address(spec.run.seed, member=n, stream="search/final")
             item = WorkItem("train_real", address, 0, f"final/{n}", tuple(sorted(settings.items())))
-            items[row["architecture"]] = held.crew.add(item, none)
+            items[row["architecture"]] = session.crew.add(item, none)
     figures, weights = [], {}
     for row in rows:
         text = row["architecture"]
         if (known := kept[text]) is None:
-            done = held.crew.wait([items[text]])[0]
+            done = session.crew.wait([items[text]])[0]
             numbers = done.outcome.numbers
             own = {"steps": way.steps, **{k: 100 * numbers[k] for k in ("validation", "test")},
                    "cpu_seconds": done.outcome.cpu_seconds}  # fmt: skip
-            arrays = held.crew.executor.server.fetch(done.arrays)
+            arrays = session.crew.executor.server.fetch(done.arrays)
             known = own, arrays.get("theta", np.zeros(0, np.float32))
             _write(_file(home, row), known[1], {"figures": json.dumps(own)})
         figures.append(known[0])
@@ -96,13 +96,13 @@ def each(spec: NasSpec, held: Session, rows: Sequence[Row], parent: str | None =
     return figures, weights
 
 
-def stopped(spec: NasSpec, held: Session, rows: Sequence[Row], parent: str | None) -> Trained:
+def stopped(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | None) -> Trained:
     """Rows trained by Ray Tune, which stops laggards, in the places that the evaluators give back."""
     from raystill.search.nas import retraining_on_tune
 
-    held.release()
+    session.release()
     archs = [parse(row["architecture"]) for row in rows]
-    return retraining_on_tune.tuned(held.made.spec, archs, protocol(spec), held.folder, parent)
+    return retraining_on_tune.tuned(session.plan.spec, archs, protocol(spec), session.folder, parent)
 
 
 FINALS: dict[str, Callable[[NasSpec, Session, Sequence[Row], str | None], Trained]] = {"all": each, "asha": stopped}

@@ -19,7 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from raystill.actors.drive import pipeline
-from raystill.actors.drive.session import Session, session
+from raystill.actors.drive.session import Session, open_session
 from raystill.actors.signals import Stopped
 from raystill.platform import runs
 from raystill.platform.architectures.spaces import Arch, parse, space
@@ -52,11 +52,11 @@ def nas(spec: NasSpec) -> dict[str, Any]:
         raise ValueError(f"finalists: {spec.finalists} of {spec.candidates} candidates; ask for fewer")
     space(spec.space)
     named = curricula.checked(spec)
-    made = evaluators.planned(spec.data, spec.run, spec.tracking, named, str(spec.curriculum))
-    space(spec.space).check(made.data.shape)
-    folder = runs.create(made.spec, "nas")
-    run = made.spec.run.model_copy(update={"workers": spec.run.workers})
-    kept = spec.model_copy(update={"run": run, "tracking": made.spec.tracking})
+    plan = evaluators.planned(spec.data, spec.run, spec.tracking, named, str(spec.curriculum))
+    space(spec.space).check(plan.data.shape)
+    folder = runs.create(plan.spec, "nas")
+    run = plan.spec.run.model_copy(update={"workers": spec.run.workers})
+    kept = spec.model_copy(update={"run": run, "tracking": plan.spec.tracking})
     if named is not None:
         kept = kept.model_copy(update={"curriculum": str(Path(str(spec.curriculum)).absolute())})
     (folder / SPEC).write_text(yaml.safe_dump(kept.model_dump(mode="json"), sort_keys=False))
@@ -113,14 +113,14 @@ def _worked(spec: NasSpec, folder: Path, resumed: bool) -> tuple[dict[str, Any],
     began = time.monotonic()
     found, result = curricula.curriculum(spec, folder), _result(folder)
     run = spec.run if result is None else spec.run.model_copy(update={"workers": 0})
-    made = evaluators.planned(spec.data, run, spec.tracking, found, str(spec.curriculum), resumed)
-    with session(made, folder) as held:
-        told = tracking.Children(held, spec)
+    plan = evaluators.planned(spec.data, run, spec.tracking, found, str(spec.curriculum), resumed)
+    with open_session(plan, folder) as session:
+        told = tracking.Children(session, spec)
         try:
-            ledger, costs = _search(spec, held, found, told)
+            ledger, costs = _search(spec, session, found, told)
             if result is None:
                 rows = ledger.best(spec.finalists)
-                result = retraining.finish(spec, held, rows, told.parent.run_id) | {
+                result = retraining.finish(spec, session, rows, told.parent.run_id) | {
                     "space": spec.space, "searcher": spec.searcher, "seed": spec.run.seed, "resumed": resumed,
                     "candidates": len(ledger.rows), "ranker": " + ".join(asked(rows)), "costs": costs,
                     "selection": "validation accuracy of one network each; test is looked at for the table",
@@ -164,12 +164,12 @@ def _rankings(spec: NasSpec, found: Distilled | None) -> list[Ranking]:
 
 
 def _search(
-    spec: NasSpec, held: Session, found: Distilled | None, told: tracking.Children
+    spec: NasSpec, session: Session, found: Distilled | None, told: tracking.Children
 ) -> tuple[Ledger, dict[str, float]]:
     """Ask, score, keep, tell, until all candidates are scored; what the ledger has is replayed into the searcher."""
     at, rankings = space(spec.space), _rankings(spec, found)
-    searcher, scorer = SEARCHERS[spec.searcher](at, spec.run.seed), Scorer(held, spec.run.seed)
-    ledger = Ledger(held.folder / LEDGER)
+    searcher, scorer = SEARCHERS[spec.searcher](at, spec.run.seed), Scorer(session, spec.run.seed)
+    ledger = Ledger(session.folder / LEDGER)
     wall = 0.0
     for generation, start in enumerate(range(0, spec.candidates, spec.generation)):
         archs = searcher.ask(min(spec.generation, spec.candidates - start))
@@ -204,16 +204,16 @@ def replay(folder: Path) -> int:
         raise ValueError(f"{folder}: is not finished; `raystill resume {folder}` ends it")
     found, ledger = curricula.curriculum(spec, folder), Ledger(folder / LEDGER)
     run = spec.run.model_copy(update={"workers": 0, "faults": (), "storage": None})
-    made = evaluators.planned(
+    plan = evaluators.planned(
         spec.data, run, spec.tracking.model_copy(update={"enabled": False}), found, str(spec.curriculum), resumed=True
     )
     kept = json.loads((folder / RESULT).read_text())["finalists"]
-    with tempfile.TemporaryDirectory() as other, session(made, Path(other)) as held:
+    with tempfile.TemporaryDirectory() as other, open_session(plan, Path(other)) as session:
         archs = [parse(row["architecture"]) for row in ledger.rows]
-        scorer = Scorer(held, spec.run.seed)
+        scorer = Scorer(session, spec.run.seed)
         said = {ranking.name: scorer.scores(ranking, archs).values.tolist() for ranking in _rankings(spec, found)}
         ended = [row for row in kept if row["test"] is not None]  # ASHA stopped the others at no fixed place
-        again, _ = retraining.each(spec, held, ended)
+        again, _ = retraining.each(spec, session, ended)
     said["score"] = ledger.due()
     wrong = [
         row["architecture"] for n, row in enumerate(ledger.rows) if any(row[name] != said[name][n] for name in said)

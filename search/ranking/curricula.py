@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from raystill.actors.drive import pipeline
-from raystill.actors.drive.plan import plan
+from raystill.actors.drive.plan import make_plan
 from raystill.platform import registry
 from raystill.platform.architectures.spaces import base
 from raystill.platform.artifacts import Distilled
@@ -75,7 +75,7 @@ def checked(spec: NasSpec) -> Distilled | None:
     if named(spec) is None:
         return None if spec.curriculum is None else evaluators.curriculum(spec.curriculum)
     made = first(spec, spec.run.out)
-    plan(made.model_copy(update={"run": made.run.model_copy(update={"storage": None})}))
+    make_plan(made.model_copy(update={"run": made.run.model_copy(update={"storage": None})}))
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raystill.actors.drive.plan import Plan, plan
+from raystill.actors.drive.plan import Plan, make_plan
 from raystill.platform.artifacts import Distilled, load_distilled
 from raystill.platform.spec import DataSpec, RunSpec, TrackingSpec
 from raystill.search.ranking.rankers import KINDS
@@ -41,7 +41,7 @@ def planned(
     Raises:
         ValueError: one clear line about what is wrong.
     """
-    made = plan(carrier(data, run, tracking, objective(found)), {"kinds": KINDS}, resumed)
+    plan = make_plan(carrier(data, run, tracking, objective(found)), {"kinds": KINDS}, resumed)
     if found is not None:
-        fitting(found, made.data, where)
-    return made
+        fitting(found, plan.data, where)
+    return plan

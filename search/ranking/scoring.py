@@ -115,10 +115,10 @@ def _by(shape: tuple[int, ...]) -> str:
 class Scorer:
     """Scores on a session's evaluators; results are in the order asked for, whoever computed them."""
 
-    def __init__(self, held: Session, seed: int = 0) -> None:
-        self._held, self._seed = held, seed
+    def __init__(self, session: Session, seed: int = 0) -> None:
+        self._session, self._seed = session, seed
         self._inputs: dict[str, Handle] = {}
-        self._known = _known(held.folder)
+        self._known = _known(session.folder)
 
     def scores(self, ranking: Ranking, archs: Sequence[Arch], seed: int | None = None, step: int = 0) -> Scores:
         """The scores of some architectures by one ranking.
@@ -160,7 +160,7 @@ class Scorer:
         return WorkItem("score", Address(seed, stream=f"score/{mark}"), step, f"score/{ranking.name}", named)
 
     def _compute(self, ranking: Ranking, items: list[WorkItem]) -> None:
-        crew = self._held.crew
+        crew = self._session.crew
         for left in (3, 2, 1, 0):
             try:
                 if ranking.name not in self._inputs:
@@ -176,7 +176,7 @@ class Scorer:
                     raise
                 crew.forget()
                 self._inputs.clear()
-        self._held.log.flush()
+        self._session.log.flush()
 
 
 def _mark(curriculum: Distilled | None) -> str:

@@ -19,9 +19,9 @@ def command(argv: list[str]) -> int:
     )
     spec, _ = options.load(TemperatureSpec, "search temperature", text, argv, default="temperature-digits")
     began = time.monotonic()
-    spec, made = prepared(spec)
+    spec, plan = prepared(spec)
     folder = runs.create(spec)
-    _close(folder, carry_out(spec, made, folder), time.monotonic() - began)
+    _close(folder, carry_out(spec, plan, folder), time.monotonic() - began)
     return 0
 
 

@@ -30,12 +30,12 @@ class Hunt:
     """A search at work.
 
     Attributes:
-        held: the session; its evaluators compute.
+        session: its evaluators compute.
         teacher: the handle of `{"logits": [N, K]}`, put once.
     """
 
     spec: TemperatureSpec
-    held: Session
+    session: Session
     teacher: Any
 
     def block(
@@ -54,9 +54,9 @@ class Hunt:
 
     def numbers(self, items: Sequence[WorkItem], tell: Tell | None = None) -> list[dict[str, float]]:
         """The numbers of some items, in their order; what the commit log has is not computed again."""
-        crew, log = self.held.crew, self.held.log
+        crew, log = self.session.crew, self.session.log
         log.flush()
-        found = finished(self.held)
+        found = finished(self.session)
         missing = [i for i in items if i.address.stream not in found]
         for one in missing:
             crew.add(one, self.teacher)
@@ -77,9 +77,9 @@ def item(kind: str, seed: int, options: tuple[tuple[str, Any], ...]) -> WorkItem
     return WorkItem(kind, Address(seed, stream=f"{kind}/{digest}"), 0, "teacher", options)
 
 
-def finished(held: Session) -> dict[str, dict[str, float]]:
+def finished(session: Session) -> dict[str, dict[str, float]]:
     """Numbers of the items that the run's commit log holds, by the stream of their address."""
-    rows = commit_log.read(held.folder / "commits").to_pylist()
+    rows = commit_log.read(session.folder / "commits").to_pylist()
     return {r["stream"]: dict(r["numbers"]) for r in rows if r["status"] == "ok" and "/" in r["stream"]}
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from raystill.actors.drive.crew import Crew
 from raystill.actors.drive.pipeline import Interrupted
-from raystill.actors.drive.plan import Plan, plan
-from raystill.actors.drive.session import Session, session
+from raystill.actors.drive.plan import Plan, make_plan
+from raystill.actors.drive.session import Session, open_session
 from raystill.actors.signals import Stopped
 from raystill.platform import learners, registry, runs
 from raystill.platform.evaluation.summary import Summary, summary
@@ -48,8 +48,8 @@ def search_temperature(spec: TemperatureSpec, plugins: registry.Plugins | None =
         ValueError: the spec, its data or its teacher are wrong.
         Interrupted: stopped by Ctrl-C; `resume` goes on.
     """
-    spec, made = prepared(spec, plugins)
-    return carry_out(spec, made, runs.create(spec))
+    spec, plan = prepared(spec, plugins)
+    return carry_out(spec, plan, runs.create(spec))
 
 
 def resume(folder: Path, workers: int | str | None = None, plugins: registry.Plugins | None = None) -> dict[str, Any]:
@@ -63,8 +63,8 @@ def resume(folder: Path, workers: int | str | None = None, plugins: registry.Plu
     if workers is not None:
         changes["workers"] = workers
     spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
-    spec, made = prepared(spec, plugins, resumed=True)
-    return carry_out(spec, made, folder)
+    spec, plan = prepared(spec, plugins, resumed=True)
+    return carry_out(spec, plan, folder)
 
 
 def prepared(
@@ -82,28 +82,28 @@ def prepared(
     carrier = spec.carrier()
     if spec.search.method not in ON_EVALUATORS:  # Tune's trials need the machine; what is left is done in this process
         carrier = carrier.model_copy(update={"run": carrier.run.model_copy(update={"workers": 0})})
-    made = plan(carrier, plugins, resumed)
-    shape, classes = made.data.shape, len(made.data.classes)
+    plan = make_plan(carrier, plugins, resumed)
+    shape, classes = plan.data.shape, len(plan.data.classes)
     for width in spec.widths:
         try:
             learners.build(spec.learner(width), shape, classes, plugins)
         except ValueError as error:
             raise ValueError(str(error).replace("learner", "student.learner", 1)) from None
     if spec.teacher.file is not None:
-        teacher_file.read(spec.teacher.file, made.data)
-    kept = {"device": made.spec.run.device}
-    spec = spec.model_copy(update={"run": spec.run.model_copy(update=kept), "tracking": made.spec.tracking})
-    return spec, made
+        teacher_file.read(spec.teacher.file, plan.data)
+    kept = {"device": plan.spec.run.device}
+    spec = spec.model_copy(update={"run": spec.run.model_copy(update=kept), "tracking": plan.spec.tracking})
+    return spec, plan
 
 
-def carry_out(spec: TemperatureSpec, made: Plan, folder: Path) -> dict[str, Any]:
+def carry_out(spec: TemperatureSpec, plan: Plan, folder: Path) -> dict[str, Any]:
     """Do what is still missing of a search: teacher, settings, choice, test, report."""
     print(f"run {folder}", flush=True)
-    with session(made, folder) as held:
-        tracker = _tracker(spec, held)
+    with open_session(plan, folder) as session:
+        tracker = _tracker(spec, session)
         try:
             began = time.monotonic()
-            hunt = _listened(spec, held)
+            hunt = _listened(spec, session)
             rows = _rows(hunt)
             settings.write(folder / ROWS, rows)
             result = _judged(hunt, rows)
@@ -112,7 +112,7 @@ def carry_out(spec: TemperatureSpec, made: Plan, folder: Path) -> dict[str, Any]
             _recipes(spec, folder, result)
             report = page.write(folder, spec, rows, result)
         except KeyboardInterrupt as stop:
-            held.log.flush()
+            session.log.flush()
             tracker.finish("KILLED")
             signum = stop.signum if isinstance(stop, Stopped) else 2
             raise Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
@@ -137,18 +137,18 @@ def _write(path: Path, found: dict[str, Any]) -> None:
     write_whole(path, lambda stream: stream.write(json.dumps(found, indent=1).encode()))
 
 
-def _listened(spec: TemperatureSpec, held: Session) -> Hunt:
+def _listened(spec: TemperatureSpec, session: Session) -> Hunt:
     """The teacher's logits in the object store: from the run folder, a file, or a teacher trained now."""
-    path = held.folder / TEACHER
+    path = session.folder / TEACHER
     if path.exists() or spec.teacher.file:
-        teacher = teacher_file.read(path if path.exists() else spec.teacher.file, held.made.data)  # type: ignore[arg-type]
+        teacher = teacher_file.read(path if path.exists() else spec.teacher.file, session.plan.data)  # type: ignore[arg-type]
     else:
         _say(f"teacher: {spec.teacher.learner.name}, {spec.teacher.training.steps} steps")
         options = (
             ("learner", spec.teacher.learner.model_dump_json()), ("training", spec.teacher.training.model_dump_json()),
             ("smoothing", spec.teacher.smoothing),
         )  # fmt: skip
-        crew: Crew = held.crew
+        crew: Crew = session.crew
         (done,) = crew.wait([crew.add(on_evaluators.item("teacher", spec.run.seed, options), crew.executor.put({}))])
         arrays = crew.executor.server.fetch(done.arrays)
         teacher = teacher_file.Teacher(
@@ -158,9 +158,9 @@ def _listened(spec: TemperatureSpec, held: Session) -> Hunt:
             done.outcome.numbers["accuracy"],
         )
     if not path.exists():
-        teacher_file.write(path, teacher, held.made.data)
+        teacher_file.write(path, teacher, session.plan.data)
     _say(f"teacher: {100 * teacher.accuracy:.2f} % of the validation split")
-    return Hunt(spec, held, held.crew.executor.put({"logits": teacher.logits}))
+    return Hunt(spec, session, session.crew.executor.put({"logits": teacher.logits}))
 
 
 def _rows(hunt: Hunt) -> list[Row]:
@@ -170,19 +170,19 @@ def _rows(hunt: Hunt) -> list[Row]:
         return ON_EVALUATORS[spec.search.method](hunt, _say)
     from raystill.search.temperature import on_tune
 
-    found = hunt.held.folder / ROWS
-    if (hunt.held.folder / RESULT).exists():  # the choice was made; Tune is not asked again
+    found = hunt.session.folder / ROWS
+    if (hunt.session.folder / RESULT).exists():  # the choice was made; Tune is not asked again
         return settings.read(found)
     _say(f"{spec.search.trials} trials of Ray Tune ({spec.search.method})")
-    logits = hunt.held.crew.executor.server.fetch(hunt.teacher)["logits"]
+    logits = hunt.session.crew.executor.server.fetch(hunt.teacher)["logits"]
     return on_tune.tuned(
-        hunt.held.made.spec.model_copy(update={"run": spec.carrier().run}), spec, logits, hunt.held.folder
+        hunt.session.plan.spec.model_copy(update={"run": spec.carrier().run}), spec, logits, hunt.session.folder
     )
 
 
 def _judged(hunt: Hunt, rows: list[Row]) -> dict[str, Any]:
     """The choice, and its one look at test data beside students of labels alone and the teacher."""
-    spec, data = hunt.spec, hunt.held.made.data
+    spec, data = hunt.spec, hunt.session.plan.data
     steps, seeds = spec.student.training.steps, range(spec.search.assess)
     means, best = settings.summaries(rows, steps), settings.chosen(rows, steps)
     for setting in best.values():
@@ -198,7 +198,7 @@ def _judged(hunt: Hunt, rows: list[Row]) -> dict[str, Any]:
             tested.append({"name": name, "width": width, **_spread(summary(values)), "values": values})
             if name == "chosen setting":
                 tested[-1] |= {"temperature": setting.temperature, "alpha": setting.alpha}
-    teacher = teacher_file.read(hunt.held.folder / TEACHER, data)
+    teacher = teacher_file.read(hunt.session.folder / TEACHER, data)
     return {
         "selection": {"split": "validation", "images": len(data.validation), "seeds": spec.search.seeds, "settings": [
             {**setting._asdict(), **_spread(means[setting], 100)} for setting in best.values()]},
@@ -220,12 +220,12 @@ def _graded(hunt: Hunt, teacher: teacher_file.Teacher) -> float:
     item = on_evaluators.item(
         "grade", hunt.spec.run.seed, (("learner", teacher.learner.model_dump_json()), ("split", "test"))
     )
-    found = on_evaluators.finished(hunt.held)
+    found = on_evaluators.finished(hunt.session)
     if item.address.stream in found:
         return found[item.address.stream]["accuracy"]
-    crew = hunt.held.crew
+    crew = hunt.session.crew
     (done,) = crew.wait([crew.add(item, crew.executor.put({"theta": teacher.theta}))])
-    hunt.held.log.flush()
+    hunt.session.log.flush()
     return done.outcome.numbers["accuracy"]
 
 
@@ -260,17 +260,17 @@ def runs_yaml(spec: TemperatureSpec, setting: Setting, run: str) -> str:
     return f"# Chosen by validation in {run}: {setting}.\n{yaml.safe_dump(body, sort_keys=False)}"
 
 
-def _tracker(spec: TemperatureSpec, held: Session) -> Tracker:
+def _tracker(spec: TemperatureSpec, session: Session) -> Tracker:
     """The parent run in MLflow: a new one, or the one that an earlier session noted."""
     noted = None
     with suppress(OSError, ValueError, KeyError):
-        noted = str(json.loads(held.home.read(TRACKING, 10_000))["run_id"])
-    name = held.folder.name
+        noted = str(json.loads(session.home.read(TRACKING, 10_000))["run_id"])
+    name = session.folder.name
     tracker = Tracker.start(
         spec.tracking, name, spec.dump(), {"raystill.run": name, "raystill.command": spec.command}, noted
     )
     if tracker.run_id and tracker.run_id != noted:
-        held.home.write(TRACKING, json.dumps({"run_id": tracker.run_id}).encode())
+        session.home.write(TRACKING, json.dumps({"run_id": tracker.run_id}).encode())
     return tracker
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from raystill.actors.drive import history, pipeline
 from raystill.actors.drive.crew import Diverged
-from raystill.actors.drive.plan import Plan, plan
+from raystill.actors.drive.plan import Plan, make_plan
 from raystill.platform import runs
 from raystill.platform.files.storage import write_whole
 from raystill.platform.spec import DistillSpec
@@ -38,7 +38,7 @@ def member(config: dict[str, Any], spec: dict[str, Any], home: str, variables: d
     os.environ.update(variables)
     trial, began = ray.tune.get_context().get_trial_id(), time.monotonic()
     values = {field: value.item() if hasattr(value, "item") else value for field, value in config.items()}
-    made, folder = begin(Path(home), trial, values, _handed(), DistillSpec.model_validate(spec), every)
+    plan, folder = begin(Path(home), trial, values, _handed(), DistillSpec.model_validate(spec), every)
 
     def told(step: int, accuracy: float, clock: int) -> dict[str, Any]:
         return {METRIC: accuracy, "step": step, CLOCK: clock, "run": folder.name,
@@ -51,10 +51,10 @@ def member(config: dict[str, Any], spec: dict[str, Any], home: str, variables: d
             ray.tune.report(told(step, accuracy, step), checkpoint=ray.tune.Checkpoint.from_directory(box))
 
     try:
-        best = pipeline.learn(made, folder, watch, every)
+        best = pipeline.learn(plan, folder, watch, every)
     except (Diverged, FloatingPointError):
         rows = history.rows(folder)
-        step = rows[-1]["step"] if rows else made.spec.donor.step or 0
+        step = rows[-1]["step"] if rows else plan.spec.donor.step or 0
         pause = max(1.0, (time.monotonic() - began) / 4)
         for turn in range(1, TURNS + 1):  # the worst of all, which waits to be ended here and to take another's state
             ray.tune.report({**told(step, 0.0, (step // every + turn) * every), "diverged": 1})
@@ -99,7 +99,9 @@ def begin(
     if (folder / "spec.yaml").exists():
         _freed(folder)
         found = runs.load(folder)
-        return plan(found.model_copy(update={"run": found.run.model_copy(update={"out": home})}), resumed=True), folder
+        return make_plan(
+            found.model_copy(update={"run": found.run.model_copy(update={"out": home})}), resumed=True
+        ), folder
     workers = base.run.fleet[1] if base.run.fleet is not None else 1
     keep = base.outer.steps // every + base.outer.rollbacks + 9
     changes = {"name": folder.name, "out": home, "workers": workers, "address": None, "keep": keep,
@@ -112,10 +114,10 @@ def begin(
         old = handed["values"]
         told["donor"] = {k: handed[k] for k in ("trial", "run", "step", "checkpoint")}
         told["changed"] = {k: [old[k], new] for k, new in values.items() if new != old[k]}
-    made = plan(spec, resumed=True)
-    runs.create(made.spec)
+    plan = make_plan(spec, resumed=True)
+    runs.create(plan.spec)
     write_whole(folder / LINEAGE, lambda stream: stream.write(json.dumps(told, indent=1).encode()))
-    return made, folder
+    return plan, folder
 
 
 def _run(home: Path, trial: str, values: dict[str, Any], handed: dict[str, Any] | None) -> str:

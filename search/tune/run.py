@@ -20,7 +20,7 @@ import yaml
 
 from raystill.actors import cluster
 from raystill.actors.drive import pipeline
-from raystill.actors.drive.plan import plan
+from raystill.actors.drive.plan import make_plan
 from raystill.actors.signals import Stopped, stopping
 from raystill.platform import runs
 from raystill.platform.command_line import options
@@ -188,16 +188,16 @@ def trial(config: dict[str, Any], spec: dict[str, Any], home: str, variables: di
     run = base.run.model_copy(update={"name": name, "out": Path(home), "workers": workers, "address": None})
     changed = applied(base.model_copy(update={"run": run}), config)
     folder = Path(home) / name
-    made = plan(changed, resumed=folder.exists())
+    plan = make_plan(changed, resumed=folder.exists())
     if not folder.exists():
-        runs.create(made.spec)
+        runs.create(plan.spec)
     began = time.monotonic()
 
     def watch(step: int, accuracy: float, place: str | None) -> None:
         ray.tune.report({METRIC: accuracy, "step": step, "trial_seconds": time.monotonic() - began})
 
-    best = pipeline.learn(made, folder, watch)
-    ray.tune.report({METRIC: best["accuracy"], "step": made.spec.outer.steps, "ended": 1,
+    best = pipeline.learn(plan, folder, watch)
+    ray.tune.report({METRIC: best["accuracy"], "step": plan.spec.outer.steps, "ended": 1,
                      "trial_seconds": time.monotonic() - began})  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def test_a_non_finite_gradient_is_never_applied(tmp_path: Path, ray_cluster: Non
 
 def test_more_evaluators_than_slots_is_refused(tmp_path: Path, ray_cluster: None) -> None:
     with pytest.raises(ValueError, match=r"run\.workers: 64 evaluators, but the cluster offers \d+ cpu slots"):
-        pipeline.plan(spec(tmp_path, 64))
+        pipeline.make_plan(spec(tmp_path, 64))
 
 
 @pytest.mark.chaos

@@ -42,7 +42,7 @@ def test_a_line_is_a_fault(line: str, fault: Fault) -> None:
 )
 def test_what_is_no_fault_is_refused_before_work(tmp_path: Path, line: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        pipeline.plan(with_faults(spec(tmp_path, 0), line))
+        pipeline.make_plan(with_faults(spec(tmp_path, 0), line))
 
 
 def test_each_fault_strikes_once_also_after_a_resume(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ class Dead:
 def test_what_was_in_flight_when_a_server_died_is_no_news_to_the_next(tmp_path: Path, ray_cluster: None) -> None:
     import ray
 
-    made = pipeline.plan(spec(tmp_path, 1, steps=1, members=2, chunk=1))
+    made = pipeline.make_plan(spec(tmp_path, 1, steps=1, members=2, chunk=1))
     executor = on_ray.OnRay(made.spec, dict(made.synthesizer.groups), None, (1, 1), made.data.fingerprint)
     dead = ray.remote(Dead).remote()
     ray.kill(dead)

@@ -87,12 +87,12 @@ def test_every_baseline_takes_texts(tmp_path: Path, corpus: Path) -> None:
 
 
 def test_images_learners_and_texts_learners_are_one_kind(corpus: Path, tmp_path: Path) -> None:
-    made = pipeline.plan(spec(tmp_path, corpus, learner="linear"))
+    made = pipeline.make_plan(spec(tmp_path, corpus, learner="linear"))
     assert learners.build(LearnerSpec(name="linear"), made.data.shape, 2).size == 2 * made.data.shape[1] * 8 + 2
     short = spec(tmp_path, corpus)
     short = short.model_copy(update={"data": short.data.model_copy(update={"length": 3})})
     with pytest.raises(ValueError, match=r"learner.name: textcnn needs 5 tokens or more, these texts have 3"):
-        pipeline.plan(short)
+        pipeline.make_plan(short)
 
 
 @pytest.mark.ray

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from raystill.actors.drive import coordinator, pipeline, replay
-from raystill.actors.drive.plan import plan
+from raystill.actors.drive.plan import make_plan
 from raystill.actors.server import checkpoints
 from raystill.platform import cli
 from raystill.platform.files.storage import Storage
@@ -83,8 +83,8 @@ def test_with_other_values_it_begins_where_the_donor_was_and_is_replayed(donor: 
 
 def test_its_identity_holds_what_it_took_over_and_no_other_run_takes_its_checkpoints(donor: Path) -> None:
     """The guard of resume: neither the same values without a donor, nor with an other state, are this run."""
-    made = plan(heir(donor, 4, "heir")).spec
-    other = plan(heir(donor, 6, "heir")).spec
+    made = make_plan(heir(donor, 4, "heir")).spec
+    other = make_plan(heir(donor, 6, "heir")).spec
     plain = made.model_copy(update={"donor": DistillSpec().donor})
     assert len({made.identity, other.identity, plain.identity}) == 3
     moved = made.model_copy(update={"donor": made.donor.model_copy(update={"checkpoint": "/elsewhere/step-1"})})
@@ -143,7 +143,7 @@ def test_a_donor_that_does_not_fit_is_refused(donor: Path, change: dict[str, Any
         section, _, name = field.partition(".")
         told[section][name] = value
     with pytest.raises(ValueError, match=message):
-        plan(DistillSpec.model_validate(told))
+        make_plan(DistillSpec.model_validate(told))
 
 
 def test_the_command_line_says_so_in_one_line(donor: Path, capsys: pytest.CaptureFixture[str]) -> None:

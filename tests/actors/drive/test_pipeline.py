@@ -42,8 +42,8 @@ def test_widths_of_a_learner_that_has_none_are_refused_before_work_starts(
     tmp_path: Path, learner: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        pipeline.plan(spec(tmp_path, learner={**learner, "draw": "widths"}))
-    assert pipeline.plan(spec(tmp_path, learner={"name": "mlp", "draw": "widths"})).spec.learner.draw == "widths"
+        pipeline.make_plan(spec(tmp_path, learner={**learner, "draw": "widths"}))
+    assert pipeline.make_plan(spec(tmp_path, learner={"name": "mlp", "draw": "widths"})).spec.learner.draw == "widths"
 
 
 class Stop(Exception):
@@ -78,7 +78,7 @@ def test_a_store_that_the_environment_names_is_not_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'secret.db'}")
-    made = pipeline.plan(spec(tmp_path, tracking={"enabled": True}))
+    made = pipeline.make_plan(spec(tmp_path, tracking={"enabled": True}))
     assert made.spec.tracking.uri is None
 
 

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from raystill.actors import pretrain
-from raystill.actors.drive.plan import plan
+from raystill.actors.drive.plan import make_plan
 from raystill.platform import learners
 from raystill.platform.data import load
 from raystill.platform.initialisation import pools, starts
@@ -145,7 +145,7 @@ def test_weights_of_another_spec_are_not_taken_for_ones_own(pool: pools.Pool) ->
 
 
 def test_a_run_from_a_pool_meets_its_networks(pool: pools.Pool) -> None:
-    made = plan(run_spec(pool.path))
+    made = make_plan(run_spec(pool.path))
     assert made.spec.initialisation.content == pool.content
     bench = Workbench(resolve_auto(made.spec, "cpu"), None, made.data)
     learner = bench.problem(made.spec.learner).learner
@@ -165,7 +165,7 @@ def test_a_run_from_a_pool_meets_its_networks(pool: pools.Pool) -> None:
 )  # fmt: skip
 def test_a_pool_that_does_not_fit_is_refused_in_one_line(pool: pools.Pool, changes: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words) as error:
-        plan(run_spec(pool.path, **changes))
+        make_plan(run_spec(pool.path, **changes))
     assert "\n" not in str(error.value)
 
 
@@ -176,7 +176,7 @@ def test_a_pool_for_other_classes_is_refused(pool: pools.Pool) -> None:
 
     own = {"sources": {"three": lambda spec: Raw({"train": (x, y)}, ["ape", "bee", "cow"])}}
     with pytest.raises(ValueError, match=r"for the classes 0, 1, 2, 3, \.\.\. \(10\), the data has ape, bee, cow"):
-        plan(run_spec(pool.path, data={"source": "three"}), own)
+        make_plan(run_spec(pool.path, data={"source": "three"}), own)
 
 
 def test_classes_are_the_same_by_name_or_where_a_source_has_none() -> None:
@@ -188,7 +188,7 @@ def test_classes_are_the_same_by_name_or_where_a_source_has_none() -> None:
 
 def test_no_pool_a_torn_one_and_a_changed_network_are_told(pool: pools.Pool, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"initialisation\.path: .*none is no pool; make one: raystill pretrain"):
-        plan(run_spec(tmp_path / "none"))
+        make_plan(run_spec(tmp_path / "none"))
     copy = tmp_path / "copy"
     for file in pool.path.rglob("*"):
         if file.is_file():
@@ -209,7 +209,7 @@ def test_no_pool_a_torn_one_and_a_changed_network_are_told(pool: pools.Pool, tmp
 
 
 def test_a_run_refuses_another_pool_than_it_was_planned_with(pool: pools.Pool, tmp_path: Path) -> None:
-    made = plan(run_spec(pool.path))
+    made = make_plan(run_spec(pool.path))
     other = pretrain.pretrain(pool_spec(tmp_path, run={"out": tmp_path, "workers": 0, "name": "pool", "seed": 7}))
     told = made.spec.initialisation.model_copy(update={"path": other.path})
     with pytest.raises(ValueError, match="holds another pool than this run was planned with"):
@@ -224,18 +224,18 @@ def test_one_pretrained_network_from_a_pool_or_a_file_of_weights(pool: pools.Poo
     flat.write_bytes(safetensors.numpy.save({"theta0": expected}))
     safetensors.torch.save_file(state, named)
     for told in ({"path": pool.path, "member": 2}, {"path": flat}, {"path": named}):
-        made = plan(run_spec(None, initialisation={"kind": "pretrained", **told}))
+        made = make_plan(run_spec(None, initialisation={"kind": "pretrained", **told}))
         assert made.spec.initialisation.content
         for stream in ("", "validate", "assess"):
             assert np.array_equal(starts.build(made.spec)(learner, Address(5, 1, 2, 3, stream)).numpy(), expected)
     safetensors.torch.save_file({k: v for k, v in state.items() if "weight" in k}, named)
     with pytest.raises(ValueError, match=r"named\.safetensors has no .*bias of shape"):
-        plan(run_spec(None, initialisation={"kind": "pretrained", "path": named}))
+        make_plan(run_spec(None, initialisation={"kind": "pretrained", "path": named}))
     named.write_bytes(b"no such thing")
     with pytest.raises(ValueError, match=r"named\.safetensors is no safetensors file"):
-        plan(run_spec(None, initialisation={"kind": "pretrained", "path": named}))
+        make_plan(run_spec(None, initialisation={"kind": "pretrained", "path": named}))
     with pytest.raises(ValueError, match=r"initialisation\.member: 5, but the pool has 5 networks"):
-        plan(run_spec(None, initialisation={"kind": "pretrained", "path": pool.path, "member": 5}))
+        make_plan(run_spec(None, initialisation={"kind": "pretrained", "path": pool.path, "member": 5}))
 
 
 def test_a_path_goes_with_the_kinds_that_read_one(tmp_path: Path) -> None:

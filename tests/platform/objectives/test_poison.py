@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from raystill.actors.drive.plan import plan
+from raystill.actors.drive.plan import make_plan
 from raystill.platform.objectives import OBJECTIVES, Out, Step, make, named, soft
 from raystill.platform.seeds import Address, torch_rng
 from raystill.platform.spec import DistillSpec
@@ -78,4 +78,4 @@ def test_an_attack_on_an_absent_class_is_refused_before_work_starts() -> None:
     spec = {"outer": {"objective": "poison(victim=10, target=1)"}, "learner": {"name": "linear"},
             "run": {"workers": 0}, "tracking": {"enabled": False}}  # fmt: skip
     with pytest.raises(ValueError, match=r"outer\.objective: class 10 is absent; digits has the classes 0 to 9"):
-        plan(DistillSpec.model_validate(spec))
+        make_plan(DistillSpec.model_validate(spec))

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from raystill.actors.drive.plan import plan
+from raystill.actors.drive.plan import make_plan
 from raystill.platform import learners
 from raystill.platform.data import DataSet, load
 from raystill.platform.files.digests import file_digest
@@ -156,11 +156,11 @@ def test_a_plan_notes_the_teachers_content_and_a_file_that_was_changed_since_is_
     outer = {**SPEC["outer"], "objective": "kd", "teacher": path}
     run = {"workers": 0, "out": tmp_path / "runs"}
     spec = DistillSpec.model_validate({**SPEC, "outer": outer, "run": run, "tracking": {"enabled": False}})
-    made = plan(spec).spec
+    made = make_plan(spec).spec
     assert made.outer.teacher_content == file_digest(path)
-    assert plan(made).spec.identity == made.identity
+    assert make_plan(made).spec.identity == made.identity
     written(tmp_path, digits, note="trained anew")
-    for again in (lambda: plan(made), lambda: outer_teacher(made, digits)):
+    for again in (lambda: make_plan(made), lambda: outer_teacher(made, digits)):
         with pytest.raises(ValueError, match=r"outer\.teacher: .* is not the file that this run began with"):
             again()
 
