@@ -24,7 +24,7 @@ from raystill.platform.data import DataSet
 from raystill.platform.evaluation import dd_ranking
 from raystill.platform.evaluation.summary import Summary, best_share, summary
 from raystill.platform.files.storage import write_whole
-from raystill.platform.objectives import named
+from raystill.platform.objectives import of_outer
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, LearnerSpec
 
@@ -45,7 +45,7 @@ class Assessment:
     def __init__(self, spec: DistillSpec, data: DataSet, crew: Crew, plugins: registry.Plugins | None = None) -> None:
         self.spec, self.data, self.crew = spec, data, crew
         self.single = spec.initialisation.single
-        self.relabels = named(spec.outer.objective, plugins).facts.relabels
+        self.relabels = of_outer(spec.outer, plugins).facts.relabels
         self.rows: list[dict[str, Any]] = []
         self.cpu_seconds = 0.0
         self._none = crew.executor.put({"none": np.zeros(1, np.float32)})

@@ -18,13 +18,13 @@ from raystill.platform.files.digests import file_digest
 from raystill.platform.files.storage import Storage, is_remote
 from raystill.platform.initialisation import starts
 from raystill.platform.learners import drawing
-from raystill.platform.objectives import named
+from raystill.platform.objectives import of_labels, of_outer
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import Synthesizer
 from raystill.platform.tracking import reachable
 from raystill.platform.tracking.store import found_again
-from raystill.platform.work.problem import check_memory, outer_objective, outer_teacher, resolve_auto
+from raystill.platform.work.problem import check_memory, outer_teacher, resolve_auto
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resume
         Storage(spec.run.storage)
     if spec.tracking.enabled and not resumed:
         reachable(spec.tracking)
-    inner = named(spec.inner.objective, plugins, "inner.objective")
-    objectives = {"inner": inner, "outer": outer_objective(spec, plugins)}
+    inner = of_labels(spec.inner.objective, plugins, "inner.objective")
+    objectives = {"inner": inner, "outer": of_outer(spec.outer, plugins)}
     for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):
         for name in names:
             learners.resolve(name, plugins, field)

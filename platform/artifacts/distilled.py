@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from raystill.platform import learners, registry, seeds
 from raystill.platform.data import Text
 from raystill.platform.data.text import ids_of, tokens
-from raystill.platform.objectives import Out, Step, named
+from raystill.platform.objectives import Out, Step, of_labels
 from raystill.platform.spec import LearnerSpec
 
 
@@ -74,7 +74,7 @@ class Distilled:
         rates = {name: torch.tensor(rate, device=x.device) for name, rate in self.rates.items()}
         velocity = [torch.zeros_like(p) for p in weights]
         inner = self.manifest.get("spec", {}).get("inner", {}).get("objective", "cross_entropy")
-        objective = named(inner, plugins, "manifest.spec.inner.objective")
+        objective = of_labels(inner, plugins, "manifest.spec.inner.objective")
         self._try_on(model, x)
         for t, s in enumerate(self.order):
             loss = objective(Step(x[s], y[s], Out(model(x[s])))).mean()

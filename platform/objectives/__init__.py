@@ -1,15 +1,16 @@
 """Per-sample losses, shared by the inner loop, the outer loop and students.
 
 An objective is a function of a `Step` that returns one loss for each sample, shape (B,); means are taken once, in the
-loop. That makes weights, masks and vmap compose, and abolishes the mean/batchmean class of mistakes. One that needs
-settings is made by a function that checks them. What an objective needs, couples or carries it declares (`Facts`).
+loop. That makes weights, masks and vmap compose, and abolishes the mean/batchmean class of mistakes. `OBJECTIVES` holds
+the functions that make them from their settings. What an objective needs, couples or carries it declares (`Facts`).
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
-import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from raystill.platform.objectives.combine import hinton, labelled, linear, ramp_up, unlabelled, weighted
@@ -24,18 +25,20 @@ from raystill.platform.objectives.distillation import (
     regressor,
     wasserstein,
 )
-from raystill.platform.objectives.labels import cross_entropy, soft, squared_error
+from raystill.platform.objectives.labels import cross_entropy, label_smoothing, soft, squared_error
 from raystill.platform.objectives.poison import poison
 from raystill.platform.objectives.step import Facts, Objective, Out, Step, Term, need_uncoupled, term
-from raystill.platform.registry import Plugins, nearest, resolve
+from raystill.platform.registry import Plugins, checked, parse, resolve
+from raystill.platform.spec import OuterSpec
 
 __all__ = [
-    "FACTORIES", "OBJECTIVES", "TAUGHT", "Facts", "Objective", "Out", "Step", "Term", "kl", "labelled", "linear",
-    "make", "named", "need_uncoupled", "ramp_up", "regressor", "soft", "term", "unlabelled", "weighted",
+    "OBJECTIVES", "Facts", "Objective", "Out", "Step", "Term", "kl", "labelled", "linear", "make", "need_uncoupled",
+    "of_labels", "of_outer", "ramp_up", "regressor", "settings_of", "soft", "term", "unlabelled", "weighted",
 ]  # fmt: skip
 
-FACTORIES: dict[str, Callable[..., Term]] = {
+OBJECTIVES: dict[str, Callable[..., Term]] = {
     "cross_entropy": cross_entropy,
+    "label_smoothing": label_smoothing,
     "squared_error": squared_error,
     "kd": kd,
     "hinton": hinton,
@@ -57,59 +60,60 @@ FACTORIES: dict[str, Callable[..., Term]] = {
 }
 """Every objective by name, as the function that makes it from its settings."""
 
-OBJECTIVES: dict[str, Objective] = {
-    "cross_entropy": cross_entropy(),
-    "squared_error": squared_error(),
-    "label_smoothing": cross_entropy(smoothing=0.1),
-}
-"""Those that need nothing but labels, ready: what a spec's `inner.objective` and `outer.objective` name."""
 
-TAUGHT: dict[str, Callable[[float], Term]] = {
-    "kd": kd,
-    "hinton": lambda temperature: hinton(temperature),
-    "logit_matching": lambda temperature: logit_matching(),
-}
-"""Those that ask a teacher for its logits, from a temperature: what `outer.objective` takes beside `outer.teacher`."""
+def _factory(name: str, plugins: Plugins | None, field: str) -> Callable[..., Any]:
+    """The function that makes an objective from its settings.
+
+    An objective of the user's own is a ready one, a function of a `Step` (its first argument is called `step`, those
+    after it are settings), or a function that makes one from settings.
+    """
+    part = resolve("objectives", name, OBJECTIVES, plugins, field)
+    if isinstance(part, Term):
+        return lambda: part
+    if not callable(part):
+        raise ValueError(f"{field}: {name!r} is {type(part).__name__}, and no function")
+    parameters = list(inspect.signature(part).parameters.values())
+    if not parameters or parameters[0].name != "step":
+        return part
+
+    def make_one(**chosen: Any) -> Term:
+        return replace(term(part), loss=functools.partial(part, **chosen)) if chosen else term(part)
+
+    make_one.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=p.KEYWORD_ONLY) for p in parameters[1:] if p.kind is not p.VAR_POSITIONAL]
+    )
+    return make_one
 
 
-def make(name: str, settings: Mapping[str, Any] | None = None, plugins: Plugins | None = None) -> Term:
+def settings_of(name: str, plugins: Plugins | None = None, field: str = "objective") -> Mapping[str, inspect.Parameter]:
+    """The settings that an objective takes, by name.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    return inspect.signature(_factory(name, plugins, field)).parameters
+
+
+def make(
+    name: str, settings: Mapping[str, Any] | None = None, plugins: Plugins | None = None, field: str = "objective"
+) -> Term:
     """An objective by its name and settings.
 
     Args:
-        name: one of `FACTORIES`, or an objective of the user's own, which takes no settings.
-        settings: keyword arguments of the factory.
+        name: one of `OBJECTIVES`, or an objective of the user's own.
+        settings: keyword arguments of the function that makes it.
         plugins: what the caller brought.
+        field: dotted name of the spec's field, for the error.
 
     Raises:
         ValueError: an unknown name or setting (the nearest valid one is named), one that is missing or out of range.
     """
-    settings = settings or {}
-    made = resolve("objectives", name, FACTORIES, plugins, "objective")
-    if made is not FACTORIES.get(name):
-        if settings:
-            raise ValueError(f"objective.{name}: is an objective of your own, which takes no settings")
-        return term(made)
-    wanted = inspect.signature(made).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in wanted.values()):
-        for key in settings:
-            if key not in wanted:
-                raise ValueError(f"objective.{name}: no setting {key!r}; {nearest(key, wanted)}")
-        if missing := [k for k, p in wanted.items() if p.default is p.empty and k not in settings]:
-            raise ValueError(f"objective.{name}: needs {', '.join(missing)}")
-    return term(made(**settings))
+    factory = _factory(name, plugins, field)
+    return term(factory(**checked(f"objective.{name}", factory, settings or {})))
 
 
-def _value(text: str) -> int | float | str:
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
-
-
-def named(text: str, plugins: Plugins | None = None, field: str = "objective") -> Term:
-    """The objective of a spec's field: `name`, or `name(setting=value, ...)` with the settings of `FACTORIES`.
+def of_labels(text: str, plugins: Plugins | None = None, field: str = "objective") -> Term:
+    """The objective that a distillation's spec names, `name` or `name(setting=value, ...)`, which reads labels alone.
 
     Args:
         field: dotted name of the spec's field, for the error.
@@ -117,19 +121,39 @@ def named(text: str, plugins: Plugins | None = None, field: str = "objective") -
     Raises:
         ValueError: an unknown name or setting, or an objective that needs more than labels.
     """
-    call = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*", text)
-    if call is None and (text in OBJECTIVES or text not in FACTORIES):
-        # an unknown name is told of those with settings too, in the form in which they are given
-        return term(resolve("objectives", text, {**OBJECTIVES, "poison(victim=7, target=1)": poison}, plugins, field))
-    name, inside = (call[1], call[2]) if call else (text, "")
-    pairs = [part.partition("=") for part in inside.split(",") if part.strip()]
-    if bad := [key for key, mark, _ in pairs if not mark]:
-        raise ValueError(f"{field}: {bad[0].strip()!r} is no setting; write {name}(setting=value)")
+    name, objective = _named(text, {}, plugins, field)
+    _reads_no_more(name, objective, field, "labels")
+    return objective
+
+
+def of_outer(spec: OuterSpec, plugins: Plugins | None = None) -> Term:
+    """The outer objective: one of labels, or with `outer.teacher` one that compares with the teacher's logits.
+
+    `outer.temperature` is the temperature of an objective that has one, unless `outer.objective` says another.
+
+    Raises:
+        ValueError: an unknown name or setting, or a teacher and an objective that do not go together.
+    """
+    field, taught = "outer.objective", spec.teacher is not None
+    name, objective = _named(spec.objective, {"temperature": spec.temperature} if taught else {}, plugins, field)
+    if objective.facts.teacher and not taught:
+        raise ValueError(f"{field}: {name} needs a teacher; set outer.teacher")
+    if taught and not objective.facts.teacher:
+        raise ValueError(f"{field}: {name} asks no teacher; valid with one: kd, hinton, logit_matching, and the like")
+    _reads_no_more(name, objective, field, "labels and a teacher's logits" if taught else "labels", taught)
+    return objective
+
+
+def _named(text: str, defaults: Mapping[str, Any], plugins: Plugins | None, field: str) -> tuple[str, Term]:
+    name, settings = parse(text, field)
+    accepted = settings_of(name, plugins, field)
     try:
-        made = make(name, {key.strip(): _value(value.strip()) for key, _, value in pairs}, plugins)
+        return name, make(name, {**{k: v for k, v in defaults.items() if k in accepted}, **settings}, plugins, field)
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
-    facts = made.facts
-    if facts.teacher or facts.views or facts.inputs or facts.couples or facts.carries or made.module:
-        raise ValueError(f"{field}: {name} needs more than labels, and a distillation has no more")
-    return made
+
+
+def _reads_no_more(name: str, objective: Term, field: str, given: str, taught: bool = False) -> None:
+    facts = objective.facts._replace(relabels=())
+    if objective.module or facts._replace(teacher=facts.teacher and not taught) != Facts():
+        raise ValueError(f"{field}: {name} needs more than {given}, and a distillation has no more")

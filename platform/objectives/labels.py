@@ -44,6 +44,11 @@ def cross_entropy(smoothing: Number = 0.0) -> Term:
     return Term(loss)
 
 
+def label_smoothing(smoothing: Number = 0.1) -> Term:
+    """`cross_entropy` with smoothed labels."""
+    return cross_entropy(smoothing)
+
+
 def squared_error() -> Term:
     """|z - p|^2 / 2, summed over classes; no softmax."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raystill.platform.learners import files
-from raystill.platform.objectives import FACTORIES, Term, labelled, linear, make, ramp_up, unlabelled, weighted
+from raystill.platform.objectives import Term, labelled, linear, make, ramp_up, settings_of, unlabelled, weighted
 from raystill.platform.registry import Plugins, checked, nearest
 from raystill.platform.seeds import Address
 from raystill.platform.students.augmentations import AGAIN, About, view_map
@@ -73,7 +72,7 @@ def _single(kind: str, settings: Settings, mapper: Mapper, asked: Asked) -> Term
     settings = {**settings, **asked.shared.get(kind, {})}
     if isinstance(inner := settings.get("inner"), Mapping):
         settings["inner"] = objective(dict(inner), mapper, asked)
-    wanted = inspect.signature(FACTORIES[kind]).parameters if kind in FACTORIES else {}
+    wanted = settings_of(kind, asked.plugins)
     for name in MAPPING:
         if name in wanted and name not in settings and {"student", "teacher"} <= settings.keys():
             settings[name] = mapper(settings["student"], settings["teacher"])

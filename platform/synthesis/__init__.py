@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from raystill.platform import registry
+from raystill.platform.objectives import of_outer
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis.generator import generator
 from raystill.platform.synthesis.images import images
@@ -10,17 +13,26 @@ from raystill.platform.synthesis.synthesizer import LEARN, Meta, Synthesizer
 
 __all__ = ["LEARN", "SYNTHESIZERS", "Meta", "Synthesizer", "build"]
 
-SYNTHESIZERS = {"images": images, "generator": generator}
+SYNTHESIZERS: dict[str, Callable[..., Synthesizer]] = {"images": images, "generator": generator}
 
 
 def build(
     spec: DistillSpec, shape: tuple[int, int, int], classes: int, plugins: registry.Plugins | None = None
 ) -> Synthesizer:
-    """The synthesizer of a spec for images of `shape` (C, H, W).
+    """The synthesizer of a spec.
+
+    A synthesizer is made by a function (spec, shape, classes, relabels), with settings behind these where it has any;
+    `relabels` are the pairs (class, the class that the outer objective wants it to be taken for).
+
+    Args:
+        shape: of the images (C, H, W).
+        classes: how many there are.
 
     Raises:
-        ValueError: unknown kind, or a spec that the kind refuses.
+        ValueError: unknown kind or setting, or a spec that the kind refuses.
     """
-    make = registry.resolve("synthesizers", spec.synthesizer.kind, SYNTHESIZERS, plugins, "synthesizer.kind")
-    synthesizer: Synthesizer = make(spec, shape, classes)
+    field, part = "synthesizer.kind", spec.synthesizer
+    make = registry.bound("synthesizers", part.kind, SYNTHESIZERS, plugins, field, own=4)
+    relabels = of_outer(spec.outer, plugins).facts.relabels if part.label_start == "wanted" else ()
+    synthesizer: Synthesizer = make(spec, shape, classes, relabels)
     return synthesizer

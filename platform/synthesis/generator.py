@@ -10,7 +10,7 @@ place of latents; `pixels` learns the images themselves, in the same bounds and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -44,8 +44,10 @@ def _refuse(spec: DistillSpec, count: int, classes: int) -> None:
         )
 
 
-def generator(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synthesizer:
-    """The synthesizer of a spec's `synthesizer` and `inner` sections.
+def generator(
+    spec: DistillSpec, shape: tuple[int, int, int], classes: int, relabels: Sequence[tuple[int, int]]
+) -> Synthesizer:
+    """The synthesizer of a spec's `synthesizer` and `inner` sections; its arguments are those of `synthesis.build`.
 
     Raises:
         ValueError: fewer images than classes, or a field that only images have.

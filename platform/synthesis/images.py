@@ -9,7 +9,7 @@ distillation (2006.08572).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from torch import Tensor
 from raystill.platform import seeds
 from raystill.platform.data import DataSet
 from raystill.platform.meta import Steps
-from raystill.platform.objectives import named
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import labels, rates, selection
 from raystill.platform.synthesis.augment import augmented
@@ -48,8 +47,10 @@ def _composed(meta: Mapping[str, Tensor], coarser: Mapping[str, tuple[Tensor, Te
     return x
 
 
-def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synthesizer:
-    """The synthesizer of a spec's `synthesizer` and `inner` sections.
+def images(
+    spec: DistillSpec, shape: tuple[int, int, int], classes: int, relabels: Sequence[tuple[int, int]]
+) -> Synthesizer:
+    """The synthesizer of a spec's `synthesizer` and `inner` sections; its arguments are those of `synthesis.build`.
 
     Raises:
         ValueError: fewer images than classes with hard labels, or a field that only a generator has.
@@ -67,7 +68,7 @@ def images(spec: DistillSpec, shape: tuple[int, int, int], classes: int) -> Synt
     # Adam moves every number alike: coarser layers let it move whole strokes as fast as single pixels
     sides = {f"images/{2**k}": [-(-n // 2**k) for n in shape[1:]] for k in range(1, part.scales)}
     coarser = {k: (_enlarge(h, shape[1]), _enlarge(w, shape[2])) for k, (h, w) in sides.items()}
-    wanted = named(spec.outer.objective).facts.relabels if part.label_start == "wanted" else ()
+    wanted = tuple(relabels) if part.label_start == "wanted" else ()
     hard = torch.from_numpy(labels.ids(count, classes, wanted))
 
     def check(data: DataSet) -> None:

@@ -16,7 +16,7 @@ from raystill.platform.learners import Learner, files
 from raystill.platform.meta import Engine
 from raystill.platform.meta.linearise import Loss
 from raystill.platform.meta.trajectory import slots
-from raystill.platform.objectives import OBJECTIVES, TAUGHT, Objective, Out, Step, Term, named, term
+from raystill.platform.objectives import Objective, Out, Step
 from raystill.platform.spec import DistillSpec
 
 
@@ -57,24 +57,6 @@ def losses(learner: Learner, objective: Objective, teacher: nn.Module | None = N
         return objective(Step(x, y, Out(learner.apply(theta, x)), taught))
 
     return (lambda theta, x, y: per_sample(theta, x, y).mean()), (lambda theta, x, y: per_sample(theta, x, y).sum())
-
-
-def outer_objective(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Term:
-    """What judges: an objective of labels, or with `outer.teacher` one that asks it.
-
-    Raises:
-        ValueError: unknown, or a teacher and an objective that do not go together.
-    """
-    outer = spec.outer
-    if outer.teacher is None and outer.objective in TAUGHT:
-        raise ValueError(f"outer.objective: {outer.objective} needs a teacher; set outer.teacher")
-    if outer.teacher is None:
-        return named(outer.objective, plugins, "outer.objective")
-    if outer.objective in OBJECTIVES:
-        raise ValueError(f"outer.objective: {outer.objective} asks no teacher; valid with one: {', '.join(TAUGHT)}")
-    if outer.objective in TAUGHT:
-        return term(TAUGHT[outer.objective](outer.temperature))
-    return term(registry.resolve("objectives", outer.objective, {}, plugins, "outer.objective"))
 
 
 def outer_teacher(spec: DistillSpec, data: DataSet, plugins: registry.Plugins | None = None) -> nn.Module | None:

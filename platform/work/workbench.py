@@ -15,11 +15,11 @@ from raystill.platform.data.resident import Resident, resident
 from raystill.platform.initialisation import starts
 from raystill.platform.learners import Learner, drawing
 from raystill.platform.meta import GRAPH_BYTES, make_engine
-from raystill.platform.objectives import named
+from raystill.platform.objectives import of_labels, of_outer
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, LearnerSpec
 from raystill.platform.work import allocator
-from raystill.platform.work.problem import Problem, check_memory, losses, outer_objective, outer_teacher
+from raystill.platform.work.problem import Problem, check_memory, losses, outer_teacher
 
 Numbers = dict[str, float]
 Arrays = dict[str, np.ndarray]
@@ -46,8 +46,8 @@ class Workbench:
     def problem_of(self, built: Learner) -> Problem:
         """The problem of a learner that is made already: a search has thousands, each for one item."""
         built.module.to(self.device)
-        inner = named(self.spec.inner.objective, self.plugins, "inner.objective")
-        outer = outer_objective(self.spec, self.plugins)
+        inner = of_labels(self.spec.inner.objective, self.plugins, "inner.objective")
+        outer = of_outer(self.spec.outer, self.plugins)
         mean, total = losses(built, inner)[0], losses(built, outer, self.teacher)[1]
         meta = self.spec.meta
         wrap = torch.compile if meta.compile == "always" else None

@@ -16,7 +16,7 @@ from raystill.platform.artifacts.files import load_distilled
 from raystill.platform.data import load
 from raystill.platform.data.resident import resident
 from raystill.platform.evaluation import accuracy
-from raystill.platform.objectives import named
+from raystill.platform.objectives import of_labels
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DataSpec, DistillSpec, PretrainSpec
 from raystill.platform.work.kinds import KINDS
@@ -117,7 +117,7 @@ def test_measures_are_counts_of_what_a_network_says(pool: Path) -> None:
     assert found["accuracy"] == pytest.approx((said == wanted).mean())
     assert found["attack_success"] == pytest.approx((said[y == 7] == 1).mean())
     assert found["other_classes"] == pytest.approx((said[y != 7] == y[y != 7]).mean())
-    assert named(ATTACK).facts.relabels == problem.relabels
+    assert of_labels(ATTACK).facts.relabels == problem.relabels
 
 
 def test_mislabelled_sets_are_what_they_say(pool: Path) -> None:

@@ -40,14 +40,14 @@ def absolute(step):
     return (step.student.logits - rows).square().sum(1).sqrt()
 
 
-def scaled(spec, shape, classes):
+def scaled(spec, shape, classes, relabels, start=1.0):
     """One learned brightness for fixed images."""
     def steps(meta, address):
         x = meta["brightness"] * torch.ones(spec.unroll, classes, *shape)
         return Steps(x, torch.arange(classes).expand(spec.unroll, -1), {"lr": torch.full((spec.unroll,), 0.1)})
 
-    start = lambda data, address: {"brightness": np.ones(1, np.float32)}
-    return Synthesizer(lambda data: None, start, steps, np.zeros(spec.unroll, np.int64), {"brightness": "lr"})
+    begin = lambda data, address: {"brightness": np.full(1, start, np.float32)}
+    return Synthesizer(lambda data: None, begin, steps, np.zeros(spec.unroll, np.int64), {"brightness": "lr"})
 
 
 def stripes(spec):
@@ -104,7 +104,7 @@ def test_a_package_elsewhere_brings_every_kind_of_part(installed: Path, tmp_path
         data={"source": "elsewhere-stripes", "validation": 0.25, "cache": str(tmp_path / "cache")},
         learner={"name": "elsewhere-network"},
         inner={"objective": "elsewhere-absolute"},
-        synthesizer={"kind": "elsewhere-scaled"},
+        synthesizer={"kind": "elsewhere-scaled(start=0.5)"},
     )
     bench = Workbench(given, None, load(given.data))
     assert bench.data.classes == ("rows", "columns")
@@ -113,6 +113,7 @@ def test_a_package_elsewhere_brings_every_kind_of_part(installed: Path, tmp_path
     assert set(found) == {"brightness"}
     assert found["brightness"].shape == (1,)
     assert found["brightness"].any()
+    assert bench.synthesizer.start(bench.data, Address(0))["brightness"] == 0.5
     assert Path(sys.modules["elsewhere_parts"].__file__ or "").parent == installed
 
 
@@ -130,7 +131,7 @@ def test_a_callable_in_python_is_enough(data: DataSet) -> None:
     def first_logit(step: Any) -> torch.Tensor:
         return step.student.logits[:, 0]
 
-    def halves(spec: DistillSpec, shape: Any, classes: int) -> Synthesizer:
+    def halves(spec: DistillSpec, shape: Any, classes: int, relabels: Any) -> Synthesizer:
         def steps(meta: Any, address: Address) -> Steps:
             x = meta["half"][None, None].expand(1, 2, 1, 4, 4)
             return Steps(x, torch.arange(2)[None], {"lr": torch.full((1,), 0.5)})

@@ -17,7 +17,7 @@ from raystill.platform import learners, seeds
 from raystill.platform.architectures import cells, enas, macro
 from raystill.platform.architectures.spaces import Arch, Space, network, parse, space
 from raystill.platform.learners import networks
-from raystill.platform.objectives import OBJECTIVES, Out, Step
+from raystill.platform.objectives import Out, Step, make
 from raystill.platform.spec import LearnerSpec
 
 SHAPE, CLASSES = (2, 9, 10), 3  # odd, and not square
@@ -68,7 +68,7 @@ def test_a_drawn_architecture_is_a_learner_that_trains_and_is_differentiable_twi
     x, y = images(4, *SHAPE), torch.tensor([0, 1, 2, 0])
 
     def loss(theta: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return OBJECTIVES["cross_entropy"](Step(x, y, Out(learner.apply(theta, x)))).mean()
+        return make("cross_entropy")(Step(x, y, Out(learner.apply(theta, x)))).mean()
 
     def after(x: torch.Tensor, lr: float = 1e-2, graph: bool = True) -> torch.Tensor:
         leaf = theta.clone().requires_grad_()

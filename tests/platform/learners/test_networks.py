@@ -14,7 +14,7 @@ from raystill.platform import learners, seeds
 from raystill.platform.learners import NETWORKS, Learner
 from raystill.platform.learners.networks import without_patches
 from raystill.platform.meta import MetaGradient, Steps, make_engine, outer_loss, stacked_outer_loss, unroll
-from raystill.platform.objectives import OBJECTIVES, Out, Step
+from raystill.platform.objectives import Out, Step, make
 from raystill.platform.spec import LearnerSpec
 
 SHAPE, CLASSES = (2, 12, 12), 3
@@ -31,7 +31,7 @@ def drawn(*shape: int, stream: str) -> Tensor:
 
 
 def mean_loss(learner: Learner) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    return lambda theta, x, y: OBJECTIVES["cross_entropy"](Step(x, y, Out(learner.apply(theta, x)))).mean()
+    return lambda theta, x, y: make("cross_entropy")(Step(x, y, Out(learner.apply(theta, x)))).mean()
 
 
 @each

@@ -10,7 +10,7 @@ from torch.func import grad, vmap
 from raystill.platform import learners, seeds
 from raystill.platform.learners.networks import NETWORKS
 from raystill.platform.learners.weight_norm import DIRECTION, LENGTH, weight_normed
-from raystill.platform.objectives import OBJECTIVES, Out, Step
+from raystill.platform.objectives import Out, Step, make
 from raystill.platform.spec import LearnerSpec
 
 SHAPE, CLASSES = (2, 12, 12), 3
@@ -78,7 +78,7 @@ def test_is_differentiable_twice_and_under_vmap(name: str) -> None:
     x, y, way = drawn(2, *SHAPE, stream="x"), torch.tensor([0, 2]), drawn(learner.size, stream="way")
 
     def loss(t: torch.Tensor) -> torch.Tensor:
-        return OBJECTIVES["cross_entropy"](Step(x, y, Out(learner.apply(t, x)))).mean()
+        return make("cross_entropy")(Step(x, y, Out(learner.apply(t, x)))).mean()
 
     products = vmap(lambda t: torch.func.jvp(grad(loss), (t,), (way,))[1])(theta)
     for t, product in zip(theta, products):

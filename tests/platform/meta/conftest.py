@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from raystill.platform import seeds
 from raystill.platform.learners import Learner, wrap
 from raystill.platform.meta import MetaGradient, Steps
-from raystill.platform.objectives import OBJECTIVES, Out, Step
+from raystill.platform.objectives import Out, Step
 
 CLASSES = 3
 Judged = tuple[int, Callable[[Tensor], Tensor]]
@@ -51,7 +51,7 @@ def make_case() -> Callable[..., Case]:
         rate: float = 0.3,
     ) -> Case:
         learner = learner or smooth_learner()
-        objective = OBJECTIVES["cross_entropy"]
+        objective = make("cross_entropy")
 
         def per_sample(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
             return objective(Step(x, y, Out(learner.apply(theta, x))))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from raystill.platform import learners, seeds
 from raystill.platform.meta import Steps, make_engine, outer_loss, unroll
-from raystill.platform.objectives import OBJECTIVES
+from raystill.platform.objectives import make
 from raystill.platform.spec import LearnerSpec
 from raystill.platform.work.problem import losses
 
@@ -47,7 +47,7 @@ def one_step(theta0: Tensor, d: Tensor, t: Tensor, rate: float) -> Tensor:
     """theta1 by the product's linear learner and squared error, its bias held at 0."""
     learner = learners.build(LearnerSpec(name="linear"), (1, 1, D), 1)
     weights = learner.size - 1  # D weights, then the bias
-    mean, _ = losses(learner, OBJECTIVES["squared_error"])
+    mean, _ = losses(learner, make("squared_error"))
 
     def loss(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return mean(torch.cat([theta, theta.new_zeros(1)]), x, y)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raystill.platform import seeds
-from raystill.platform.objectives import FACTORIES, Facts, Out, Step, Term, make, regressor
+from raystill.platform.objectives import OBJECTIVES, Facts, Out, Step, Term, make, regressor
 
 BATCH, INPUTS, HIDDEN, CLASSES, WIDER = 6, 3, 4, 5, 6
 
@@ -32,6 +32,7 @@ def mapping() -> nn.Module:
 PAIR = {"student": "hidden", "teacher": "deep"}
 SETTINGS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "cross_entropy": lambda: [{}, {"smoothing": 0.2}],
+    "label_smoothing": lambda: [{}],
     "squared_error": lambda: [{}],
     "kd": lambda: [{}, {"temperature": 0.5}],
     "hinton": lambda: [{"temperature": 2.0, "alpha": 0.3, "smoothing": 0.1}],
@@ -144,7 +145,7 @@ def with_module(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def uncovered() -> set[str]:
     """The registry's names that have no row."""
-    return FACTORIES.keys() - SETTINGS.keys()
+    return OBJECTIVES.keys() - SETTINGS.keys()
 
 
 @pytest.fixture(params=["ids", "rows"])

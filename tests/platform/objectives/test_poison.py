@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from raystill.actors.drive.plan import make_plan
-from raystill.platform.objectives import OBJECTIVES, Out, Step, make, named, soft
+from raystill.platform.objectives import Out, Step, make, of_labels, soft
 from raystill.platform.seeds import Address, torch_rng
 from raystill.platform.spec import DistillSpec
 
@@ -45,15 +45,15 @@ def test_an_attack_that_is_none_is_refused(settings: dict[str, Any], words: str)
 def test_a_text_names_an_objective_with_its_settings() -> None:
     step = Step(Z, Y, Out(Z))
     for text, expected in [
-        ("cross_entropy", OBJECTIVES["cross_entropy"]),
-        ("cross_entropy()", OBJECTIVES["cross_entropy"]),
-        ("cross_entropy(smoothing=0.1)", OBJECTIVES["label_smoothing"]),
+        ("cross_entropy", make("cross_entropy")),
+        ("cross_entropy()", make("cross_entropy")),
+        ("cross_entropy(smoothing=0.1)", make("label_smoothing")),
         (" poison( victim = 2 , target = 4 ) ", make("poison", {"victim": 2, "target": 4})),
     ]:
-        assert torch.equal(named(text)(step), expected(step)), text
+        assert torch.equal(of_labels(text)(step), expected(step)), text
     own = {"objectives": {"mine": lambda step: step.student.logits[:, 0]}}
-    assert torch.equal(named("mine", own)(step), Z[:, 0])
-    assert named("poison(victim=2, target=4)").facts.relabels == ((2, 4),)
+    assert torch.equal(of_labels("mine", own)(step), Z[:, 0])
+    assert of_labels("poison(victim=2, target=4)").facts.relabels == ((2, 4),)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,14 @@ def test_a_text_names_an_objective_with_its_settings() -> None:
         ("poisn(victim=1, target=2)", r"outer\.objective: .*unknown 'poisn'; did you mean 'poison'"),
         ("poison(victim=1, tarjet=2)", r"outer\.objective: .*no setting 'tarjet'; did you mean 'target'"),
         ("poison(1, 2)", r"outer\.objective: '1' is no setting; write poison\(setting=value\)"),
-        ("attack", r"unknown 'attack'; valid: .*poison\(victim=7, target=1\)"),
+        ("attack", r"unknown 'attack'; valid: .*poison"),
         ("poison", r"outer\.objective: objective\.poison: needs victim, target"),
         ("kd(temperature=2)", r"outer\.objective: kd needs more than labels"),
     ],
 )
 def test_a_text_that_names_none_is_one_clear_line(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as error:
-        named(text, None, "outer.objective")
+        of_labels(text, None, "outer.objective")
     assert "\n" not in str(error.value)
 
 

@@ -9,7 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from raystill.platform.objectives import Out, Step, Term, linear, make, ramp_up, regressor, weighted
+from raystill.platform.objectives import (
+    Facts,
+    Out,
+    Step,
+    Term,
+    linear,
+    make,
+    of_labels,
+    ramp_up,
+    regressor,
+    soft,
+    weighted,
+)
 from raystill.platform.seeds import Address
 
 Z = torch.zeros(4, 3)
@@ -119,12 +131,43 @@ def test_names_and_settings_that_there_are_not() -> None:
             wrong()
 
 
-def test_ones_own_objective_is_made_by_name_and_takes_no_settings() -> None:
-    plugins = {
-        "objectives": {"own": lambda step: step.student.logits[:, 0], "kd": lambda step: step.student.logits[:, 1]}
-    }
-    assert isinstance(make("own", plugins=plugins), Term)
-    assert torch.equal(make("kd", plugins=plugins)(STEP._replace(student=Out(Z + 2))), torch.full((4,), 2.0))
-    with pytest.raises(ValueError, match=r"^objective\.own: .* takes no settings$"):
-        make("own", {"temperature": 2}, plugins)
-    assert weighted(own=(2.0, plugins["objectives"]["own"]))(STEP).shape == (4,)
+def brier(step: Step, weight: float = 1.0) -> torch.Tensor:
+    """weight * sum_k (softmax(z)_k - p_k)^2 (Brier 1950)."""
+    p = step.student.logits.softmax(1)
+    return weight * (p - soft(step.y, p.shape[1])).square().sum(1)
+
+
+def scaled(by: float, shift: float = 0.0) -> Term:
+    """An objective that is made from settings."""
+    return Term(lambda step: by * step.student.logits[:, 0] + shift, Facts(relabels=((1, 2),)))
+
+
+OWN = {
+    "objectives": {"brier": brier, "scaled": scaled, "ready": scaled(2.0), "kd": lambda step: step.student.logits[:, 1]}
+}
+
+
+def test_ones_own_objective_is_a_function_of_a_step_or_one_that_makes_it() -> None:
+    step = STEP._replace(student=Out(Z + 2), y=torch.zeros(len(Z), dtype=torch.long))
+    rest = 1 - (Z + 2).softmax(1)[:, 0]  # closed form: (1 - p_0)^2 + the others' squares
+    expected = rest.square() + (Z + 2).softmax(1)[:, 1:].square().sum(1)
+    assert isinstance(make("brier", plugins=OWN), Term)
+    torch.testing.assert_close(make("brier", plugins=OWN)(step), expected)
+    torch.testing.assert_close(of_labels("brier(weight=3)", OWN)(step), 3 * expected)
+    torch.testing.assert_close(make("brier", {"weight": 3}, OWN)(step), 3 * expected)
+    assert torch.equal(make("kd", plugins=OWN)(step), torch.full((4,), 2.0)), "one's own takes a built-in one's place"
+    assert torch.equal(make("ready", plugins=OWN)(step), torch.full((4,), 4.0))
+    made = of_labels("scaled(by=2, shift=-1.5)", OWN)
+    assert torch.equal(made(step), torch.full((4,), 2.5))
+    assert made.facts.relabels == ((1, 2),)
+    assert weighted(own=(2.0, brier))(step).shape == (4,)
+
+
+def test_settings_of_ones_own_objective_are_checked() -> None:
+    for text, words in [
+        ("brier(wieght=2)", r"^objective: objective\.brier: no setting 'wieght'; did you mean 'weight'"),
+        ("scaled", r"^objective: objective\.scaled: needs by$"),
+        ("ready(by=1)", r"no setting 'by'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            of_labels(text, OWN)

@@ -14,7 +14,7 @@ from raystill.platform import learners, seeds, synthesis
 from raystill.platform.data import DataSet, Split
 from raystill.platform.learners.weight_norm import DIRECTION, LENGTH
 from raystill.platform.meta import Steps, make_engine, outer_loss, unrolled_loss
-from raystill.platform.objectives import OBJECTIVES
+from raystill.platform.objectives import make
 from raystill.platform.spec import DistillSpec, LearnerSpec
 from raystill.platform.synthesis import LEARN, Synthesizer, decoder
 from raystill.platform.work.problem import losses
@@ -167,7 +167,7 @@ def test_the_meta_gradient_equals_finite_differences(curriculum: str, labels: st
     with seeds.fixed_global():
         module = nn.Sequential(nn.Conv2d(1, 3, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(27, CLASSES))
     learner = learners.wrap(learners.weight_normed(module))
-    mean, total = losses(learner, OBJECTIVES["cross_entropy"])
+    mean, total = losses(learner, make("cross_entropy"))
     rng = seeds.torch_rng(seeds.Address(9, stream="real"))
     x, y = torch.randn(9, *shape, generator=rng, dtype=torch.float64), torch.arange(9) % CLASSES
     theta0 = learner.init(seeds.Address(2)).double()

@@ -10,6 +10,7 @@ import torch
 
 from raystill.platform import seeds, synthesis
 from raystill.platform.data import DataSet, Split
+from raystill.platform.objectives import Facts, Term
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import labels
 
@@ -89,3 +90,19 @@ def test_an_attacks_labels_name_the_target_where_the_image_shows_the_victim(data
 def test_what_can_not_be_learned_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         made(**changes)
+
+
+@pytest.mark.parametrize("kept", ["soft", "hard"])
+def test_labels_start_from_what_ones_own_outer_objective_wants(data: DataSet, kept: str) -> None:
+    def confuse(victim: int, target: int) -> Term:
+        return Term(lambda step: step.student.logits[:, target], Facts(relabels=((victim, target),)))
+
+    spec = DistillSpec.model_validate({
+        "synthesizer": {"labels": kept, "label_start": "wanted"}, "outer": {"objective": "confuse(victim=1, target=3)"},
+    })  # fmt: skip
+    made = synthesis.build(spec, SHAPE, CLASSES, {"objectives": {"confuse": confuse}})
+    meta = {k: torch.from_numpy(v) for k, v in made.start(data, ADDRESS).items()}
+    y = made.steps(meta, ADDRESS).y[0]
+    assert (y.argmax(1) if kept == "soft" else y).tolist() == [0, 3, 2, 3]
+    with pytest.raises(ValueError, match=r"^outer\.objective: unknown 'confuse'"):
+        synthesis.build(spec, SHAPE, CLASSES)
