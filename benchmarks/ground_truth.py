@@ -5,7 +5,7 @@
 To try another protocol: --space cell@c8n3, --many 24, --steps N and --rate R change the levels; give --out then.
 
 Seeds go round all levels, so that an early look has whole seeds. Each network's row is on disk when it is done; the
-same command goes on after a kill. Levels and protocols: raystill.search.ranking.truth, docs/search.md.
+same command goes on after a kill. Levels and protocols: raystill.search.ranking.levels, docs/search.md.
 """
 
 from __future__ import annotations
@@ -17,17 +17,22 @@ import sys
 import time
 from pathlib import Path
 
-from raystill.search.ranking import truth
+from raystill.search.ranking import ground_truth, levels
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/ground_truth.py --levels mnist,cifar,cells --seeds 0,1,2"
 HERE = Path(__file__).parent / "data"
 
 
-def changed(at: truth.Level, args: argparse.Namespace) -> truth.Level:
+def changed(at: levels.Level, args: argparse.Namespace) -> levels.Level:
     """A level with what the command line changes of it."""
     way = at.protocol
     way = dataclasses.replace(way, steps=args.steps or way.steps, lr=args.rate or way.lr)
-    return dataclasses.replace(at, space=args.space or at.space, many=args.many or at.many, protocol=way)
+    return dataclasses.replace(at, space=args.space or at.space, count=args.many or at.count, protocol=way)
+
+
+def tell(line: str) -> None:
+    """Print a line of progress with the time of day."""
+    print(time.strftime("%H:%M:%S"), line, flush=True)
 
 
 def main() -> None:
@@ -45,11 +50,11 @@ def main() -> None:
         parser.error("--out: another protocol needs a folder of its own")
     for seed in map(int, args.seeds.split(",")):
         for name in args.levels.split(","):
-            at = changed(truth.level(name), args)
+            at = changed(levels.level(name), args)
             if seed < at.seeds:
-                command = COMMAND if at == truth.level(name) else f"python {shlex.join(sys.argv)}"
+                command = COMMAND if at == levels.level(name) else f"python {shlex.join(sys.argv)}"
                 path = args.out / f"truth-{name}.parquet"
-                truth.make(name, path, command, lambda s: print(time.strftime("%H:%M:%S"), s, flush=True), [seed], at)
+                ground_truth.train_missing(name, path, command, tell, [seed], at)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from raystill.platform.spec import RunSpec
 from raystill.search.card import page
-from raystill.search.card.command import HERE, rank_card
-from raystill.search.ranking import truth
-from raystill.search.spec import CardSpec
+from raystill.search.card.run import HERE, rank_card
+from raystill.search.card.spec import CardSpec
+from raystill.search.ranking import ground_truth
 
 LEVELS = ("mnist", "cifar", "cells")
 
@@ -54,7 +54,7 @@ def main() -> None:
             )  # fmt: skip
             found[level], scores, _ = rank_card(spec, print)
             if args.pictures and scores is not None:
-                figure = page.figure(found[level], scores, truth.truth(args.truth / f"truth-{level}.parquet"))
+                figure = page.figure(found[level], scores, ground_truth.load(args.truth / f"truth-{level}.parquet"))
                 figure.savefig(args.pictures / f"rank-card-{level}.png", dpi=110)
     print(json.dumps(found) if args.json else json.dumps(found, indent=1))
 

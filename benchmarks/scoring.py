@@ -26,8 +26,8 @@ from raystill.platform.artifacts import Distilled
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DataSpec, RunSpec, TrackingSpec
 from raystill.search.ranking import evaluators
+from raystill.search.ranking.levels import sample
 from raystill.search.ranking.scoring import Ranking, Scorer
-from raystill.search.ranking.truth import sample
 
 
 def noise(steps: int, batch: int, shape: tuple[int, ...], classes: int) -> Distilled:

@@ -107,8 +107,8 @@ def measure(args: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     from raystill.search.temperature import on_tune
 
     spec = spec_of(args, STUDENTS[name], out)
-    carrier = spec.carrier()
-    bench = Workbench(carrier)
+    host_spec = spec.host_spec()
+    bench = Workbench(host_spec)
     logits = 3 * torch.randn(len(bench.train), 10, generator=_rng()).numpy()
     options = {
         "learner": spec.learner(0).model_dump_json(), "training": spec.student.training.model_dump_json(),
@@ -129,7 +129,7 @@ def measure(args: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     cluster.connect(None, 2)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     with Tree() as tree:
-        found["trials"] = clocked(lambda: on_tune.tuned(carrier, spec, logits, out), tree)
+        found["trials"] = clocked(lambda: on_tune.tuned(host_spec, spec, logits, out), tree)
     found["trials"]["overhead_cpu_seconds"] = found["trials"]["cpu_seconds"] - found["loop"]["cpu_seconds"]
     for way in ("vmap", "loop", "trials"):
         for clock in ("cpu", "wall"):

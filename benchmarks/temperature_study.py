@@ -73,7 +73,7 @@ def search(out: Path, source: str, changes: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def _study_trial(config: dict[str, Any], carrier: dict[str, Any], spec: dict[str, Any], logits: Any) -> None:
+def _study_trial(config: dict[str, Any], host_spec: dict[str, Any], spec: dict[str, Any], logits: Any) -> None:
     """One teacher's smoothing and one student width: all T and seeds under one vmap."""
     from ray import tune
 
@@ -82,7 +82,7 @@ def _study_trial(config: dict[str, Any], carrier: dict[str, Any], spec: dict[str
     from raystill.platform.work.workbench import Workbench
     from raystill.search.temperature.spec import TemperatureSpec
 
-    made, bench = TemperatureSpec.model_validate(spec), Workbench(DistillSpec.model_validate(carrier))
+    made, bench = TemperatureSpec.model_validate(spec), Workbench(DistillSpec.model_validate(host_spec))
     group = cohort(bench, {
         "learner": made.learner(config["width"]).model_dump_json(), "stack": "vmap", "stream": "student",
         "training": made.student.training.model_dump_json(), "seeds": json.dumps(list(range(SEEDS))),
@@ -104,7 +104,7 @@ def smoothing(out: Path, source: str, changes: dict[str, Any]) -> dict[str, Any]
 
     given = merge({"run": {"device": "cpu", "workers": 0}, "tracking": {"enabled": False}}, changes)
     spec = _spec(f"temperature-{source}", **given)
-    bench = Workbench(spec.carrier())
+    bench = Workbench(spec.host_spec())
     none = torch.zeros(len(bench.train), len(bench.data.classes))
     learner = learners.build(spec.teacher.learner, bench.data.shape, len(bench.data.classes))
     teachers = {}
@@ -116,7 +116,8 @@ def smoothing(out: Path, source: str, changes: dict[str, Any]) -> dict[str, Any]
     logits = {amount: one.answers(bench.train).numpy() for amount, one in teachers.items()}
     cluster.connect(None, 2)
     trial = tune.with_resources(
-        tune.with_parameters(_study_trial, carrier=spec.carrier().dump(), spec=spec.dump(), logits=logits), {"cpu": 1}
+        tune.with_parameters(_study_trial, host_spec=spec.host_spec().dump(), spec=spec.dump(), logits=logits),
+        {"cpu": 1},
     )
     place = (out / f"smoothing-{source}").absolute()
     if tune.Tuner.can_restore(str(place)):

@@ -35,7 +35,7 @@ def nas(argv: list[str]) -> int:
     """Search an architecture."""
     from raystill.platform.command_line import options
     from raystill.search.nas.run import nas as run
-    from raystill.search.spec import NasSpec
+    from raystill.search.nas.spec import NasSpec
 
     spec, _ = options.load(NasSpec, "search nas", "Search an architecture: score many, train the best.", argv)
     run(spec)
@@ -45,8 +45,8 @@ def nas(argv: list[str]) -> int:
 def card(argv: list[str]) -> int:
     """Write a rank card: JSON, and a page with scatter plots."""
     from raystill.platform.command_line import options
-    from raystill.search.card import command
-    from raystill.search.spec import CardSpec
+    from raystill.search.card import run as command
+    from raystill.search.card.spec import CardSpec
 
     text = "Judge rankers of architectures by a ground truth that was trained here once."
     spec, _ = options.load(CardSpec, "search card", text, argv)

@@ -11,8 +11,8 @@ from typing import Any
 from raystill.actors.drive.session import Session
 from raystill.platform.tracking import Tracker
 from raystill.platform.tracking.store import PARENT, children
+from raystill.search.nas.spec import NasSpec
 from raystill.search.ranking.rankers import RANKERS
-from raystill.search.spec import NasSpec
 
 NOTED = "tracking.json"
 NUMBER = "raystill.generation"

@@ -24,7 +24,7 @@ OTHERS: dict[str, str] = {
     "search temperature": "raystill.search.temperature.command",
     "search nas": "raystill.search.nas.run",
     "search tune": "raystill.search.tune.run",
-    "search card": "raystill.search.card.command",
+    "search card": "raystill.search.card.run",
 }
 """Commands beside `distill` that make runs, and the module with their `resume(folder, workers)` and
 `write_report(folder)`, and where a run's figures can be computed again `replay(folder)`, with its exit status."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raystill.platform import report
+from raystill.search.ranking.ground_truth import GroundTruth
 from raystill.search.ranking.statistics import ranked
-from raystill.search.ranking.truth import Truth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ STYLE = """.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(220
 
 
 def scatter(scores: np.ndarray, truth: np.ndarray, title: str) -> str:
-    """Truth against the rank of the score, as SVG that takes its colour from the page."""
+    """GroundTruth against the rank of the score, as SVG that takes its colour from the page."""
     x = (ranked(scores) - 1) / max(1, len(scores) - 1)
     y = (truth - truth.min()) / max(np.ptp(truth), 1e-9)
     inner = SIDE - 2 * EDGE
@@ -43,7 +43,7 @@ def scatter(scores: np.ndarray, truth: np.ndarray, title: str) -> str:
     return f'<svg viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="{escape(title)}">{axes}{dots}{words}</svg>'
 
 
-def figure(card: Mapping[str, Any], scores: Mapping[str, np.ndarray], truth: Truth, columns: int = 4) -> Figure:
+def figure(card: Mapping[str, Any], scores: Mapping[str, np.ndarray], truth: GroundTruth, columns: int = 4) -> Figure:
     """The same scatters as one picture, the best rho first; a ranker that gives all the same score has none."""
     from matplotlib.figure import Figure
 
@@ -62,7 +62,7 @@ def figure(card: Mapping[str, Any], scores: Mapping[str, np.ndarray], truth: Tru
     return found
 
 
-def page(card: Mapping[str, Any], scores: Mapping[str, np.ndarray] | None, truth: Truth) -> str:
+def page(card: Mapping[str, Any], scores: Mapping[str, np.ndarray] | None, truth: GroundTruth) -> str:
     """One self-contained page."""
     css = (Path(report.__file__).parent / "page.css").read_text(encoding="utf-8") + STYLE
     lead = (

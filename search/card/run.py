@@ -1,220 +1,200 @@
-"""The rank card: how well rankers order architectures whose truth is known, with intervals and costs.
-
-The protocol is that of docs/search.md. A card whose ground truth is noise, or disagrees with its own validation
-accuracy, says so and nothing else.
-"""
+"""A level's card from nothing but its ground truth and curricula: what `raystill search card` does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
+from pydantic import ValidationError
 
-from raystill.platform.architectures.spaces import Arch
+from raystill.actors.drive.session import open_session
+from raystill.platform import runs
+from raystill.platform.architectures.spaces import Arch, base, parse
 from raystill.platform.artifacts import Distilled
-from raystill.search.ranking import statistics
-from raystill.search.ranking.scoring import Ranking, Scorer
-from raystill.search.ranking.truth import Truth, sample
+from raystill.platform.files.storage import write_whole
+from raystill.platform.spec import TrackingSpec
+from raystill.search.card import comparison, rankings
+from raystill.search.card import page as card_page
+from raystill.search.card.spec import CardSpec
+from raystill.search.ranking import evaluators, ground_truth, levels
+from raystill.search.ranking.scoring import Ranking, Scorer, fitting
 
-RATES = (0.01, 0.05, 0.1)
-"""Not 0.2: on CIFAR-10 it has the best mean accuracy after 16 and 64 steps, and ranks by .25 where 0.1 ranks by .42."""
-SPARE = 8
-CHEAP = ("parameters", "synflow", "naswot")
-REGRETS = (1, 3, 5)
-STATISTICS: dict[str, statistics.Statistic] = {
-    "tau": statistics.kendall, "top_half": statistics.top_half, "precision_10": statistics.precision,
-    **{f"regret_{k}": partial(statistics.regret, many=k) for k in REGRETS},
-}  # fmt: skip
-"""What else has an interval by the same resamples."""
-STEPS, IMAGES = 32, 64
-RUNGS, KEPT = (32, 128, 512), 4
-"""Minibatches of the rounds of successive halving on real data, and the share of each, one in so many, that goes on."""
-LONGER = 4
-"""How many times its own length a generator's curriculum is also made, beside as many steps of real data."""
-HALVED, EQUAL = "real halving", "real equal seconds"
-VOICES = ("gtn", "gtn longer", "real equal steps", "real longer")
-"""Rankers that are also combined with the cheap proxies."""
-OTHERS = frozenset({HALVED, EQUAL, "cheap rank sum", *(f"{name} + cheap" for name in VOICES)})
-"""Rows that no single ranking gives."""
-COMPARED = {
-    "gtn": "gtn_minus", "gtn longer": "longer_minus", "gtn + cheap": "combined_minus",
-    "gtn longer + cheap": "combined_longer_minus",
-}  # fmt: skip
-"""Rankers whose difference to every other has an interval, and its key in the card."""
+SPEC, CARD, PAGE = "search.yaml", "card.json", "report.html"
+Data = tuple[Sequence[Distilled], Distilled | None, Mapping[str, Distilled]]
+"""Curricula, the untrained generator's, and more by their names."""
+HERE = Path(__file__).resolve().parents[2] / "benchmarks" / "data"
+"""Of a checkout; an installed wheel has none, and is told where the files lie."""
 
 
-def size(curricula: Sequence[Distilled]) -> tuple[int, int]:
-    """Steps, and images of a step, that rankers which train have: the first curriculum's."""
-    return (len(curricula[0].order), curricula[0].images.shape[1]) if curricula else (STEPS, IMAGES)
+def rank_card(spec: CardSpec, tell: Callable[[str], None] = print) -> tuple[dict[str, Any], Any, Path]:
+    """The card, the scores by ranker (None where the card does not speak), and the run's folder.
 
-
-def real(name: str, steps: int, batch: int, lr: float) -> Ranking:
-    """Real data, so many minibatches."""
-    return Ranking(name, "real", {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9})
-
-
-def rankings(
-    curricula: Sequence[Distilled], untrained: Distilled | None, also: Mapping[str, Distilled],
-    rates: tuple[float, float], networks: int,
-) -> list[Ranking]:  # fmt: skip
-    """The rankers of a card.
-
-    Args:
-        also: more distilled data to score by, by the name of the row.
-        rates: of the baselines on real data, for as many steps as the curriculum has and for more.
-        networks: of the averaged curriculum.
+    Raises:
+        ValueError: unknown level, no ground truth, other data than its own, or a curriculum that does not fit.
     """
-    (steps, batch), (short, long) = size(curricula), rates
-    found = [Ranking(f"gtn seed {n}" if n else "gtn", "curriculum", {}, c) for n, c in enumerate(curricula)]
-    if curricula:
-        found.append(Ranking(f"gtn x{networks}", "curriculum", {"networks": networks}, curricula[0]))
-    if curricula and curricula[0].generator:
-        found.append(Ranking("gtn longer", "curriculum", {}, curricula[0].longer(LONGER * steps)))
-    if untrained is not None:
-        found.append(Ranking("untrained", "curriculum", {}, untrained))
-    equal = real("real equal steps", steps, batch, short)
-    return [
-        *found,
-        *(Ranking(name, "curriculum", {}, data) for name, data in also.items()),
-        equal,
-        real("real longer", LONGER * steps, batch, long),
-        Ranking("real 10 per class", "real", {**equal.options, "per_class": 10}),
-        *(Ranking(name, name) for name in ("parameters", "flops", "synflow", "naswot", "grad_norm", "snip")),
-    ]
+    level = levels.level(spec.level)
+    table = _table(spec)
+    if spec.equal_seconds and spec.meta_seconds is None:
+        raise ValueError("equal_seconds: needs meta_seconds, the CPU seconds of the curriculum's training")
+    data = _data(spec)
+    curricula, untrained, also = data
+    asked = [*zip(curricula, spec.curriculum), *zip(also.values(), spec.also)]
+    asked += [(untrained, str(spec.untrained))] if untrained is not None else []
+    found, where = asked[0] if asked else (None, "")
+    plan = evaluators.planned(level.data, spec.run, TrackingSpec(enabled=False), found, where)
+    for other, name in asked[1:]:
+        fitting(other, plan.data, name)
+    if plan.data.fingerprint != table.fingerprint:
+        raise ValueError(
+            f"search.truth: was made from data {table.fingerprint[:12]}, these are {plan.data.fingerprint[:12]}"
+        )
+    folder = runs.create(plan.spec, f"card-{spec.level}")
+    kept = spec.model_copy(update={"run": plan.spec.run.model_copy(update={"workers": spec.run.workers})})
+    (folder / SPEC).write_text(yaml.safe_dump(kept.model_dump(mode="json"), sort_keys=False))
+    (folder / runs.MAKER).write_text("search card\n")
+    return *carry_out(kept, folder, tell), folder
 
 
-def affordable(budget: float, seconds: Mapping[str, float], steps: int, many: int) -> int:
-    """Minibatches of real data for each of `many` architectures that a budget of CPU seconds pays for, judging counted.
-
-    What a minibatch and what judging cost is read off the two rows of real data.
-    """
-    short, long = seconds["real equal steps"] / many, seconds["real longer"] / many
-    step = max((long - short) / ((LONGER - 1) * steps), 1e-6)
-    judging = max(0.0, short - steps * step)
-    return max(steps, round((budget / many - judging) / step))
-
-
-def tuned_rate(scorer: Scorer, space: str, without: frozenset[str], steps: int, batch: int) -> float:
-    """Real data's rate with the best mean validation accuracy over spare architectures: a GTN has learned ones."""
-    spare = sample(space, SPARE, "rank/spare", without)
-    means = {}
-    for lr in RATES:
-        means[lr] = float(scorer.scores(real(f"rate {lr} of {steps}", steps, batch, lr), spare).values.mean())
-    return max(means, key=lambda lr: means[lr])
-
-
-def halved(
-    scorer: Scorer, archs: Sequence[Arch], batch: int, lr: float, rungs: Sequence[int] = RUNGS
-) -> tuple[np.ndarray, float]:
-    """Successive halving on real data (1603.06560 has it): scores [N], and CPU seconds.
-
-    Each round trains what is left afresh, for longer, and keeps the best one in `KEPT`. A score is the number of rounds
-    that an architecture came through, and its accuracy in the last one.
-    """
-    left, seconds, found = np.arange(len(archs)), 0.0, np.zeros(len(archs))
-    for done, steps in enumerate(rungs):
-        scores = scorer.scores(real(f"rung {steps}", steps, batch, lr), [archs[n] for n in left.tolist()])
-        found[left] = done + scores.values
-        seconds += float(scores.cpu.sum())
-        left = left[statistics.picks(scores.values, max(1, len(left) // KEPT))]
-    return found, seconds
-
-
-def combined(scores: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
-    """Add the rank sums: of the cheap proxies, and of these with the first curriculum, or with real data.
-
-    The proxies count as one voice beside the other.
-    """
-    cheap = [scores[name] for name in CHEAP]
-    scores["cheap rank sum"] = statistics.rank_sum(*cheap)
-    seconds["cheap rank sum"] = sum(seconds[name] for name in CHEAP)
-    for name in VOICES:
-        if name in scores:
-            together = f"{name} + cheap"
-            scores[together] = statistics.two_voices(scores[name], cheap)
-            seconds[together] = seconds[name] + seconds["cheap rank sum"]
-
-
-def card(
-    truth: Truth, scores: Mapping[str, np.ndarray], seconds: Mapping[str, float], meta_seconds: float | None = None,
-    resamples: int = statistics.RESAMPLES,
-) -> dict[str, Any]:  # fmt: skip
-    """The card of a ground truth, as JSON has it.
-
-    Args:
-        scores: name of a ranker -> its scores [N].
-        seconds: -> CPU seconds that they took, all architectures together.
-        meta_seconds: of the curriculum's training; None where nobody told, and what needs them is None too.
-    """
-    ceiling, agreement = statistics.noise_ceiling(truth.test), statistics.agreement(truth.validation, truth.test)
-    whole = truth.test[statistics.shared(truth.test)]
-    found: dict[str, Any] = {
-        "architectures": len(truth.archs), "seeds": truth.test.shape[1],
-        "networks": int(np.isfinite(truth.test).sum()), "architectures_with_all_seeds": len(whole),
-        "noise_ceiling": _plain(ceiling), "rho_val_test": _plain(agreement), "test_lowest": float(truth.mean.min()),
-        "test_highest": float(truth.mean.max()), "test_median": float(np.median(truth.mean)),
-        "seed_std": _plain(whole.std(1, ddof=1).mean()) if truth.test.shape[1] > 1 else None,
-    }  # fmt: skip
-    if not (ceiling >= statistics.LEAST and agreement >= statistics.LEAST):
-        why = f"noise ceiling {ceiling:.2f}, rho(validation, test) {agreement:.2f}; both must be {statistics.LEAST}+"
-        return {**found, "speaks": False, "why": why}
-    names, target = list(scores), truth.mean
-    drawn = statistics.bootstrap([scores[n] for n in names], target, resamples=resamples)
-    others = {
-        key: statistics.bootstrap([scores[n] for n in names], target, statistic, resamples)
-        for key, statistic in STATISTICS.items()
-    }
-    train = np.nanmean(truth.seconds, 1)
-    found["time_to_best_random"] = statistics.time_to_best(None, target, 0.0, train)
-    found["rankers"] = {
-        name: {
-            "rho": _plain(statistics.spearman(scores[name], target)),
-            "rho_interval": [_plain(v) for v in statistics.interval(drawn[:, i].tolist())],
-            "intervals": {
-                key: [_plain(v) for v in statistics.interval(found_for[:, i].tolist())]
-                for key, found_for in others.items()
-            },
-            "tau": _plain(statistics.kendall(scores[name], target)),
-            "top_half": _plain(statistics.top_half(scores[name], target)),
-            "precision_10": statistics.precision(scores[name], target),
-            "regret": {str(k): statistics.regret(scores[name], target, k) for k in REGRETS},
-            "cpu_seconds": seconds[name],
-            "scores": [float(f"{v:.6g}") for v in scores[name]],
-            "time_to_best": statistics.time_to_best(scores[name], target, seconds[name], train),
-        }
-        for i, name in enumerate(names)
-    }
-    for name, key in COMPARED.items():
-        if name in scores:
-            found[key] = _minus(drawn, names, name)
-    if "gtn" in scores:
-        best = found["rankers"]["gtn"]["time_to_best"]
-        found["time_to_best_gtn"] = {
-            "without_meta": best,
-            "with_meta": None if meta_seconds is None else best + meta_seconds,
-            "amortised_over_10": None if meta_seconds is None else best + meta_seconds / 10,
+def carry_out(
+    spec: CardSpec, folder: Path, tell: Callable[[str], None] = print, resumed: bool = False
+) -> tuple[dict[str, Any], Any]:
+    """The card and its scores; what the folder's commit log has is not computed again. `card.json` and the page."""
+    table, level = _table(spec), levels.level(spec.level)
+    found, scores = comparison.compare(table, {}, {}, resamples=100), None
+    if found["speaks"]:
+        data, began = _data(spec), time.monotonic()
+        plan = evaluators.planned(
+            level.data, spec.run, TrackingSpec(enabled=False), (*data[0], data[1])[0], "", resumed
+        )
+        with open_session(plan, folder) as session:
+            scores, seconds, facts = scored(Scorer(session, spec.seed), spec, table.archs, data, tell)
+        rankings.combined(scores, seconds)
+        found = comparison.compare(table, scores, seconds, spec.meta_seconds, spec.resamples)
+        keys = {arch.key for arch in table.archs}
+        found |= {
+            "level": spec.level, "seed": spec.seed, "meta_seconds": spec.meta_seconds, **facts,
+            "held_out": {name: held_out(d, keys, base(level.space)) for name, d in _trained(data).items()},
+            "wall_seconds": time.monotonic() - began,
         }  # fmt: skip
-        if "untrained" in names:
-            found["gtn_minus_untrained_low"] = found["gtn_minus"]["untrained"][0]
-    return {**found, "speaks": True}
+        for name in (n for n, kept in found["held_out"].items() if kept is False):
+            tell(f"warning: {name}: was trained with architectures of this card, or may have been; learner.exclude "
+                 "leaves them out")  # fmt: skip
+        if "gtn" in seconds and spec.meta_seconds:
+            each, truths = seconds["gtn"] / len(table.archs), float(np.nanmean(table.seconds))
+            found["break_even_against_full_training"] = comparison.break_even(spec.meta_seconds, each, truths)
+    write_whole(folder / CARD, lambda stream: stream.write(json.dumps(found, indent=1).encode()))
+    page = card_page.page(found, scores, table)
+    write_whole(folder / PAGE, lambda stream: stream.write(page.encode()))
+    return found, scores
 
 
-def _minus(drawn: np.ndarray, names: Sequence[str], name: str) -> dict[str, list[float | None]]:
-    """The interval of the difference of rho between one ranker and each other, on the same resamples."""
-    mine = drawn[:, names.index(name)]
-    return {
-        other: [_plain(v) for v in statistics.interval((mine - drawn[:, i]).tolist())]
-        for i, other in enumerate(names) if other != name
-    }  # fmt: skip
+def resume(folder: Path, workers: int | str | None = None) -> dict[str, Any]:
+    """Go on with a card that was stopped or killed.
+
+    Raises:
+        ValueError: not a card.
+    """
+    try:
+        spec = CardSpec.model_validate(yaml.safe_load((folder / SPEC).read_text()))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ValueError(f"{folder / SPEC} can not be read: {' '.join(str(error).split())[:200]}") from None
+    changes: dict[str, Any] = {"out": folder.absolute().parent} | ({} if workers is None else {"workers": workers})
+    spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
+    return carry_out(spec, folder, resumed=True)[0]
 
 
-def _plain(value: float) -> float | None:
-    """JSON has no nan."""
-    return float(value) if np.isfinite(value) else None
+def write_report(folder: Path) -> Path:
+    """The page of a card, written again; what is missing of the card is done."""
+    resume(folder)
+    return folder / PAGE
 
 
-def break_even(meta_seconds: float, gtn_seconds: float, real_seconds: float) -> float | None:
-    """Architectures from which meta-training pays: N (c_real - c_gtn) > C_meta; None where it never does."""
-    return meta_seconds / (real_seconds - gtn_seconds) if real_seconds > gtn_seconds else None
+def _table(spec: CardSpec) -> ground_truth.GroundTruth:
+    path = spec.truth or HERE / f"truth-{spec.level}.parquet"
+    if not path.is_file():
+        raise ValueError(f"truth: no file {path}; give --truth FILE, or make it: benchmarks/ground_truth.py")
+    return ground_truth.load(path)
+
+
+def _data(spec: CardSpec) -> Data:
+    """Curricula, the untrained generator's, and more by the names of their rows.
+
+    Raises:
+        ValueError: one is not there, or a name is no name for a row.
+    """
+    curricula = [evaluators.curriculum(c) for c in spec.curriculum]
+    untrained = evaluators.curriculum(spec.untrained) if spec.untrained else None
+    also = {name: evaluators.curriculum(where) for name, where in _named(spec.also).items()}
+    rows = {row.name for row in rankings.rankings(curricula, untrained, {}, (1.0, 1.0), spec.networks)}
+    if taken := (rows | rankings.OTHERS) & set(also):
+        raise ValueError(f"also: {', '.join(sorted(taken))}: a row of every card; give yours a name of its own")
+    return curricula, untrained, also
+
+
+def _trained(data: Data) -> dict[str, Distilled]:
+    named = {f"gtn seed {n}" if n else "gtn": found for n, found in enumerate(data[0])}
+    return {**named, **data[2]}
+
+
+def held_out(found: Distilled, keys: set[str], space: str) -> bool | None:
+    """Whether a curriculum's training left the judged architectures out; None where its manifest does not say."""
+    learner = found.manifest.get("spec", {}).get("learner")
+    if learner is None:
+        return None
+    if base(learner.get("draw", "none")) == space:
+        return keys <= set(learner.get("exclude", ()))
+    try:
+        return parse(learner["name"]).key not in keys
+    except (KeyError, ValueError):  # a network of no space
+        return True
+
+
+def _named(given: Sequence[str]) -> dict[str, str]:
+    """NAME=RUN, by name.
+
+    Raises:
+        ValueError: one is not of that form, or a name is there twice.
+    """
+    found: dict[str, str] = {}
+    for pair in given:
+        name, equals, where = pair.partition("=")
+        if not (name and equals and where):
+            raise ValueError(f"also: {pair!r} is not NAME=RUN, as in one-network=runs/gtn-mnist-14-2")
+        if name in found:
+            raise ValueError(f"also: {name!r} is given twice; rows need names of their own")
+        found[name] = where
+    return found
+
+
+def scored(
+    scorer: Scorer, spec: CardSpec, archs: Sequence[Arch], data: Data, tell: Callable[[str], None]
+) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, Any]]:
+    """By ranker the scores [N] and the CPU seconds that they took together; and steps, batch and rates of real data."""
+    keys, at = frozenset(arch.key for arch in archs), levels.level(spec.level).space
+    steps, batch = rankings.size(data[0])
+    short, long = (rankings.tuned_rate(scorer, at, keys, n * steps, batch) for n in (1, rankings.LONGER))
+    tell(f"real data's rates by {rankings.SPARE} spare architectures: {short:g}, and {long:g} for more steps")
+    scores, seconds = dict[str, np.ndarray](), dict[str, float]()
+
+    def add(ranking: Ranking) -> None:
+        found = scorer.scores(ranking, archs)
+        scores[ranking.name], seconds[ranking.name] = found.values, float(found.cpu.sum())
+        tell(f"{ranking.name}: {found.cpu.sum():.1f} CPU s")
+
+    for ranking in rankings.rankings(*data, (short, long), spec.networks):
+        add(ranking)
+    facts: dict[str, Any] = {"lr_real": short, "lr_real_longer": long, "steps": steps, "batch": batch}
+    if spec.equal_seconds and "gtn" in scores:
+        budget = seconds["gtn"] + (spec.meta_seconds or 0.0)
+        many = rankings.affordable(budget, seconds, steps, len(archs))
+        rate = rankings.tuned_rate(scorer, at, keys, many, batch)
+        facts |= {"steps_at_equal_seconds": many, "lr_at_equal_seconds": rate}
+        add(rankings.real(rankings.EQUAL, many, batch, rate))
+    scores[rankings.HALVED], seconds[rankings.HALVED] = rankings.halved(scorer, archs, batch, long)
+    tell(f"{rankings.HALVED}: {seconds[rankings.HALVED]:.1f} CPU s")
+    return scores, seconds, facts

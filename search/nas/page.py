@@ -1,4 +1,4 @@
-"""A search's report: how the scores went, and the finalists."""
+"""A search's report: how the scores went, and the retrained candidates."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def render(name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any
         f"<td class=number>{f['steps']:,}</td><td class=number>{f['validation']:.2f}</td>"
         f"<td class=number>{'stopped' if f['test'] is None else format(f['test'], '.2f')}</td>"
         f"<td class=number>{f['parameters']:,}</td><td class=number>{f['flops']:,}</td></tr>"
-        for f in result["finalists"]
+        for f in result["retrained"]
     )
     heads = "".join(f"<th scope=col>{h}</th>" for h in
-                    ("finalist", "score", "steps", "validation %", "test %", "parameters", "FLOPs"))  # fmt: skip
+                    ("network", "score", "steps", "validation %", "test %", "parameters", "FLOPs"))  # fmt: skip
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         f'content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
@@ -56,8 +56,8 @@ def render(name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any
         f"<main>"
         f"<section><h2>The network</h2>{_picture(pick['architecture'])}</section>"
         f"<section><h2>The search</h2><figure>{curve}<figcaption>{words}</figcaption></figure></section>"
-        f"<section><h2>Finalists</h2><p class=words>Trained on real data: {escape(result['protocol'])}. The pick has "
-        f"the best validation accuracy.</p><div class=scroll><table><thead><tr>{heads}</tr></thead>"
+        f"<section><h2>Retrained candidates</h2><p class=words>Trained on real data: {escape(result['protocol'])}. "
+        f"The pick has the best validation accuracy.</p><div class=scroll><table><thead><tr>{heads}</tr></thead>"
         f"<tbody>{cells}</tbody></table></div></section></main></body></html>\n"
     )
 

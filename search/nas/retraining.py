@@ -1,4 +1,5 @@
-"""Finalists of a search, trained on real data by the ground truth's protocol; the pick is the best by validation.
+"""Retraining: the best candidates are trained on real data by the ground truth's protocol; the pick is the best by
+validation.
 
 As work items on the search's evaluators, each kept when it is done (a Tune trial costs 0.2 to 1 s before it begins, and
 they are few and short); or where they are many or long by Ray Tune and ASHA (`search/nas/retraining_on_tune.py`).
@@ -21,21 +22,21 @@ from raystill.actors.messages import WorkItem
 from raystill.platform.architectures.spaces import base, parse
 from raystill.platform.files.storage import write_whole
 from raystill.platform.seeds import Address
-from raystill.search.ranking.truth import LEVELS, Protocol
-from raystill.search.spec import NasSpec
+from raystill.search.nas.spec import NasSpec
+from raystill.search.ranking.levels import LEVELS, Protocol
 
-WEIGHTS, KEPT = "network.safetensors", "finalists"
+WEIGHTS, KEPT = "network.safetensors", "retrained"
 Row = Mapping[str, Any]
 Trained = tuple[list[dict[str, Any]], dict[str, np.ndarray]]
 """Of some architectures {steps, validation, test, cpu_seconds}, and theta[P] by text of those that ended well."""
 
 
 def protocol(spec: NasSpec) -> Protocol:
-    """How finalists are trained: as the ground truth of their space and data, where there is one, or as spec says."""
+    """How candidates are retrained: as their space and data's ground truth, where there is one, or as the spec says."""
     same = [at for at in LEVELS.values() if (at.data.source, at.data.size) == (spec.data.source, spec.data.size)]
     near = sorted((at for at in same if base(at.space) == base(spec.space)), key=lambda at: at.space != spec.space)
     usual = near[0].protocol if near else Protocol(768)
-    return dataclasses.replace(usual, steps=spec.final_steps or usual.steps, lr=spec.final_lr or usual.lr)
+    return dataclasses.replace(usual, steps=spec.retrain_steps or usual.steps, lr=spec.retrain_lr or usual.lr)
 
 
 def finish(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | None) -> dict[str, Any]:
@@ -47,9 +48,9 @@ def finish(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | N
     Raises:
         RuntimeError: none of them came to an end with finite weights.
     """
-    how = "stopped where they lag behind" if spec.finals == "asha" else "each to its end"
-    print(f"train {len(rows)} finalists on real data, {protocol(spec)}, {how}", flush=True)
-    figures, weights = FINALS[spec.finals](spec, session, rows, parent)
+    how = "stopped where they lag behind" if spec.retrain_by == "asha" else "each to its end"
+    print(f"train {len(rows)} retrained candidates on real data, {protocol(spec)}, {how}", flush=True)
+    figures, weights = TRAINERS[spec.retrain_by](spec, session, rows, parent)
     shape, classes = session.plan.data.shape, len(session.plan.data.classes)
     found = []
     for row, own in zip(rows, figures):
@@ -58,11 +59,11 @@ def finish(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | N
         found.append({"architecture": arch.text, "score": row["score"], "index": row["index"], **own, **sizes})
     ended = [n for n, row in enumerate(found) if row["architecture"] in weights]
     if not ended:
-        raise RuntimeError(f"finalists: the weights of all {len(found)} became infinite; take a lower final_lr")
+        raise RuntimeError(f"retrain: the weights of all {len(found)} became infinite; take a lower retrain_lr")
     pick = found[max(ended, key=lambda n: (found[n]["validation"], -n))]
     facts = {"architecture": str(pick["architecture"]), "data": session.plan.data.name}
     _write(session.folder / WEIGHTS, weights[pick["architecture"]], facts)
-    return {"pick": pick, "finalists": found, "protocol": str(protocol(spec)), "finals": spec.finals}
+    return {"pick": pick, "retrained": found, "protocol": str(protocol(spec)), "retrain_by": spec.retrain_by}
 
 
 def each(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | None = None) -> Trained:
@@ -105,8 +106,11 @@ def stopped(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | 
     return retraining_on_tune.tuned(session.plan.spec, archs, protocol(spec), session.folder, parent)
 
 
-FINALS: dict[str, Callable[[NasSpec, Session, Sequence[Row], str | None], Trained]] = {"all": each, "asha": stopped}
-"""How finalists are trained, by `finals`."""
+TRAINERS: dict[str, Callable[[NasSpec, Session, Sequence[Row], str | None], Trained]] = {
+    "evaluators": each,
+    "asha": stopped,
+}
+"""How retrained candidates are trained, by `retrain_by`."""
 
 
 def _file(home: Path, row: Row) -> Path:
@@ -119,7 +123,7 @@ def _write(path: Path, theta: np.ndarray, facts: dict[str, str]) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], np.ndarray] | None:
-    """A finalist's figures and weights; None where it is not there, or torn: then it is trained again."""
+    """A retrained candidate's figures and weights; None where it is not there, or torn: then it is trained again."""
     try:
         with safe_open(path, "numpy") as file:
             figures: dict[str, Any] = json.loads(file.metadata()["figures"])

@@ -1,4 +1,4 @@
-"""Finalists on real data by Ray Tune and ASHA: those that lag behind at a third of the way, or a ninth, are stopped.
+"""Retraining by Ray Tune and ASHA: candidates that lag behind at a ninth or a third of the way are stopped.
 
 A trial trains one architecture by the ground truth's protocol, so one that comes to its end is the network that an
 evaluator would have trained, bit for bit. Which ones are stopped depends on who is how fast: no trial is lost, but the
@@ -27,15 +27,16 @@ from raystill.platform.architectures.spaces import Arch, parse
 from raystill.platform.spec import DistillSpec
 from raystill.platform.work.problem import Problem
 from raystill.platform.work.workbench import Workbench
-from raystill.search.ranking import truth
-from raystill.search.ranking.truth import Protocol, State
+from raystill.search.ranking import training
+from raystill.search.ranking.levels import Protocol
+from raystill.search.ranking.training import State
 from raystill.search.tune.run import fits
 from raystill.search.tune.space import METRIC
 from raystill.search.tune.tracking import Children
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
-FOLDER, WEIGHTS = "finals", "network.safetensors"
+FOLDER, WEIGHTS = "retraining", "network.safetensors"
 ETA = 3
 
 
@@ -50,14 +51,14 @@ class Trial(tune.Trainable):
     def setup(  # type: ignore[override]
         self,
         config: dict[str, Any],
-        carrier: dict[str, Any],
+        host_spec: dict[str, Any],
         protocol: Protocol,
         seed: int,
         variables: dict[str, str],
     ) -> None:
         """Get the data onto the device, from where the driver finds them."""
         os.environ.update(variables)
-        self._bench, self._protocol, self._seed = Workbench(DistillSpec.model_validate(carrier)), protocol, seed
+        self._bench, self._protocol, self._seed = Workbench(DistillSpec.model_validate(host_spec)), protocol, seed
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -65,8 +66,8 @@ class Trial(tune.Trainable):
         bench, self._arch = self._bench, parse(str(new_config["architecture"]))
         network = self._arch.build(bench.data.shape, len(bench.data.classes))
         self._problem: Problem = bench.problem_of(learners.wrap(network))
-        self._address = truth.address_of(self._arch, self._seed)
-        self._state, self._seconds = truth.begin(self._problem.learner, self._address, bench.device), 0.0
+        self._address = training.address_of(self._arch, self._seed)
+        self._state, self._seconds = training.init(self._problem.learner, self._address, bench.device), 0.0
         return True
 
     def step(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class Trial(tune.Trainable):
         began, total = time.process_time(), self._protocol.steps
         until = next((rung for rung in rungs(total) if rung > self._state.done), total)
         learner, train = self._problem.learner, self._bench.train
-        self._state = truth.descend(learner, train, self._address, self._protocol, self._state, until)
+        self._state = training.descend(learner, train, self._address, self._protocol, self._state, until)
         evaluate = self._problem.evaluate
         found = {METRIC: 100 * evaluate(self._state.theta, self._bench.validation)["accuracy"]}
         if until >= total:
@@ -99,12 +100,12 @@ class Trial(tune.Trainable):
 
 
 def tuned(
-    carrier: DistillSpec, archs: Sequence[Arch], protocol: Protocol, folder: Path, parent: str | None
+    host_spec: DistillSpec, archs: Sequence[Arch], protocol: Protocol, folder: Path, parent: str | None
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Train architectures, begun or taken up again.
 
     Args:
-        carrier: data, device, seed, tracking.
+        host_spec: data, device, seed, tracking.
         folder: the search's; Tune's experiment lies under it.
         parent: MLflow run of the search; each trial is a child.
 
@@ -116,16 +117,16 @@ def tuned(
         ValueError: the cluster has no place for a trial.
         RuntimeError: no trial came to its end.
     """
-    gpu = carrier.run.device == "cuda"
-    cluster.connect(carrier.run.address, None)
+    gpu = host_spec.run.device == "cuda"
+    cluster.connect(host_spec.run.address, None)
     fits([{"GPU": 1.0} if gpu else {"CPU": 1.0}], [node["Resources"] for node in ray.nodes() if node["Alive"]])
     given = tune.with_parameters(
-        Trial, carrier=carrier.dump(), protocol=protocol, seed=carrier.run.seed,
+        Trial, host_spec=host_spec.dump(), protocol=protocol, seed=host_spec.run.seed,
         variables=cluster.worker_environment()["env_vars"],
     )  # fmt: skip
     body = tune.with_resources(given, {"gpu": 1} if gpu else {"cpu": 1})
-    watched = Children(carrier.tracking, parent, folder.name, METRIC)
-    most = carrier.run.fleet[1] if carrier.run.fleet else 0
+    watched = Children(host_spec.tracking, parent, folder.name, METRIC)
+    most = host_spec.run.fleet[1] if host_spec.run.fleet else 0
     found = _tuner(body, archs, protocol, folder.absolute(), watched, most).fit()
     watched.complete(found)
     rows, weights, trouble = {}, dict[str, np.ndarray](), ""
@@ -145,8 +146,8 @@ def tuned(
                 weights[config["architecture"]] = theta.numpy()
     missing = [arch.text for arch in archs if arch.text not in rows]
     if missing or all(row["test"] is None for row in rows.values()):
-        raise RuntimeError(f"finals: {missing or 'all'} did not come to an end; the last said: {trouble or 'nothing'}; "
-                           f"`raystill resume {folder}` tries again")  # fmt: skip
+        raise RuntimeError(f"retrain: {missing or 'all'} did not come to an end; the last said: {trouble or 'nothing'}"
+                           f"; `raystill resume {folder}` tries again")  # fmt: skip
     return [rows[arch.text] for arch in archs], weights
 
 

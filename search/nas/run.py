@@ -1,8 +1,8 @@
 """`raystill search nas`: from a space and data to a trained network.
 
 A searcher asks for a generation, the evaluators score it, the ledger takes it, the searcher is told in index order; the
-best are trained on real data (`finalists.py`). What is in the ledger or the commit log, and a finalist that is done, is
-not computed again.
+best are trained on real data (`retraining.py`). What is in the ledger or the commit log, and a retrained
+candidate that is done, is not computed again.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from raystill.platform.architectures.spaces import Arch, parse, space
 from raystill.platform.artifacts import Distilled
 from raystill.platform.files.storage import write_whole
 from raystill.search import tracking
-from raystill.search.card import run as card
-from raystill.search.nas import page, retraining
+from raystill.search.nas import curriculum, page, retraining
 from raystill.search.nas.ledger import Ledger, asked
 from raystill.search.nas.retraining import WEIGHTS
 from raystill.search.nas.searchers import SEARCHERS
-from raystill.search.ranking import curricula, evaluators
+from raystill.search.nas.spec import NasSpec
+from raystill.search.ranking import evaluators
+from raystill.search.ranking.rankers import CHEAP
 from raystill.search.ranking.scoring import Ranking, Scorer
-from raystill.search.spec import NasSpec
 
 SPEC, LEDGER, RESULT = "search.yaml", "ledger.parquet", "result.json"
 
@@ -42,16 +42,16 @@ def nas(spec: NasSpec) -> dict[str, Any]:
     """Search, from a spec to its result; the run folder holds everything beside.
 
     Returns:
-        What `result.json` has: the pick with its accuracies, the finalists, the costs.
+        What `result.json` has: the pick with its accuracies, the retrained candidates, the costs.
 
     Raises:
         ValueError: the spec, its data or its curriculum are wrong.
     """
-    spec = curricula.settled(spec)
-    if spec.finalists > spec.candidates:
-        raise ValueError(f"finalists: {spec.finalists} of {spec.candidates} candidates; ask for fewer")
+    spec = curriculum.settled(spec)
+    if spec.retrain > spec.candidates:
+        raise ValueError(f"retrain: {spec.retrain} of {spec.candidates} candidates; ask for fewer")
     space(spec.space)
-    named = curricula.checked(spec)
+    named = curriculum.checked(spec)
     plan = evaluators.planned(spec.data, spec.run, spec.tracking, named, str(spec.curriculum))
     space(spec.space).check(plan.data.shape)
     folder = runs.create(plan.spec, "nas")
@@ -111,7 +111,7 @@ def carry_out(spec: NasSpec, folder: Path, resumed: bool = False) -> dict[str, A
 def _worked(spec: NasSpec, folder: Path, resumed: bool) -> tuple[dict[str, Any], Path]:
     """The result and the page; of a search that has a result, only the page and what MLflow lacks."""
     began = time.monotonic()
-    found, result = curricula.curriculum(spec, folder), _result(folder)
+    found, result = curriculum.curriculum(spec, folder), _result(folder)
     run = spec.run if result is None else spec.run.model_copy(update={"workers": 0})
     plan = evaluators.planned(spec.data, run, spec.tracking, found, str(spec.curriculum), resumed)
     with open_session(plan, folder) as session:
@@ -119,7 +119,7 @@ def _worked(spec: NasSpec, folder: Path, resumed: bool) -> tuple[dict[str, Any],
         try:
             ledger, costs = _search(spec, session, found, told)
             if result is None:
-                rows = ledger.best(spec.finalists)
+                rows = ledger.best(spec.retrain)
                 result = retraining.finish(spec, session, rows, told.parent.run_id) | {
                     "space": spec.space, "searcher": spec.searcher, "seed": spec.run.seed, "resumed": resumed,
                     "candidates": len(ledger.rows), "ranker": " + ".join(asked(rows)), "costs": costs,
@@ -154,7 +154,7 @@ def _result(folder: Path) -> dict[str, Any] | None:
 def _rankings(spec: NasSpec, found: Distilled | None) -> list[Ranking]:
     """What is asked about each architecture: the one that trains first, where there are several."""
     trains = "curriculum" if found is not None else "real"
-    names = (trains, *card.CHEAP) if spec.ranker == "combined" else (spec.ranker,)
+    names = (trains, *CHEAP) if spec.ranker == "combined" else (spec.ranker,)
     settings: dict[str, Any] = {"networks": spec.networks, "limit": spec.images}
     real = {"steps": spec.steps, "batch": spec.batch, "lr": spec.lr, "momentum": 0.9}
     return [
@@ -194,7 +194,7 @@ def _search(
 
 
 def replay(folder: Path) -> int:
-    """Compute every score and every finalist of a finished search again, in this process; 0 where none differs.
+    """Compute every score and retrained candidate of a finished search again, in this process; 0 where none differs.
 
     Raises:
         ValueError: not a search, or it is not finished.
@@ -202,12 +202,12 @@ def replay(folder: Path) -> int:
     spec = _saved(folder)
     if not (folder / RESULT).is_file():
         raise ValueError(f"{folder}: is not finished; `raystill resume {folder}` ends it")
-    found, ledger = curricula.curriculum(spec, folder), Ledger(folder / LEDGER)
+    found, ledger = curriculum.curriculum(spec, folder), Ledger(folder / LEDGER)
     run = spec.run.model_copy(update={"workers": 0, "faults": (), "storage": None})
     plan = evaluators.planned(
         spec.data, run, spec.tracking.model_copy(update={"enabled": False}), found, str(spec.curriculum), resumed=True
     )
-    kept = json.loads((folder / RESULT).read_text())["finalists"]
+    kept = json.loads((folder / RESULT).read_text())["retrained"]
     with tempfile.TemporaryDirectory() as other, open_session(plan, Path(other)) as session:
         archs = [parse(row["architecture"]) for row in ledger.rows]
         scorer = Scorer(session, spec.run.seed)
@@ -219,7 +219,7 @@ def replay(folder: Path) -> int:
         row["architecture"] for n, row in enumerate(ledger.rows) if any(row[name] != said[name][n] for name in said)
     ]
     late = [a["architecture"] for a, b in zip(ended, again) if any(a[k] != b[k] for k in ("validation", "test"))]
-    for kind, all_of, other_ones in (("scores", ledger.rows, wrong), ("finalists", ended, late)):
+    for kind, all_of, other_ones in (("scores", ledger.rows, wrong), ("retrained candidates", ended, late)):
         print(f"{len(all_of)} {kind} computed again: " + (
             f"{len(other_ones)} differ, the first of {other_ones[0]}" if other_ones else "the same"
         ))  # fmt: skip

@@ -6,10 +6,15 @@ from pathlib import Path
 
 from raystill.actors.drive.plan import Plan, make_plan
 from raystill.platform.artifacts import Distilled, load_distilled
-from raystill.platform.spec import DataSpec, RunSpec, TrackingSpec
+from raystill.platform.spec import DataSpec, DistillSpec, InnerSpec, LearnerSpec, RunSpec, TrackingSpec
 from raystill.search.ranking.rankers import KINDS
 from raystill.search.ranking.scoring import fitting
-from raystill.search.spec import carrier
+
+
+def host_spec(data: DataSpec, run: RunSpec, tracking: TrackingSpec, objective: str = "cross_entropy") -> DistillSpec:
+    """The spec that evaluators of a search are built from; nothing is distilled, so its learner is not used."""
+    learner = LearnerSpec(name="linear")
+    return DistillSpec(data=data, learner=learner, inner=InnerSpec(objective=objective), run=run, tracking=tracking)
 
 
 def curriculum(place: str) -> Distilled:
@@ -41,7 +46,7 @@ def planned(
     Raises:
         ValueError: one clear line about what is wrong.
     """
-    plan = make_plan(carrier(data, run, tracking, objective(found)), {"kinds": KINDS}, resumed)
+    plan = make_plan(host_spec(data, run, tracking, objective(found)), {"kinds": KINDS}, resumed)
     if found is not None:
         fitting(found, plan.data, where)
     return plan

@@ -23,7 +23,8 @@ from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.work.assessing import trained
 from raystill.platform.work.problem import Problem
 from raystill.platform.work.workbench import Arrays, Numbers, Workbench
-from raystill.search.ranking import truth
+from raystill.search.ranking import training
+from raystill.search.ranking.levels import Protocol
 
 Options = Mapping[str, Any]
 WORST = -1e300
@@ -78,11 +79,11 @@ def real(
     if options.get("per_class"):
         rows = subset(bench, int(options["per_class"]))
         data = type(data)(data.x[rows], data.y[rows], data.mean, data.std)
-    protocol = truth.Protocol(int(options["steps"]), int(options["batch"]), options["lr"], options["momentum"])
+    protocol = Protocol(int(options["steps"]), int(options["batch"]), options["lr"], options["momentum"])
     total = 0.0
     for n in range(options["networks"]):
         began = time.perf_counter()
-        (theta,) = truth.fit(problem.learner, data, address.at(member=n), protocol)
+        (theta,) = training.fit(problem.learner, data, address.at(member=n), protocol)
         clock.steps += time.perf_counter() - began
         total += _judged(bench, problem, theta, options, clock)
     return total / int(options["networks"])
@@ -127,6 +128,10 @@ RANKERS: dict[str, Ranker] = {
 }
 
 
+CHEAP = ("parameters", "synflow", "naswot")
+"""Rankers that cost next to nothing, which have one voice together beside one that trains."""
+
+
 def score(
     bench: Workbench, address: Address, options: Options, inputs: Mapping[str, np.ndarray]
 ) -> tuple[Numbers, Arrays]:
@@ -149,10 +154,10 @@ def score(
 def train_real(
     bench: Workbench, address: Address, options: Options, inputs: Mapping[str, np.ndarray]
 ) -> tuple[Numbers, Arrays]:
-    """Work item: a finalist trained by the ground truth's protocol; accuracies, and `theta` where it is finite."""
+    """Work item: train an architecture by the ground truth's protocol; accuracies, and `theta` where it is finite."""
     arch = parse(str(options["architecture"]))
-    protocol = truth.Protocol(int(options["steps"]), int(options["batch"]), options["lr"], options["momentum"])
-    numbers, theta = truth.trained(bench, arch, address.seed, protocol)
+    protocol = Protocol(int(options["steps"]), int(options["batch"]), options["lr"], options["momentum"])
+    numbers, theta = training.train_network(bench, arch, address.seed, protocol)
     return numbers, {"theta": theta.cpu().numpy()} if bool(theta.isfinite().all()) else {}
 
 

@@ -33,10 +33,10 @@ class Trial(tune.Trainable):
     group: Cohort
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, float], carrier: dict[str, Any], spec: dict[str, Any], logits: np.ndarray
+        self, config: dict[str, float], host_spec: dict[str, Any], spec: dict[str, Any], logits: np.ndarray
     ) -> None:
         """Get the data onto the device."""
-        self._bench, self._spec = Workbench(DistillSpec.model_validate(carrier)), TemperatureSpec.model_validate(spec)
+        self._bench, self._spec = Workbench(DistillSpec.model_validate(host_spec)), TemperatureSpec.model_validate(spec)
         self._logits = logits
         self.reset_config(config)
 
@@ -69,10 +69,10 @@ class Trial(tune.Trainable):
         self.group.restore(load_file(Path(checkpoint) / "students.safetensors"))
 
 
-def trainable(carrier: DistillSpec, spec: TemperatureSpec, logits: np.ndarray) -> Any:
+def trainable(host_spec: DistillSpec, spec: TemperatureSpec, logits: np.ndarray) -> Any:
     """What Tune runs: one slot of the evaluators' kind for each trial."""
-    gpu = carrier.run.device == "cuda"
-    given = tune.with_parameters(Trial, carrier=carrier.dump(), spec=spec.dump(), logits=logits)
+    gpu = host_spec.run.device == "cuda"
+    given = tune.with_parameters(Trial, host_spec=host_spec.dump(), spec=spec.dump(), logits=logits)
     return tune.with_resources(given, {"gpu": 1} if gpu else {"cpu": 1})
 
 
@@ -107,14 +107,14 @@ def check(spec: TemperatureSpec) -> None:
     METHODS[spec.search.method](spec)
 
 
-def tuned(carrier: DistillSpec, spec: TemperatureSpec, logits: np.ndarray, folder: Path) -> list[Row]:
+def tuned(host_spec: DistillSpec, spec: TemperatureSpec, logits: np.ndarray, folder: Path) -> list[Row]:
     """A search by Ray Tune, begun or taken up again.
 
     Raises:
         RuntimeError: no trial came to its end.
     """
     cluster.connect(spec.run.address, None)
-    place, made = folder.absolute() / "tune", trainable(carrier, spec, logits)
+    place, made = folder.absolute() / "tune", trainable(host_spec, spec, logits)
     if tune.Tuner.can_restore(str(place)):
         tuner = tune.Tuner.restore(str(place), made, resume_unfinished=True, restart_errored=True)
     else:

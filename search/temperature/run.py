@@ -79,10 +79,10 @@ def prepared(
         from raystill.search.temperature import on_tune
 
         on_tune.check(spec)
-    carrier = spec.carrier()
+    host_spec = spec.host_spec()
     if spec.search.method not in ON_EVALUATORS:  # Tune's trials need the machine; what is left is done in this process
-        carrier = carrier.model_copy(update={"run": carrier.run.model_copy(update={"workers": 0})})
-    plan = make_plan(carrier, plugins, resumed)
+        host_spec = host_spec.model_copy(update={"run": host_spec.run.model_copy(update={"workers": 0})})
+    plan = make_plan(host_spec, plugins, resumed)
     shape, classes = plan.data.shape, len(plan.data.classes)
     for width in spec.widths:
         try:
@@ -176,7 +176,7 @@ def _rows(hunt: Hunt) -> list[Row]:
     _say(f"{spec.search.trials} trials of Ray Tune ({spec.search.method})")
     logits = hunt.session.crew.executor.server.fetch(hunt.teacher)["logits"]
     return on_tune.tuned(
-        hunt.session.plan.spec.model_copy(update={"run": spec.carrier().run}), spec, logits, hunt.session.folder
+        hunt.session.plan.spec.model_copy(update={"run": spec.host_spec().run}), spec, logits, hunt.session.folder
     )
 
 

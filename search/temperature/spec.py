@@ -107,7 +107,7 @@ class TemperatureSpec(Part):
         """Student widths; (0,) where only the learner's own is asked for."""
         return self.student.widths or (0,)
 
-    def carrier(self) -> DistillSpec:
+    def host_spec(self) -> DistillSpec:
         """The spec that evaluators start from: data, place and seed; nothing in it is distilled."""
         return DistillSpec(
             recipe=self.recipe, data=self.data, learner=self.teacher.learner, run=self.run, tracking=self.tracking

@@ -14,7 +14,8 @@ from raystill.platform.artifacts.files import Distilled
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import TrackingSpec
 from raystill.platform.tracking.tracker import Tracker
-from raystill.search.spec import NasSpec
+from raystill.search.nas.spec import NasSpec
+from raystill.search.ranking.levels import LEVELS, Level, Protocol
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def small() -> Callable[..., NasSpec]:
     def make(out: Path, workers: int = 0, **changes: Any) -> NasSpec:
         tracking = changes.pop("tracking", {"enabled": False})
         return NasSpec.model_validate({
-            "candidates": 24, "generation": 8, "steps": 4, "images": 100, "finalists": 2, "final_steps": 16,
+            "candidates": 24, "generation": 8, "steps": 4, "images": 100, "retrain": 2, "retrain_steps": 16,
             "run": {"out": out, "workers": workers, "device": "cpu"}, "tracking": tracking, **changes,
         })  # fmt: skip
 
@@ -59,3 +60,12 @@ def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(fresh_store: Path, tmp_path: Path) -> str:
     """The address of a store of this test alone."""
     return f"sqlite:///{shutil.copy(fresh_store, tmp_path / 'mlflow.db')}"
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Level:
+    """The level `digits` cut down to a second of work."""
+    old = LEVELS["digits"]
+    found = Level(old.space, old.data, 6, 2, Protocol(8))
+    monkeypatch.setitem(LEVELS, "digits", found)
+    return found

@@ -11,13 +11,13 @@ import pytest
 
 from raystill.platform.files import tables
 from raystill.search.nas import ledger
-from raystill.search.ranking import truth
+from raystill.search.ranking import ground_truth
 from raystill.search.temperature import settings
 
 READERS: dict[str, Callable[[Path], object]] = {
     "ledger": ledger.Ledger,
     "table of settings": settings.read,
-    "ground truth": truth.truth,
+    "ground truth": ground_truth.load,
 }
 
 

@@ -22,12 +22,13 @@ from raystill.platform.runs import folder as runs
 from raystill.platform.tracking.tracker import Tracker
 from raystill.search.nas import retraining
 from raystill.search.nas import run as nas_module
+from raystill.search.nas.curriculum import first, settled
 from raystill.search.nas.ledger import SCHEMA, Ledger
 from raystill.search.nas.run import LEDGER, RESULT, best_network, nas, resume
 from raystill.search.nas.searchers import SEARCHERS
-from raystill.search.ranking import curricula, rankers
-from raystill.search.ranking.truth import LEVELS, Protocol
-from raystill.search.spec import NasSpec
+from raystill.search.nas.spec import NasSpec
+from raystill.search.ranking import rankers
+from raystill.search.ranking.levels import LEVELS, Protocol
 
 Make = Callable[..., NasSpec]
 
@@ -65,7 +66,7 @@ def test_a_search_ends_with_a_trained_network_that_does_what_it_says(tmp_path: P
     folder = tmp_path / "nas-1"
     arch, theta = best_network(folder)
     assert arch.text == result["pick"]["architecture"] == max(
-        result["finalists"], key=lambda f: f["validation"])["architecture"]  # fmt: skip
+        result["retrained"], key=lambda f: f["validation"])["architecture"]  # fmt: skip
     learner = learners.wrap(arch.build((1, 8, 8), 10))
     assert learner.load(torch.tensor(theta)) is learner.module
     page = (folder / "report.html").read_text()
@@ -75,15 +76,17 @@ def test_a_search_ends_with_a_trained_network_that_does_what_it_says(tmp_path: P
     assert result["costs"]["steps_seconds"] > 0
 
 
-def test_a_replay_computes_every_score_and_finalist_again(
+def test_a_replay_computes_every_score_and_retrained_candidate_again(
     tmp_path: Path, small: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nas(small(tmp_path, candidates=8))
     folder = tmp_path / "nas-1"
     assert command([str(folder)]) == 0
-    assert "8 scores computed again: the same\n2 finalists computed again: the same" in capsys.readouterr().out
+    assert (
+        "8 scores computed again: the same\n2 retrained candidates computed again: the same" in capsys.readouterr().out
+    )
     result = json.loads((folder / RESULT).read_text())
-    result["finalists"][1]["test"] += 1
+    result["retrained"][1]["test"] += 1
     (folder / RESULT).write_text(json.dumps(result))
     assert command([str(folder)]) == 1
     assert "1 differ, the first of macro:" in capsys.readouterr().out
@@ -122,7 +125,7 @@ def test_a_combined_score_is_the_mean_of_the_trained_rank_and_the_proxies_rank_a
     for end in (8, 16, 24):
         told = [row["score"] for row in rows[end - 8 : end]]
         assert told == pytest.approx(expected(rows[:end])[end - 8 :].tolist())
-    assert result["finalists"][0]["score"] == pytest.approx(expected(rows).max())
+    assert result["retrained"][0]["score"] == pytest.approx(expected(rows).max())
     assert all(row["curriculum"] is row["flops"] is None for row in rows)
 
 
@@ -130,7 +133,7 @@ def test_a_single_ranker_s_score_is_what_it_says(tmp_path: Path, small: Make) ->
     result = nas(small(tmp_path, ranker="parameters"))
     rows = Ledger(tmp_path / "nas-1" / LEDGER).rows
     assert [row["score"] for row in rows] == [row["parameters"] for row in rows]
-    assert result["finalists"][0]["score"] == result["finalists"][0]["parameters"] == max(r["score"] for r in rows)
+    assert result["retrained"][0]["score"] == result["retrained"][0]["parameters"] == max(r["score"] for r in rows)
 
 
 def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
@@ -150,7 +153,7 @@ def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
             nas(small(tmp_path / "cut"))
     assert told == [0, 1]
     again = resume(tmp_path / "cut" / "nas-1")
-    for key in ("pick", "finalists"):
+    for key in ("pick", "retrained"):
         kept = [whole[key], again[key]]
         text = json.dumps(kept, default=str)
         assert text
@@ -178,7 +181,7 @@ def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
 def test_without_a_word_of_it_a_search_goes_by_the_recipe_for_its_space_and_data(
     changes: dict[str, Any], curriculum: str | None, size: int | None
 ) -> None:
-    found = curricula.settled(NasSpec.model_validate(changes))
+    found = settled(NasSpec.model_validate(changes))
     assert (found.curriculum, found.data.size) == (curriculum, size)
 
 
@@ -199,10 +202,10 @@ def test_the_page_written_again_keeps_figures_and_costs_and_trains_nothing(
     assert result["costs"]["score_cpu_seconds"] > 0
 
 
-def test_a_search_killed_among_its_finalists_keeps_those_that_are_done(
+def test_a_search_killed_among_its_retrained_candidates_keeps_those_that_are_done(
     tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = nas(small(tmp_path / "whole", finalists=4))
+    whole = nas(small(tmp_path / "whole", retrain=4))
     write, done = retraining._write, list[str]()
 
     def stop(path: Path, *rest: Any) -> None:
@@ -214,35 +217,35 @@ def test_a_search_killed_among_its_finalists_keeps_those_that_are_done(
     with monkeypatch.context() as patch:
         patch.setattr(retraining, "_write", stop)
         with pytest.raises(Halt):
-            nas(small(tmp_path / "cut", finalists=4))
+            nas(small(tmp_path / "cut", retrain=4))
     folder = tmp_path / "cut" / "nas-1"
-    (folder / "finalists" / done[1]).write_bytes(b"torn")
+    (folder / "retrained" / done[1]).write_bytes(b"torn")
     before = [row["kind"] for row in commit_log.read(folder / "commits").to_pylist()].count("train_real")
     again = resume(folder)
     for key in ("architecture", "validation", "test", "steps"):
-        assert [row[key] for row in again["finalists"]] == [row[key] for row in whole["finalists"]]
+        assert [row[key] for row in again["retrained"]] == [row[key] for row in whole["retrained"]]
     after = [row["kind"] for row in commit_log.read(folder / "commits").to_pylist()].count("train_real")
     assert after - before == 2  # the one that was not reached, and the one whose file is torn
     assert again["costs"]["score_cpu_seconds"] > 0
 
 
-def test_a_finalist_whose_weights_become_infinite_is_no_pick_and_stops_nothing(
+def test_a_retrained_candidate_whose_weights_become_infinite_is_no_pick_and_stops_nothing(
     tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained, spoilt = rankers.truth.trained, list[str]()
+    trained, spoilt = rankers.training.train_network, list[str]()
 
     def spoil(bench: Any, arch: Any, seed: int, protocol: Any) -> Any:
         numbers, theta = trained(bench, arch, seed, protocol)
         spoilt.append(arch.text)
         return numbers, theta * np.nan if len(spoilt) == 1 else theta
 
-    monkeypatch.setattr(rankers.truth, "trained", spoil)
+    monkeypatch.setattr(rankers.training, "train_network", spoil)
     result = nas(small(tmp_path))
     assert result["pick"]["architecture"] != spoilt[0]
-    assert {row["architecture"] for row in result["finalists"]} == set(spoilt)
+    assert {row["architecture"] for row in result["retrained"]} == set(spoilt)
 
 
-def test_finalists_train_as_the_ground_truth_of_their_space_and_data_does() -> None:
+def test_retrained_candidates_train_as_the_ground_truth_of_their_space_and_data_does() -> None:
     def protocol(**changes: Any) -> Protocol:
         return retraining.protocol(NasSpec.model_validate(changes))
 
@@ -251,15 +254,15 @@ def test_finalists_train_as_the_ground_truth_of_their_space_and_data_does() -> N
     assert protocol(data=cifar) == LEVELS["cifar"].protocol
     assert protocol(space="cell@c8n3", data=cifar) == LEVELS["cells"].protocol != LEVELS["cifar"].protocol
     assert protocol(data={"source": "cifar10"}) == Protocol(768)
-    assert protocol(data=cifar, final_steps=9, final_lr=0.5) == Protocol(9, lr=0.5)
+    assert protocol(data=cifar, retrain_steps=9, retrain_lr=0.5) == Protocol(9, lr=0.5)
 
 
 def test_a_recipe_is_distilled_on_the_data_and_evaluators_of_the_search() -> None:
     run = {"device": "cpu", "workers": 2, "deadline": 30.0, "storage": "s3://bucket/runs", "seed": 4}
     data = {"source": "digits", "limit": 500}
-    spec = curricula.settled(NasSpec.model_validate({"curriculum": "recipe:gtn-mnist-14", "data": data, "run": run}))
+    spec = settled(NasSpec.model_validate({"curriculum": "recipe:gtn-mnist-14", "data": data, "run": run}))
     assert spec.data.size == 14  # the recipe's, since none was given
-    made = curricula.first(spec, Path("runs/nas-7"))
+    made = first(spec, Path("runs/nas-7"))
     assert made.data == spec.data
     assert (made.run.device, made.run.workers, made.run.deadline, made.run.seed) == ("cpu", 2, 30.0, 4)
     assert (made.run.storage, made.run.name) == ("s3://bucket/runs/nas-7", "curriculum")
@@ -348,7 +351,7 @@ def test_a_search_by_an_artefact(tmp_path: Path, small: Make, noise: Callable[..
         ({"ranker": "curriculum"}, "give --curriculum"),
         ({"curriculum": "recipe:gtnn"}, "unknown recipe 'gtnn'"),
         ({"curriculum": "nowhere"}, "not an artefact"),
-        ({"finalists": 100}, "ask for fewer"),
+        ({"retrain": 100}, "ask for fewer"),
     ],
 )
 def test_wrong_inputs_are_one_line(tmp_path: Path, small: Make, changes: dict[str, Any], message: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from raystill.search.nas.ledger import Ledger
 from raystill.search.nas.run import LEDGER, nas
-from raystill.search.spec import NasSpec
+from raystill.search.nas.spec import NasSpec
 
 pytestmark = pytest.mark.ray
 

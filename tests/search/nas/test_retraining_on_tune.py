@@ -1,4 +1,4 @@
-"""Finalists by Ray Tune: the networks of the work items, but for those that are stopped; nothing is lost by a stop."""
+"""Retraining by Ray Tune gives the networks of the work items, but for those that it stops; a stop loses nothing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from raystill.platform.work.workbench import Workbench
 from raystill.search.nas import retraining_on_tune
 from raystill.search.nas.retraining import WEIGHTS
 from raystill.search.nas.run import RESULT, nas, resume
-from raystill.search.ranking import truth
-from raystill.search.spec import NasSpec, carrier
+from raystill.search.nas.spec import NasSpec
+from raystill.search.ranking import training
+from raystill.search.ranking.evaluators import host_spec
+from raystill.search.ranking.levels import Protocol
 from raystill.search.tune.tracking import TRIAL, Children
 
 FIGURES = ("validation", "test", "steps")
@@ -38,8 +40,8 @@ def test_rungs_are_a_ninth_a_third_and_the_end() -> None:
 
 def test_a_trial_that_is_moved_halfway_ends_with_the_bits_of_an_evaluator_s_network(tmp_path: Path) -> None:
     run = RunSpec(out=tmp_path, workers=0)
-    spec = resolve_auto(carrier(DataSpec(), run, TrackingSpec(enabled=False)), "cpu")
-    text, protocol = "macro:d1-w4-x1-k3-max-group-relu-fc", truth.Protocol(18)
+    spec = resolve_auto(host_spec(DataSpec(), run, TrackingSpec(enabled=False)), "cpu")
+    text, protocol = "macro:d1-w4-x1-k3-max-group-relu-fc", Protocol(18)
 
     def trial() -> retraining_on_tune.Trial:
         made = object.__new__(retraining_on_tune.Trial)  # Tune's own constructor wants a place to log to
@@ -54,7 +56,7 @@ def test_a_trial_that_is_moved_halfway_ends_with_the_bits_of_an_evaluator_s_netw
     second.load_checkpoint(str(tmp_path))
     last = second.step()
     bench = Workbench(spec, None, load(DataSpec()))
-    numbers, theta = truth.trained(bench, parse(text), 3, protocol)
+    numbers, theta = training.train_network(bench, parse(text), 3, protocol)
     assert (last["step"], last["done"]) == (18, True)
     assert [last[k] for k in ("validation", "test")] == [100 * numbers["validation"], 100 * numbers["test"]]
     assert last["cpu_seconds"] > told["cpu_seconds"]
@@ -64,12 +66,12 @@ def test_a_trial_that_is_moved_halfway_ends_with_the_bits_of_an_evaluator_s_netw
 
 
 @pytest.mark.ray
-def test_finalists_by_asha_are_those_of_the_evaluators_or_stopped(
+def test_retrained_candidates_by_asha_are_those_of_the_evaluators_or_stopped(
     tmp_path: Path, ray_cluster: None, small: Callable[..., NasSpec], store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes: dict[str, Any] = {"finalists": 6, "final_steps": 36, "candidates": 8}
+    changes: dict[str, Any] = {"retrain": 6, "retrain_steps": 36, "candidates": 8}
     whole = nas(small(tmp_path / "all", **changes))
-    by = {row["architecture"]: row for row in whole["finalists"]}
+    by = {row["architecture"]: row for row in whole["retrained"]}
     complete, calls = Children.complete, []
 
     def halt(self: Children, found: Any) -> None:
@@ -79,27 +81,27 @@ def test_finalists_by_asha_are_those_of_the_evaluators_or_stopped(
         complete(self, found)
 
     monkeypatch.setattr(Children, "complete", halt)
-    lost(small(tmp_path / "asha", workers=1, finals="asha", tracking={"uri": store}, **changes))
+    lost(small(tmp_path / "asha", workers=1, retrain_by="asha", tracking={"uri": store}, **changes))
     folder = tmp_path / "asha" / "nas-1"
     assert not (folder / RESULT).exists()
     found = resume(folder)
     assert calls == [6, 6]
-    ended = [row for row in found["finalists"] if row["test"] is not None]
-    stopped = [row for row in found["finalists"] if row["test"] is None]
+    ended = [row for row in found["retrained"] if row["test"] is not None]
+    stopped = [row for row in found["retrained"] if row["test"] is None]
     assert len(ended) + len(stopped) == 6
     assert ended
     for row in ended:
         assert [row[k] for k in FIGURES] == [by[row["architecture"]][k] for k in FIGURES]
     for row in stopped:
         assert row["steps"] in retraining_on_tune.rungs(36)[:2]
-    assert [row["architecture"] for row in found["finalists"]] == [row["architecture"] for row in whole["finalists"]]
-    assert found["pick"] == max(ended, key=lambda row: (row["validation"], -found["finalists"].index(row)))
+    assert [row["architecture"] for row in found["retrained"]] == [row["architecture"] for row in whole["retrained"]]
+    assert found["pick"] == max(ended, key=lambda row: (row["validation"], -found["retrained"].index(row)))
     theta = safetensors.numpy.load_file(folder / WEIGHTS)["theta"]
     arch = parse(found["pick"]["architecture"])
     learners.wrap(arch.build((1, 8, 8), 10)).load(torch.tensor(theta))
     page = (folder / "report.html").read_text()
     assert page.count("<td class=number>stopped</td>") == len(stopped)
-    assert json.loads((folder / RESULT).read_text())["finals"] == "asha"
+    assert json.loads((folder / RESULT).read_text())["retrain_by"] == "asha"
     children_are_whole(store, 6)
     assert command([str(folder)]) == 0
 

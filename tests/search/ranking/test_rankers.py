@@ -19,16 +19,16 @@ from raystill.platform.spec import RunSpec as Run
 from raystill.platform.work.problem import resolve_auto
 from raystill.platform.work.workbench import Workbench
 from raystill.search.ranking import evaluators
+from raystill.search.ranking.evaluators import host_spec
 from raystill.search.ranking.rankers import RANKERS, score
 from raystill.search.ranking.scoring import Ranking, fitting
-from raystill.search.spec import carrier
 
 TEXTS = ("macro:d1-w4-x1-k3-max-group-relu-fc", "macro:d2-w8-x2-k3-stride-none-tanh-gap")
 
 
 @pytest.fixture(scope="module")
 def bench() -> Workbench:
-    spec = resolve_auto(carrier(DataSpec(), Run(workers=0), TrackingSpec(enabled=False)), "cpu")
+    spec = resolve_auto(host_spec(DataSpec(), Run(workers=0), TrackingSpec(enabled=False)), "cpu")
     return Workbench(spec, None, load(spec.data))
 
 

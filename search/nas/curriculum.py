@@ -12,8 +12,8 @@ from raystill.platform.artifacts import Distilled
 from raystill.platform.command_line import options
 from raystill.platform.recipes import of, recipe
 from raystill.platform.spec import DistillSpec
+from raystill.search.nas.spec import NasSpec
 from raystill.search.ranking import evaluators
-from raystill.search.spec import NasSpec
 
 TRAINED = ("combined", "curriculum")
 """Rankers that ask a curriculum, where there is one."""

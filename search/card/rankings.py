@@ -1,0 +1,120 @@
+"""What a card asks: the rankings of a level's architectures, real data for equal steps and seconds, and halving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from raystill.platform.architectures.spaces import Arch
+from raystill.platform.artifacts import Distilled
+from raystill.search.ranking import statistics
+from raystill.search.ranking.levels import sample
+from raystill.search.ranking.rankers import CHEAP
+from raystill.search.ranking.scoring import Ranking, Scorer
+
+RATES = (0.01, 0.05, 0.1)
+"""Not 0.2: on CIFAR-10 it has the best mean accuracy after 16 and 64 steps, and ranks by .25 where 0.1 ranks by .42."""
+SPARE = 8
+STEPS, IMAGES = 32, 64
+RUNGS, KEPT = (32, 128, 512), 4
+"""Minibatches of the rounds of successive halving on real data, and the share of each, one in so many, that goes on."""
+LONGER = 4
+"""How many times its own length a generator's curriculum is also made, beside as many steps of real data."""
+HALVED, EQUAL = "real halving", "real equal seconds"
+VOICES = ("gtn", "gtn longer", "real equal steps", "real longer")
+"""Rankers that are also combined with the cheap proxies."""
+OTHERS = frozenset({HALVED, EQUAL, "cheap rank sum", *(f"{name} + cheap" for name in VOICES)})
+"""Rows that no single ranking gives."""
+
+
+def size(curricula: Sequence[Distilled]) -> tuple[int, int]:
+    """Steps, and images of a step, that rankers which train have: the first curriculum's."""
+    return (len(curricula[0].order), curricula[0].images.shape[1]) if curricula else (STEPS, IMAGES)
+
+
+def real(name: str, steps: int, batch: int, lr: float) -> Ranking:
+    """Real data, so many minibatches."""
+    return Ranking(name, "real", {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9})
+
+
+def rankings(
+    curricula: Sequence[Distilled], untrained: Distilled | None, also: Mapping[str, Distilled],
+    rates: tuple[float, float], networks: int,
+) -> list[Ranking]:  # fmt: skip
+    """The rankers of a card.
+
+    Args:
+        also: more distilled data to score by, by the name of the row.
+        rates: of the baselines on real data, for as many steps as the curriculum has and for more.
+        networks: of the averaged curriculum.
+    """
+    (steps, batch), (short, long) = size(curricula), rates
+    found = [Ranking(f"gtn seed {n}" if n else "gtn", "curriculum", {}, c) for n, c in enumerate(curricula)]
+    if curricula:
+        found.append(Ranking(f"gtn x{networks}", "curriculum", {"networks": networks}, curricula[0]))
+    if curricula and curricula[0].generator:
+        found.append(Ranking("gtn longer", "curriculum", {}, curricula[0].longer(LONGER * steps)))
+    if untrained is not None:
+        found.append(Ranking("untrained", "curriculum", {}, untrained))
+    equal = real("real equal steps", steps, batch, short)
+    return [
+        *found,
+        *(Ranking(name, "curriculum", {}, data) for name, data in also.items()),
+        equal,
+        real("real longer", LONGER * steps, batch, long),
+        Ranking("real 10 per class", "real", {**equal.options, "per_class": 10}),
+        *(Ranking(name, name) for name in ("parameters", "flops", "synflow", "naswot", "grad_norm", "snip")),
+    ]
+
+
+def affordable(budget: float, seconds: Mapping[str, float], steps: int, many: int) -> int:
+    """Minibatches of real data for each of `many` architectures that a budget of CPU seconds pays for, judging counted.
+
+    What a minibatch and what judging cost is read off the two rows of real data.
+    """
+    short, long = seconds["real equal steps"] / many, seconds["real longer"] / many
+    step = max((long - short) / ((LONGER - 1) * steps), 1e-6)
+    judging = max(0.0, short - steps * step)
+    return max(steps, round((budget / many - judging) / step))
+
+
+def tuned_rate(scorer: Scorer, space: str, without: frozenset[str], steps: int, batch: int) -> float:
+    """Real data's rate with the best mean validation accuracy over spare architectures: a GTN has learned ones."""
+    spare = sample(space, SPARE, "rank/spare", without)
+    means = {}
+    for lr in RATES:
+        means[lr] = float(scorer.scores(real(f"rate {lr} of {steps}", steps, batch, lr), spare).values.mean())
+    return max(means, key=lambda lr: means[lr])
+
+
+def halved(
+    scorer: Scorer, archs: Sequence[Arch], batch: int, lr: float, rungs: Sequence[int] = RUNGS
+) -> tuple[np.ndarray, float]:
+    """Successive halving on real data (1603.06560 has it): scores [N], and CPU seconds.
+
+    Each round trains what is left afresh, for longer, and keeps the best one in `KEPT`. A score is the number of rounds
+    that an architecture came through, and its accuracy in the last one.
+    """
+    left, seconds, found = np.arange(len(archs)), 0.0, np.zeros(len(archs))
+    for done, steps in enumerate(rungs):
+        scores = scorer.scores(real(f"rung {steps}", steps, batch, lr), [archs[n] for n in left.tolist()])
+        found[left] = done + scores.values
+        seconds += float(scores.cpu.sum())
+        left = left[statistics.picks(scores.values, max(1, len(left) // KEPT))]
+    return found, seconds
+
+
+def combined(scores: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
+    """Add the rank sums: of the cheap proxies, and of these with the first curriculum, or with real data.
+
+    The proxies count as one voice beside the other.
+    """
+    cheap = [scores[name] for name in CHEAP]
+    scores["cheap rank sum"] = statistics.rank_sum(*cheap)
+    seconds["cheap rank sum"] = sum(seconds[name] for name in CHEAP)
+    for name in VOICES:
+        if name in scores:
+            together = f"{name} + cheap"
+            scores[together] = statistics.two_voices(scores[name], cheap)
+            seconds[together] = seconds[name] + seconds["cheap rank sum"]
