@@ -1,5 +1,5 @@
-"""Pictures and the HTML report of a run."""
+"""Reports: self-contained HTML pages on runs."""
 
-from raystill.platform.report.page import save_before, write_report
+from raystill.platform.report.distillation import save_before, write_report
 
 __all__ = ["save_before", "write_report"]

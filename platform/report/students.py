@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from raystill.platform.files.redaction import redacted
-from raystill.platform.report.curves import Line, chart
-from raystill.platform.report.verdict import plural
+from raystill.platform.report import page
+from raystill.platform.report.curves import Line
+from raystill.platform.report.history import curve
+from raystill.platform.report.page import Row, small, write_page
+from raystill.platform.report.words import plural
 
-HERE = Path(__file__).parent
-PAGE, SPEC, RESULTS = "report.html", "spec.yaml", "results.json"
+SPEC, RESULTS = "spec.yaml", "results.json"
 MOST_TEXT = 16 * 2**20
+COLUMNS = (
+    ("stage", ""), ("test accuracy", "number accuracy"), ("± is the spread over", "over"), ("validation", "number"),
+    ("of each seed", "number"), ("parameters", "number"),
+)  # fmt: skip
+ROLES = {
+    "student": ("distilled", "the result"),
+    "baseline": ("baseline", "without the method"),
+    "stage": ("reference", "on the way"),
+}
+"""A stage's kind -> class of the style sheet, and what it is, in words."""
+TOLD_APART = (
+    "“Ahead” and “behind” mean by more than the spread of the differences of each seed; student and baseline start "
+    "alike and see the same batches."
+)
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-class Row(_Part):
+class StageResult(_Part):
     """One stage: accuracies in percent, one for each seed, on validation and test data."""
 
     name: str
@@ -41,15 +55,15 @@ class Row(_Part):
 
 
 class Results(_Part):
-    """All stages, and what they were measured on."""
+    """All stages, and the data that they were measured on."""
 
     split: str
     test_images: int
     seeds: tuple[int, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[StageResult, ...]
 
-    def of(self, kind: str) -> Row:
-        """The row of a kind."""
+    def of(self, kind: str) -> StageResult:
+        """The first stage of a kind."""
         return next(row for row in self.rows if row.kind == kind)
 
 
@@ -72,31 +86,24 @@ def gain(results: Results) -> Gain:
 
 def verdict(results: Results) -> str:
     """What the numbers say, in one sentence."""
-    found, student, other = gain(results), results.of("student"), results.of("baseline")
+    difference, student, other = gain(results), results.of("student"), results.of("baseline")
     both = f"{student.test_mean:.2f} % against {other.test_mean:.2f} %"
     if len(results.seeds) == 1:
         return f"One seed can not tell them apart: {both} for the same student without the method."
-    said = {"ahead": "is ahead of", "behind": "is behind", "within": "can not be told apart from"}[found.word]
+    relation = {"ahead": "is ahead of", "behind": "is behind", "within": "can not be told apart from"}[difference.word]
     return (
-        f"The student {said} the same student without the method: {both}, {found.points:+.2f} points; over "
-        f"{plural(len(results.seeds), 'seed')} the differences spread by {found.spread:.2f}."
+        f"The student {relation} the same student without the method: {both}, {difference.points:+.2f} points; over "
+        f"{plural(len(results.seeds), 'seed')} the differences spread by {difference.spread:.2f}."
     )
 
 
 def write_report(run: Path) -> Path:
-    """Writes `report.html` into a run folder, in place of an older one.
+    """Write `report.html` into a run folder, in place of an older one.
 
     Raises:
         ValueError: a file is missing or malformed, or the folder can not be written.
     """
-    page = render(run)
-    temporary = run / f".{PAGE}.tmp"
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, run / PAGE)
-    except OSError as error:
-        raise ValueError(f"{run / PAGE}: can not be written: {error.strerror or error}") from error
-    return run / PAGE
+    return write_page(run, render(run))
 
 
 def render(run: Path) -> str:
@@ -107,20 +114,41 @@ def render(run: Path) -> str:
         results = Results.model_validate_json(_text(run / RESULTS))
     except ValidationError as error:
         raise ValueError(f"{run / RESULTS}: malformed: {error.errors()[0]['msg']}") from error
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = str(spec.get("data", {}).get("source", "a data set"))
-    return environment.get_template("students.html").render(
-        title=f"{spec.get('recipe') or 'A student'} on {source}",
-        run_name=run.resolve().name,
-        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        verdict=gain(results).word,
-        sentence=verdict(results),
-        results=results,
-        charts=[(title, Markup(svg), words) for title, svg, words in _charts(run, results)],
-        plural=plural,
-        spec_text=redacted(text),
+    sentence = verdict(results)
+    return page.page(
+        run.resolve().name,
+        f"{spec.get('recipe') or 'A student'} on {spec.get('data', {}).get('source', 'a data set')}",
+        sentence,
+        [
+            page.section(
+                "assessment", "How good it is", page.verdict(gain(results).word, sentence),
+                page.paragraph(
+                    f"Accuracies on the {results.split} split, {plural(results.test_images, 'image')}, of networks "
+                    "after their last step; nothing was tuned on it. "
+                    f"Seeds: {', '.join(map(str, results.seeds))}."
+                ),
+                page.table("Accuracies", COLUMNS, map(_row, results.rows)),
+                page.paragraph(TOLD_APART, "small"),
+            ),
+            page.section("curves", "How it got there", page.figures(*_losses(run, results))),
+            page.again("raystill kd --config spec.yaml", text),
+        ],
+    )  # fmt: skip
+
+
+def _row(stage: StageResult) -> Row:
+    style, note = ROLES[stage.kind]
+    spread = f" ± {stage.test_std:.2f}" if len(stage.test) > 1 else ""
+    return Row(
+        [
+            stage.name + small(note),
+            Markup("<b>{}</b>").format(f"{stage.test_mean:.2f}{spread} %"),
+            plural(len(stage.test), "seed"),
+            "–" if stage.validation_mean is None else f"{stage.validation_mean:.2f} %",
+            ", ".join(f"{accuracy:.2f}" for accuracy in stage.test),
+            f"{stage.parameters:,}",
+        ],
+        style,
     )
 
 
@@ -133,9 +161,8 @@ def _text(file: Path) -> str:
         raise ValueError(f"{file}: can not be read: {error}") from error
 
 
-def _charts(run: Path, results: Results) -> list[tuple[str, str, str]]:
-    """(title, svg, caption) of the loss of each stage, mean over seeds with their spread."""
-    found = []
+def _losses(run: Path, results: Results) -> Iterator[Markup]:
+    """The loss of each stage as a figure, mean over seeds with their spread."""
     first = run / "networks" / str(results.seeds[0])
     for file in sorted(first.glob("*.json")):
         histories = [_history(run / "networks" / str(seed) / file.name) for seed in results.seeds]
@@ -144,11 +171,9 @@ def _charts(run: Path, results: Results) -> list[tuple[str, str, str]]:
         if not len(steps) or not np.isfinite(losses).all():
             continue
         mean, spread = losses.mean(0), losses.std(0)
-        words = f"From {mean[0]:.3g} to {mean[-1]:.3g}; the band is the spread over {plural(len(losses), 'seed')}."
-        title = f"Loss of {file.stem}"
+        caption = f"From {mean[0]:.3g} to {mean[-1]:.3g}; the band is the spread over {plural(len(losses), 'seed')}."
         line = Line(steps, mean, spread if len(losses) > 1 else None, dots=len(steps) < 3)
-        found.append((title, chart([line], title, "step", words), words))
-    return found
+        yield curve(f"Loss of {file.stem}", [line], "step", caption)
 
 
 def _history(file: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from raystill.platform.artifacts.sentences import noun
-from raystill.platform.report.run import Assessment, Row, Run
+from raystill.platform.report.run_folder import Assessment, Measurement, Run
+from raystill.platform.report.words import plural
 
 
 class Margin(NamedTuple):
@@ -16,18 +17,13 @@ class Margin(NamedTuple):
     word: str
 
 
-def plural(count: int, thing: str) -> str:
-    """`1 image`, `1,000 images`."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
-
-
-def percent(row: Row) -> str:
+def percent(row: Measurement) -> str:
     """`94.2 ± 0.3 %`; one network has no spread, and a robustness score no unit."""
     spread = f" ± {row.accuracy_std:.1f}" if row.n > 1 else ""
     return f"{row.accuracy_mean:.1f}{spread}{'' if row.kind == 'robustness' else ' %'}"
 
 
-def margin(distilled: Row, other: Row) -> Margin:
+def margin(distilled: Measurement, other: Measurement) -> Margin:
     """The distilled data against another row; ahead or behind only by more than both spreads together."""
     points, spread = distilled.accuracy_mean - other.accuracy_mean, distilled.accuracy_std + other.accuracy_std
     return Margin(points, spread, "within" if abs(points) <= spread else "ahead" if points > 0 else "behind")

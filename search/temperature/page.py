@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from raystill.platform.files.redaction import redacted
-from raystill.platform.report.verdict import plural
+from raystill.platform.report.words import plural
 from raystill.platform.runs import dump
 from raystill.search.temperature import response
 from raystill.search.temperature.settings import Row, chosen, summaries

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from raystill.platform.report.run import Assessment, Row
-from raystill.platform.report.verdict import against_baselines, margin, percent, plural
+from raystill.platform.report.run_folder import Assessment, Measurement
+from raystill.platform.report.verdict import against_baselines, margin, percent
+from raystill.platform.report.words import plural
 
 
-def row(mean: float, std: float, kind: str = "baseline", name: str = "other", same: bool = True) -> Row:
-    return Row(name=name, kind=kind, accuracy_mean=mean, accuracy_std=std, n=5, same_budget=same)  # type: ignore[arg-type]
+def row(mean: float, std: float, kind: str = "baseline", name: str = "other", same: bool = True) -> Measurement:
+    return Measurement(name=name, kind=kind, accuracy_mean=mean, accuracy_std=std, n=5, same_budget=same)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_behind_one() -> None:
 
 
 @pytest.mark.parametrize("rows", [(), (row(80, 1, "distilled"),), (row(70, 1),)])
-def test_nothing_to_compare(rows: tuple[Row, ...]) -> None:
+def test_nothing_to_compare(rows: tuple[Measurement, ...]) -> None:
     assert against_baselines(Assessment(split="test", rows=rows))[0] == "none"
 
 
@@ -60,5 +61,5 @@ def test_words() -> None:
     assert plural(1, "image") == "1 image"
     assert plural(1000, "image") == "1,000 images"
     assert percent(row(94.25, 0.31)) == "94.2 ± 0.3 %"
-    assert percent(Row(name="x", kind="reference", accuracy_mean=98.9)) == "98.9 %"
+    assert percent(Measurement(name="x", kind="reference", accuracy_mean=98.9)) == "98.9 %"
     assert percent(row(26.94, 0.5, "robustness")) == "26.9 ± 0.5"

@@ -48,14 +48,14 @@ class Spread(_Part):
     std: float = 0.0
 
 
-class Row(_Part):
-    """One measured thing; accuracies in percent, on the split that the assessment names.
+class Measurement(_Part):
+    """One accuracy or score, in percent, on the split that the assessment names.
 
     Attributes:
         same_budget: has as many images and inner steps as the distilled data, so that comparing is fair.
         accuracy_std, n, spread_over: spread within one distillation, over `n` values, in words `spread_over`.
         distillation_seeds: spread over distillations, where there are several; never mixed with the former.
-        measures: what was measured beside the accuracy, by name.
+        measures: further measures beside the accuracy, by name.
     """
 
     name: str
@@ -74,27 +74,27 @@ class Row(_Part):
 
 
 class Assessment(_Part):
-    """All rows, and what they were measured on."""
+    """All measurements, and the data that they were made on."""
 
     split: str
-    rows: tuple[Row, ...]
+    rows: tuple[Measurement, ...]
     test_images: int | None = None
     seeds: dict[str, Any] = {}
     seconds: float | None = None
 
-    def of(self, *kinds: str) -> list[Row]:
-        """The rows of some kinds, in their order."""
+    def of(self, *kinds: str) -> list[Measurement]:
+        """The measurements of some kinds, in their order."""
         return [row for row in self.rows if row.kind in kinds]
 
     @property
-    def distilled(self) -> Row | None:
-        """The first row of the distilled data itself."""
+    def distilled(self) -> Measurement | None:
+        """The first measurement of the distilled data itself."""
         return next(iter(self.of("distilled")), None)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds; `history` maps column names to float64 [steps], nulls as NaN; `before` is a PNG."""
+    """The content of a run folder; `history` maps column names to float64 [steps], nulls as NaN; `before` is a PNG."""
 
     path: Path
     spec: dict[str, Any]
@@ -103,6 +103,13 @@ class Run:
     history: dict[str, np.ndarray] | None
     assessment: Assessment | None
     before: bytes | None = None
+
+    def get(self, *keys: str) -> Any:
+        """The spec's value under nested keys; None where there is none."""
+        value: Any = self.spec
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
 
 
 def read_run(path: Path) -> Run:
@@ -168,7 +175,7 @@ def _history(file: Path) -> dict[str, np.ndarray]:
             if count > MAX_STEPS:
                 raise ValueError(f"{file}: {count} steps; at most {MAX_STEPS} are read")
             table = parquet.read([name for name in COLUMNS if name in names])
-        found = {n: table.column(n).cast(pa.float64()).to_numpy(zero_copy_only=False) for n in table.column_names}
-        return {name: found.get(name, np.full(count, np.nan)) for name in COLUMNS}
+        columns = {n: table.column(n).cast(pa.float64()).to_numpy(zero_copy_only=False) for n in table.column_names}
+        return {name: columns.get(name, np.full(count, np.nan)) for name in COLUMNS}
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file}: malformed: {' '.join(str(error).split())[:200]}") from error

@@ -1,0 +1,108 @@
+"""The section of a page that says how to make the run again, and what its numbers depend on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+from pydantic import ValidationError
+
+from raystill.platform import recipes
+from raystill.platform.artifacts import DATA
+from raystill.platform.artifacts.sentences import noun
+from raystill.platform.files.digests import file_digest
+from raystill.platform.files.redaction import redacted
+from raystill.platform.report import page, words
+from raystill.platform.report.run_folder import ARTEFACT, Run
+from raystill.platform.spec import DistillSpec
+
+# where a run lies and who watches it does not change what it makes
+ASIDE = (
+    "recipe",
+    "initialisation.content",
+    "run.name",
+    "run.out",
+    "run.address",
+    "run.workers",
+    "tracking.enabled",
+    "tracking.uri",
+    "tracking.experiment",
+)
+ELSEWHERE = ("spec", "learner", "classes", "normalisation", "text")  # entries of the manifest with lines of their own
+
+
+def provenance(run: Run) -> Markup:
+    """The section."""
+    more = []
+    if recipe := from_recipe(run.spec):
+        more += [page.paragraph("Or from the recipe that it started with:"), page.command(recipe)]
+    facts = page.joined(Markup("<dt>{}</dt><dd>{}</dd>\n").format(*fact) for fact in _facts(run))
+    more += [page.heading("What the numbers depend on"), Markup('<dl class="about">\n{}</dl>').format(facts)]
+    needs_data = run.get("data", "source") != "digits" and not run.get("data", "root")
+    condition = Markup(", with <code>RAYSTILL_DATA</code> naming the folder of the data sets") if needs_data else ""
+    return page.again("raystill distill --config spec.yaml", run.spec_text, *more, condition=condition)
+
+
+def from_recipe(spec: Mapping[str, Any]) -> str | None:
+    """The command that makes a run from its recipe with overrides; None where this version has no such recipe."""
+    recipe = spec.get("recipe")
+    if not isinstance(recipe, str) or recipe not in recipes.RECIPES:
+        return None
+    try:
+        before = DistillSpec.model_validate(recipes.recipe(recipe))
+        after = DistillSpec.model_validate(dict(spec))
+    except ValidationError:
+        return None  # a spec of another version: only the file says it exactly
+    old = _leaves(before.dump())
+    line = ["raystill", "distill", "--recipe", recipe]
+    for name, value in _leaves(after.dump()).items():
+        # what `auto` came to is left to it: it may be another thing on another machine
+        if name not in ASIDE and old.get(name) not in (value, "auto"):
+            line += [f"--{name}", _word(value)]
+    return shlex.join(line)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_word, value))
+    return value if isinstance(value, str) else str(yaml.safe_dump(value)).split("\n")[0]
+
+
+def _leaves(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in spec.items():
+        leaves.update(_leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return leaves
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """Everything that a number on the page depends on: (name, value)."""
+    manifest = run.distilled.manifest
+    facts: list[tuple[str, Any]] = [
+        ("data", run.get("data", "source")),
+        ("validation", _validation(run)),
+        ("learner", manifest.get("learner")),
+        ("classes", manifest.get("classes")),
+        ("normalisation", manifest.get("normalisation")),
+        ("text", {k: v for k, v in manifest.get("text", {}).items() if k not in ("nearest", "cosines")}),
+    ]
+    facts += [(key.replace("_", " "), value) for key, value in manifest.items() if key not in ELSEWHERE]
+    if run.assessment:
+        images, thing = run.assessment.test_images, noun(run.distilled).replace("sentence", "text")
+        facts += [
+            ("tested on", f"{run.assessment.split} split" + (f", {words.plural(images, thing)}" if images else "")),
+            ("seeds of the assessment", run.assessment.seeds),
+            ("assessment took", words.duration(run.assessment.seconds) if run.assessment.seconds else None),
+        ]
+    facts.append((f"sha256 of {DATA}", file_digest(run.path / ARTEFACT / DATA)))
+    return [(name, redacted(words.value(value))) for name, value in facts if value not in (None, {}, [], "")]
+
+
+def _validation(run: Run) -> str | None:
+    share, seed = run.get("data", "validation"), run.get("data", "split_seed")
+    if not isinstance(share, float):
+        return None
+    return f"{share:.0%} of train held out by split seed {seed}, unless the source has a validation split of its own"
