@@ -18,6 +18,7 @@ from raystill.platform.files.digests import file_digest
 from raystill.platform.files.storage import Storage, is_remote
 from raystill.platform.initialisation import starts
 from raystill.platform.learners import drawing
+from raystill.platform.meta import estimators, optimisers
 from raystill.platform.objectives import of_labels, of_outer
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
@@ -58,6 +59,8 @@ def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resume
         Storage(spec.run.storage)
     if spec.tracking.enabled and not resumed:
         reachable(spec.tracking)
+    estimators.estimator(spec.meta, plugins)
+    optimisers.resolve(spec.inner, plugins)
     inner = of_labels(spec.inner.objective, plugins, "inner.objective")
     objectives = {"inner": inner, "outer": of_outer(spec.outer, plugins)}
     for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):
@@ -89,7 +92,7 @@ def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resume
     spec = starts.resolved(spec, learner, data)
     spec = _handed(spec, synthesizer, data)
     workers, device = _workers(spec)
-    check_memory(resolve_auto(spec, device), learner)
+    check_memory(resolve_auto(spec, device), learner, plugins)
     spec = resolve_auto(spec, device).model_copy(update={"tracking": found_again(spec.tracking)})
     return Plan(spec, data, synthesizer, plugins, workers)
 

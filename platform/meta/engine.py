@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from raystill.platform.meta import linearise
+from raystill.platform.meta import linearise, optimisers
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -24,6 +24,7 @@ class Engine:
 
     Attributes:
         keep: bytes that the graphs of the last steps may take.
+        optimiser: of the inner loop; None takes the one that the steps' hyper-parameters ask for.
         memory: bytes that states and graphs may take together; None keeps every state.
         trajectory: what states are rounded to while they wait for the way back; None keeps them as they are.
     """
@@ -33,6 +34,7 @@ class Engine:
     keep: int = 0
     memory: int | None = None
     trajectory: torch.dtype | None = None
+    optimiser: optimisers.Optimiser | None = None
     _bytes: dict[tuple[int, ...], int] = field(default_factory=dict, compare=False)
 
     def kept(self, theta: Tensor, x: Tensor, y: Tensor, steps: int, room: int | None = None) -> int:
@@ -68,6 +70,7 @@ def make_engine(
     wrap: Wrap | None = None,
     memory: int | None = None,
     trajectory: str = "float32",
+    optimiser: optimisers.Optimiser | None = None,
 ) -> Engine:
     """An engine for an inner loss (theta[P], x[M, ...], y) -> scalar.
 
@@ -78,10 +81,11 @@ def make_engine(
         wrap: changes the two pure one-step functions, as `torch.compile` does; no graphs are kept then.
         memory: bytes that an unroll may keep of its way forward, at the price of steps computed again.
         trajectory: `float32` keeps states as they are; `bfloat16` rounds them, for the way back alone.
+        optimiser: of the inner loop; None takes the one that the steps' hyper-parameters ask for.
     """
     rounded = torch.bfloat16 if trajectory == "bfloat16" else None
     if stack == "loop" and mode == "reverse" and wrap is None:
-        return Engine(linearise.gradient(loss), linearise.reverse(loss), keep, memory, rounded)
+        return Engine(linearise.gradient(loss), linearise.reverse(loss), keep, memory, rounded, optimiser)
     gradient, product = linearise.stepwise(loss, mode)
     if stack == "vmap":
         gradient = torch.func.vmap(gradient, in_dims=(0, None, None))
@@ -90,4 +94,4 @@ def make_engine(
         gradient, product = wrap(gradient), wrap(product)
     elif stack == "loop":
         gradient = linearise.gradient(loss)  # the same without functorch's overhead
-    return Engine(gradient, linearise.rebuilt(gradient, product), 0, memory, rounded)
+    return Engine(gradient, linearise.rebuilt(gradient, product), 0, memory, rounded, optimiser)

@@ -1,8 +1,8 @@
 """Inner optimisers: pure, elementwise updates of a state whose first entry is the parameters, and their transposes.
 
-A new optimiser is an `Optimiser` and a line of `choose`; the engine stays as it is. The transposes are written out, not
-taken by autograd: they run once for each inner step, and a graph of two operations costs several times what they do.
-States are [P] for one member, [J, P] for a stack; hyper-parameters are scalars, or [J, 1].
+The transposes of the built-in ones are written out, not taken by autograd: they run once for each inner step, and a
+graph of two operations costs several times what they do. States are [P] for one member, [J, P] for a stack;
+hyper-parameters are scalars, or [J, 1].
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from raystill.platform import registry
+from raystill.platform.spec import InnerSpec
 
 State = tuple[Tensor, ...]
 Hyper = Mapping[str, Tensor]
@@ -24,11 +27,13 @@ class Optimiser(NamedTuple):
         init: theta0 -> first state.
         update: (state, gradient, hyper) -> next state.
         vjp: (state, gradient, hyper, cotangent of the next state) -> cotangents of (state, gradient, hyper).
+        reads: names of the hyper-parameters that it reads.
     """
 
     init: Callable[[Tensor], State]
     update: Callable[[State, Tensor, Hyper], State]
     vjp: Callable[[State, Tensor, Hyper, State], tuple[State, Tensor, dict[str, Tensor]]]
+    reads: tuple[str, ...] = ("lr",)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -64,9 +69,52 @@ def _vjp_momentum(
 
 
 SGD = Optimiser(lambda theta: (theta,), _sgd, _vjp_sgd)
-MOMENTUM = Optimiser(lambda theta: (theta, torch.zeros_like(theta)), _momentum, _vjp_momentum)
+MOMENTUM = Optimiser(lambda theta: (theta, torch.zeros_like(theta)), _momentum, _vjp_momentum, reads=("lr", "momentum"))
+INNER_OPTIMISERS = {"sgd": SGD, "momentum": MOMENTUM}
+
+
+def differentiated(
+    init: Callable[[Tensor], State],
+    update: Callable[[State, Tensor, Hyper], State],
+    reads: tuple[str, ...] = ("lr",),
+) -> Optimiser:
+    """An optimiser whose transpose autograd takes: for one of the user's own, at some cost a step.
+
+    Args:
+        init, update, reads: as in `Optimiser`; `update` must be elementwise and work under `torch.func.vjp`.
+    """
+
+    def vjp(state: State, gradient: Tensor, hyper: Hyper, cotangent: State) -> tuple[State, Tensor, dict[str, Tensor]]:
+        cotangents: tuple[State, Tensor, dict[str, Tensor]] = torch.func.vjp(update, state, gradient, dict(hyper))[1](
+            cotangent
+        )
+        return cotangents
+
+    return Optimiser(init, update, vjp, reads)
 
 
 def choose(hyper: Hyper) -> Optimiser:
-    """The optimiser that a set of hyper-parameters asks for."""
+    """The optimiser that a set of hyper-parameters asks for, where the spec leaves it to them (`auto`)."""
     return MOMENTUM if "momentum" in hyper else SGD
+
+
+def resolve(spec: InnerSpec, plugins: registry.Plugins | None = None) -> Optimiser | None:
+    """The optimiser that `inner.optimiser` names; None for `auto`, which leaves it to the hyper-parameters.
+
+    One of the user's own is an `Optimiser`, or a function that makes one from its settings.
+
+    Raises:
+        ValueError: an unknown name or setting, a part of another form, or one that needs a momentum and has none.
+    """
+    field = "inner.optimiser"
+    if spec.optimiser == "auto":
+        return None
+    name, settings = registry.parse(spec.optimiser, field)
+    part = registry.resolve("inner_optimisers", name, INNER_OPTIMISERS, plugins, field)
+    if not isinstance(part, Optimiser) or settings:
+        part = registry.bound("inner_optimisers", spec.optimiser, INNER_OPTIMISERS, plugins, field)()
+    if not isinstance(part, Optimiser):
+        raise ValueError(f"{field}: {name!r} gives {type(part).__name__}, and no raystill.platform.meta.Optimiser")
+    if "momentum" in part.reads and not spec.momentum:
+        raise ValueError(f"{field}: {name} needs a momentum; set inner.momentum above 0")
+    return part

@@ -59,7 +59,7 @@ def _step_hyper(steps: Steps, t: int, theta: Tensor) -> dict[str, Tensor]:
 @torch.no_grad()
 def train(engine: Engine, theta0: Tensor, steps: Steps) -> Tensor:
     """theta_T: the inner loop alone."""
-    optimiser = optimisers.choose(steps.hyper)
+    optimiser = engine.optimiser or optimisers.choose(steps.hyper)
     state = optimiser.init(theta0)
     for t in range(steps.length):
         state = optimiser.update(
@@ -93,7 +93,7 @@ def unroll(
     Raises:
         ValueError: the engine's memory holds not even one state.
     """
-    optimiser = optimisers.choose(steps.hyper)
+    optimiser = engine.optimiser or optimisers.choose(steps.hyper)
     stop = max(at for at, _ in outer_losses)
     assert 0 <= start < stop <= steps.length
 

@@ -21,6 +21,10 @@ class InnerSpec(Part):
     )
     momentum: Fraction = Field(0.0, description="inner momentum at the start; 0 is plain gradient descent")
     learn_momentum: bool = Field(False, description="learn the momentum, through a sigmoid")
+    optimiser: str = Field(
+        "auto",
+        description="auto (momentum where there is one), sgd, momentum, or an entry point of raystill.inner_optimisers",
+    )
     objective: str = Field(
         "cross_entropy", description="per-sample inner loss, or an entry point of raystill.objectives"
     )

@@ -15,6 +15,9 @@ from raystill.platform.spec.section import Count, Part
 class MetaSpec(Part):
     """How the meta-gradient is computed; none of it changes what is computed, but for truncation and precision."""
 
+    estimator: str = Field(
+        "unroll", description="how the meta-gradient is made: unroll, or an entry point of raystill.estimators"
+    )
     mode: Literal["auto", "reverse", "forward"] = Field(
         "auto", description="reverse-over-reverse or forward-over-reverse"
     )

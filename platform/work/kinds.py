@@ -7,93 +7,17 @@ business: the same address gives the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from raystill.platform.meta import MetaGradient, Steps, outer_loss, stacked_outer_loss, unroll
-from raystill.platform.meta.unroll import OuterLoss
-from raystill.platform.seeds import Address, numpy_rng
+from raystill.platform.seeds import Address
 from raystill.platform.synthesis import LEARN
 from raystill.platform.work import assessing, student_grid
 from raystill.platform.work.workbench import Arrays, Numbers, Workbench
 
 Kind = Callable[[Workbench, Address, Mapping[str, Any], Mapping[str, np.ndarray]], tuple[Numbers, Arrays]]
-
-
-def _real(bench: Workbench, address: Address, size: int, stream: str = "real") -> tuple[Tensor, Tensor]:
-    """A real minibatch of a member, or of all members (Algorithm 1)."""
-    address = address.at(stream=stream, **({"member": 0} if bench.spec.outer.batch == "shared" else {}))
-    count = len(bench.train)
-    index = numpy_rng(address).choice(count, min(size, count), replace=False, shuffle=False)
-    return bench.train.batch(index)
-
-
-def _outer_losses(bench: Workbench, start: int, stop: int) -> list[tuple[int, float, int, str]]:
-    """(inner steps taken, weight, real images, stream) of each judgement of the steps start..stop."""
-    outer = bench.spec.outer
-    between = list(range(outer.intermediate_every, stop, outer.intermediate_every)) if outer.intermediate_every else []
-    weight = outer.intermediate_weight / max(len(between), 1)
-    return [
-        *((at, weight, outer.intermediate_size, f"real/{at}") for at in between if at > start),
-        (stop, 1.0, outer.batch_size, "real"),
-    ]
-
-
-def _weighed(outer_loss: OuterLoss, weight: float) -> OuterLoss:
-    def run(theta: Tensor) -> tuple[Tensor, Tensor]:
-        loss, push = outer_loss(theta)
-        return weight * loss, weight * push
-
-    return outer_loss if weight == 1.0 else run
-
-
-def _window(bench: Workbench, address: Address) -> tuple[int, int]:
-    """(start, stop) of the differentiated steps; `random` is RaT-BPTT (2310.09982): judged where the window ends."""
-    length, window = bench.spec.unroll, bench.spec.meta.window
-    if window is None or window >= length:
-        return 0, length
-    stop = length
-    if bench.spec.meta.window_at == "random":
-        stop = int(numpy_rng(address.at(stream="window", member=0)).integers(window, length + 1))
-    return stop - window, stop
-
-
-def _meta_gradients(bench: Workbench, steps: Steps, addresses: list[Address]) -> list[MetaGradient]:
-    """One meta-gradient per member, by loop or by vmap."""
-    meta = bench.spec.meta
-    start, stop = _window(bench, addresses[0])
-    wanted = _outer_losses(bench, start, stop)
-    if meta.stack == "vmap":
-        problem = bench.problem(bench.spec.learner)
-        theta0 = torch.stack([bench.theta0(problem.learner, a) for a in addresses])
-        outer_losses = []
-        for at, weight, size, stream in wanted:
-            x, y = (torch.stack(part) for part in zip(*(_real(bench, a, size, stream) for a in addresses)))
-            outer_losses.append(
-                (at, _weighed(stacked_outer_loss(problem.total, x, y, meta.chunk, meta.precision), weight))
-            )
-        whole = unroll(problem.engine, theta0, steps, outer_losses, start, to_theta0=False)
-        return [
-            MetaGradient(whole.loss[j], whole.steps.map(itemgetter(j)), whole.theta0[j], whole.final[j])
-            for j in range(len(addresses))
-        ]
-    meta_gradients = []
-    for a in addresses:
-        problem = bench.problem(bench.learner_of(a))
-        outer_losses = [
-            (
-                at,
-                _weighed(outer_loss(problem.total, *_real(bench, a, size, stream), meta.chunk, meta.precision), weight),
-            )
-            for at, weight, size, stream in wanted
-        ]
-        theta0 = bench.theta0(problem.learner, a)
-        meta_gradients.append(unroll(problem.engine, theta0, steps, outer_losses, start, to_theta0=False))
-    return meta_gradients
 
 
 def meta_gradient(
@@ -104,7 +28,7 @@ def meta_gradient(
     learned = [k for k in meta if k in bench.synthesizer.groups]
     steps = bench.synthesizer.steps(meta, address.at(stream=LEARN))
     members = [address.at(member=address.member + j) for j in range(options["members"])]
-    meta_gradients = _meta_gradients(bench, steps.map(torch.Tensor.detach), members)
+    meta_gradients = bench.estimator(bench, steps.map(torch.Tensor.detach), members)
 
     outputs, cotangents = [], []
     for output, parts in [

@@ -13,7 +13,7 @@ from raystill.platform.data.resident import Resident
 from raystill.platform.evaluation.accuracy import evaluate
 from raystill.platform.files.digests import file_digest
 from raystill.platform.learners import Learner, files
-from raystill.platform.meta import Engine
+from raystill.platform.meta import Engine, optimisers
 from raystill.platform.meta.linearise import Loss
 from raystill.platform.meta.trajectory import slots
 from raystill.platform.objectives import Objective, Out, Step
@@ -35,7 +35,7 @@ def resolve_auto(spec: DistillSpec, device: str) -> DistillSpec:
     })  # fmt: skip
 
 
-def check_memory(spec: DistillSpec, learner: Learner) -> None:
+def check_memory(spec: DistillSpec, learner: Learner, plugins: registry.Plugins | None = None) -> None:
     """Whether `meta.memory` holds a state of the learner; a run's first item would be late to ask.
 
     Raises:
@@ -43,7 +43,8 @@ def check_memory(spec: DistillSpec, learner: Learner) -> None:
     """
     members = spec.outer.chunk if spec.meta.stack == "vmap" else 1
     theta = torch.empty(members, learner.size, device="meta")
-    slots(spec.meta.memory, (theta, theta) if spec.inner.momentum else (theta,), 1)
+    auto = optimisers.MOMENTUM if spec.inner.momentum else optimisers.SGD
+    slots(spec.meta.memory, (optimisers.resolve(spec.inner, plugins) or auto).init(theta), 1)
 
 
 def losses(learner: Learner, objective: Objective, teacher: nn.Module | None = None) -> tuple[Loss, Loss]:

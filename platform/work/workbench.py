@@ -14,7 +14,7 @@ from raystill.platform.data import DataSet, load
 from raystill.platform.data.resident import Resident, resident
 from raystill.platform.initialisation import starts
 from raystill.platform.learners import Learner, drawing
-from raystill.platform.meta import GRAPH_BYTES, make_engine
+from raystill.platform.meta import GRAPH_BYTES, estimators, make_engine, optimisers
 from raystill.platform.objectives import of_labels, of_outer
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec, LearnerSpec
@@ -36,9 +36,11 @@ class Workbench:
         self.data = data if data is not None else load(spec.data, plugins)
         self.synthesizer = synthesis.build(spec, self.data.shape, len(self.data.classes), plugins)
         self.problem = lru_cache(maxsize=32)(self._problem)
+        self.estimator = estimators.estimator(spec.meta, plugins)
+        self.optimiser = optimisers.resolve(spec.inner, plugins)
         self.start = starts.build(spec)
         if spec.meta.memory is not None:
-            check_memory(spec, self.problem(spec.learner).learner)
+            check_memory(spec, self.problem(spec.learner).learner, plugins)
 
     def _problem(self, learner: LearnerSpec) -> Problem:
         return self.problem_of(learners.build(learner, self.data.shape, len(self.data.classes), self.plugins))
@@ -51,7 +53,9 @@ class Workbench:
         mean, total = losses(built, inner)[0], losses(built, outer, self.teacher)[1]
         meta = self.spec.meta
         wrap = torch.compile if meta.compile == "always" else None
-        engine = make_engine(mean, meta.mode, meta.stack, GRAPH_BYTES, wrap, meta.memory, meta.trajectory)
+        engine = make_engine(
+            mean, meta.mode, meta.stack, GRAPH_BYTES, wrap, meta.memory, meta.trajectory, self.optimiser
+        )
         return Problem(built, engine, total, outer.facts.relabels)
 
     @cached_property

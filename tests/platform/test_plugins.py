@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from raystill.platform.data import DataSet, Split, load
-from raystill.platform.meta import Steps
+from raystill.platform.meta import MetaGradient, Optimiser, Steps, differentiated
+from raystill.platform.meta.estimators import unroll
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import Synthesizer
@@ -163,3 +164,24 @@ def test_a_callers_part_takes_the_place_of_a_built_in_one(data: DataSet) -> None
     given = spec(learner={"name": "mlp"})
     assert Workbench(given, {"learners": {"mlp": tiny}}, data).problem(given.learner).learner.size == 32
     assert Workbench(given, None, data).problem(given.learner).learner.size > 32
+
+
+def test_ones_own_estimator_and_inner_optimiser_make_the_meta_gradient(data: DataSet) -> None:
+    """The estimator scales an unroll's answer, and the optimiser takes steps of `times` the rate."""
+
+    def scaled(bench: Any, steps: Steps, addresses: Any, by: float = 1.0) -> list[MetaGradient]:
+        return [m._replace(steps=m.steps.map(lambda z: by * z)) for m in unroll(bench, steps, addresses)]
+
+    def fast(times: float) -> Optimiser:
+        return differentiated(lambda theta: (theta,), lambda state, g, hyper: (state[0] - times * hyper["lr"] * g,))
+
+    plugins = {"estimators": {"scaled": scaled}, "inner_optimisers": {"fast": fast}}
+    inner = {"learn_lr": False, "lr": 0.1}
+    usual = gradient(Workbench(spec(learner={"name": "linear"}, inner={**inner, "lr": 0.2}), None, data))
+    given = spec(
+        learner={"name": "linear"}, meta={"estimator": "scaled(by=3)"}, inner={**inner, "optimiser": "fast(times=2)"}
+    )
+    found = gradient(Workbench(given, plugins, data))
+    np.testing.assert_allclose(found["images"], 3 * usual["images"], rtol=1e-4, atol=1e-7)
+    with pytest.raises(ValueError, match=r"^meta\.estimator: unknown 'scaled'"):
+        Workbench(given, None, data)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raystill.platform import learners, seeds
+from raystill.platform import learners, objectives, seeds
 from raystill.platform.learners.sequences import Recurrent, bilstm, birnn, textcnn
 from raystill.platform.meta import Steps, make_engine, outer_loss, unroll
 from raystill.platform.objectives import Out, Step
@@ -77,7 +77,7 @@ def test_meta_gradient_by_finite_differences(make: learners.Network, mode: str) 
     learner = learners.wrap(make((1, LENGTH, WIDTH), 2, HIDDEN, 1), gain=2.0)
 
     def losses(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return make("cross_entropy")(Step(x, y, Out(learner.apply(theta, x))))
+        return objectives.make("cross_entropy")(Step(x, y, Out(learner.apply(theta, x))))
 
     engine = make_engine(lambda *a: losses(*a).mean(), mode, "loop")
     theta0 = learner.init(seeds.Address(1)).double()

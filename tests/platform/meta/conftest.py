@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raystill.platform import seeds
+from raystill.platform import objectives, seeds
 from raystill.platform.learners import Learner, wrap
 from raystill.platform.meta import MetaGradient, Steps
 from raystill.platform.objectives import Out, Step
@@ -51,7 +51,7 @@ def make_case() -> Callable[..., Case]:
         rate: float = 0.3,
     ) -> Case:
         learner = learner or smooth_learner()
-        objective = make("cross_entropy")
+        objective = objectives.make("cross_entropy")
 
         def per_sample(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
             return objective(Step(x, y, Out(learner.apply(theta, x))))
