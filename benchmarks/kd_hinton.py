@@ -30,8 +30,8 @@ from raystill.platform.objectives import hinton, make
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DataSpec, LearnerSpec
 from raystill.platform.students import OptimizerSpec, Some, fit
-from raystill.platform.students.augmentations import About
-from raystill.platform.students.augmentations import make as make_views
+from raystill.platform.students.augmentations import Context
+from raystill.platform.students.augmentations import make as make_augmentation
 from raystill.platform.students.stages import accuracy
 from raystill.platform.students.teachers import frozen
 
@@ -62,9 +62,9 @@ class Problem:
             return files.load_network(file)[0]
         address = Address(seed, stream="teacher")
         model = self.network(TEACHER, address)
-        about = About(10, self.train.mean, self.train.std, model)
-        views = make_views({"shift": {"share": 0.07}}, about)
-        fit(model, self.train, make("cross_entropy"), seed=address, steps=self.teacher_steps, views=views,
+        about = Context(10, self.train.mean, self.train.std, model)
+        augmentation = make_augmentation({"shift": {"share": 0.07}}, about)
+        fit(model, self.train, make("cross_entropy"), seed=address, steps=self.teacher_steps, augmentation=augmentation,
             batch_size=128, optimizer=OptimizerSpec(lr=0.05))  # fmt: skip
         files.save_network(file, model, TEACHER, self.data.shape, 10)
         return model

@@ -14,11 +14,11 @@ from raystill.platform.learners import files
 from raystill.platform.objectives import Term, labelled, linear, make, ramp_up, settings_of, unlabelled, weighted
 from raystill.platform.registry import Plugins, checked, nearest
 from raystill.platform.seeds import Address
-from raystill.platform.students.augmentations import AGAIN, About, view_map
+from raystill.platform.students.augmentations import REDRAWN, Context, transform
 from raystill.platform.students.spec import Named, Settings
 from raystill.platform.students.teachers import (
     Teacher,
-    View,
+    Transform,
     ema,
     ensemble,
     frozen,
@@ -34,8 +34,8 @@ Mapper = Callable[[str, str], nn.Module | None]
 
 MAPPING = ("regressor", "connector")  # arguments of objectives that a mapper fills in
 SCOPES: dict[str, Callable[[Any], Term]] = {"labelled": labelled, "unlabelled": unlabelled}
-RISES: dict[str, Callable[..., Callable[[float], float]]] = {"linear": linear, "ramp_up": ramp_up}
-OF_TERM = ("weight", "only", "kind")
+WEIGHT_SCHEDULES: dict[str, Callable[..., Callable[[float], float]]] = {"linear": linear, "ramp_up": ramp_up}
+TERM_FIELDS = ("weight", "only", "kind")
 
 
 def no_map(student: str, teacher: str) -> None:
@@ -43,15 +43,15 @@ def no_map(student: str, teacher: str) -> None:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is said beside the stages, for all of them.
+class Shared:
+    """What is set for all stages.
 
     Attributes:
-        shared: settings that take the place of the stage's own, by objective: T and alpha.
+        settings: take the place of the stage's own, by objective: T and alpha.
         ratio: unlabelled samples of a batch for each labelled one; 0 where there are none.
     """
 
-    shared: Mapping[str, Settings] = field(default_factory=dict)
+    settings: Mapping[str, Settings] = field(default_factory=dict)
     ratio: int = 0
     plugins: Plugins | None = None
 
@@ -59,27 +59,29 @@ class Asked:
 def _weight(given: Any, where: str) -> float | Callable[[float], float]:
     if not isinstance(given, Mapping):
         return given
-    if len(given) != 1 or next(iter(given)) not in RISES:
-        raise ValueError(f"{where}.weight: a number, or one of {', '.join(RISES)} with its settings")
+    if len(given) != 1 or next(iter(given)) not in WEIGHT_SCHEDULES:
+        raise ValueError(f"{where}.weight: a number, or one of {', '.join(WEIGHT_SCHEDULES)} with its settings")
     ((name, settings),) = given.items()
-    rise = RISES[name]
+    schedule = WEIGHT_SCHEDULES[name]
     return (
-        rise(**checked(f"{where}.weight.{name}", rise, settings)) if isinstance(settings, Mapping) else rise(*settings)
+        schedule(**checked(f"{where}.weight.{name}", schedule, settings))
+        if isinstance(settings, Mapping)
+        else schedule(*settings)
     )
 
 
-def _single(kind: str, settings: Settings, mapper: Mapper, asked: Asked) -> Term:
-    settings = {**settings, **asked.shared.get(kind, {})}
+def _single(kind: str, settings: Settings, mapper: Mapper, shared: Shared) -> Term:
+    settings = {**settings, **shared.settings.get(kind, {})}
     if isinstance(inner := settings.get("inner"), Mapping):
-        settings["inner"] = objective(dict(inner), mapper, asked)
-    wanted = settings_of(kind, asked.plugins)
+        settings["inner"] = objective(dict(inner), mapper, shared)
+    wanted = settings_of(kind, shared.plugins)
     for name in MAPPING:
         if name in wanted and name not in settings and {"student", "teacher"} <= settings.keys():
             settings[name] = mapper(settings["student"], settings["teacher"])
-    return make(kind, settings, asked.plugins)
+    return make(kind, settings, shared.plugins)
 
 
-def objective(terms: Named, mapper: Mapper = no_map, asked: Asked = Asked()) -> Term:
+def objective(terms: Named, mapper: Mapper = no_map, shared: Shared = Shared()) -> Term:
     """An objective from terms by name.
 
     A term's settings are those of its objective, and `weight` (a number, or how it changes), `only` (`labelled` or
@@ -93,13 +95,13 @@ def objective(terms: Named, mapper: Mapper = no_map, asked: Asked = Asked()) -> 
     found: dict[str, tuple[Any, Term]] = {}
     for name, given in terms.items():
         settings = dict(given or {})
-        weight, only, kind = (settings.pop(key, None) for key in OF_TERM)
-        part = _single(kind or name, settings, mapper, asked)
+        weight, only, kind = (settings.pop(key, None) for key in TERM_FIELDS)
+        part = _single(kind or name, settings, mapper, shared)
         factor = 1.0
         if only is not None:
             if only not in SCOPES:
                 raise ValueError(f"objective.{name}.only: unknown {only!r}; {nearest(str(only), SCOPES)}")
-            part, r = SCOPES[only](part), asked.ratio
+            part, r = SCOPES[only](part), shared.ratio
             factor = 1.0 if not r else (1.0 + r) / (1.0 if only == "labelled" else r)
         found[name] = (_scaled(_weight(1.0 if weight is None else weight, f"objective.{name}"), factor), part)
     if len(found) == 1:
@@ -116,78 +118,80 @@ def _scaled(weight: Any, factor: float) -> Any:
 
 
 @dataclass(frozen=True)
-class Around:
+class TeacherContext:
     """What a teacher is made among: the student, the networks of earlier stages, the features that are asked for."""
 
     student: nn.Module
     networks: Mapping[str, nn.Module]
-    about: About
+    augmentation: Context
     at: tuple[str, ...]
     shape: tuple[int, int, int]
     plugins: Plugins | None = None
 
 
-def _frozen(around: Around, of: str = "", file: str = "") -> Teacher:
+def _frozen(context: TeacherContext, of: str = "", file: str = "") -> Teacher:
     if bool(of) == bool(file):
         raise ValueError("teacher.frozen: give `of`, a stage, or `file`, a network; not both")
     if of:
-        return frozen(around.networks[of], around.at)
-    mean, std = (tuple(v.flatten().tolist()) for v in (around.about.mean, around.about.std))
-    module, _ = files.load_teacher(Path(file), around.shape, mean, std, "teacher.frozen.file", around.plugins)
-    return frozen(module, around.at)
+        return frozen(context.networks[of], context.at)
+    mean, std = (tuple(v.flatten().tolist()) for v in (context.augmentation.mean, context.augmentation.std))
+    module, _ = files.load_teacher(Path(file), context.shape, mean, std, "teacher.frozen.file", context.plugins)
+    return frozen(module, context.at)
 
 
-def _ensemble(around: Around, of: list[str], mean: str = "logits") -> Teacher:
+def _ensemble(context: TeacherContext, of: list[str], mean: str = "logits") -> Teacher:
     if mean not in ("logits", "probabilities"):
         raise ValueError(f"teacher.ensemble.mean: {mean!r}; valid: logits, probabilities")
-    return ensemble([frozen(around.networks[name]) for name in of], mean)  # type: ignore[arg-type]
+    return ensemble([frozen(context.networks[name]) for name in of], mean)  # type: ignore[arg-type]
 
 
-def _moves() -> list[View]:
+def _moves() -> list[Transform]:
     """The image itself, and moved by one pixel each way."""
     ways: list[tuple[int, int]] = [(0, 0), (1, 2), (-1, 2), (1, 3), (-1, 3)]
     return [lambda x, at, by=by, axis=axis: x.roll(by, axis) if by else x for by, axis in ways]  # type: ignore[misc]
 
 
-def _tta(around: Around, teacher: Teacher, kind: str = "moves", count: int = 2, mean: str = "logits") -> Teacher:
+def _tta(
+    context: TeacherContext, teacher: Teacher, kind: str = "moves", count: int = 2, mean: str = "logits"
+) -> Teacher:
     if mean not in ("logits", "probabilities"):
         raise ValueError(f"teacher.tta.mean: {mean!r}; valid: logits, probabilities")
     if kind == "moves":
         return tta(teacher, _moves(), mean)  # type: ignore[arg-type]
-    run = view_map(around.about, kind, "teacher.tta.kind")
-    return tta(teacher, [run] * count, mean, f"its view {kind} {AGAIN}")  # type: ignore[arg-type]
+    run = transform(context.augmentation, kind, "teacher.tta.kind")
+    return tta(teacher, [run] * count, mean, f"its augmentation {kind} {REDRAWN}")  # type: ignore[arg-type]
 
 
 BASES: dict[str, Callable[..., Teacher]] = {
     "frozen": _frozen,
     "ensemble": _ensemble,
-    "virtual": lambda around, confidence=0.99: virtual(around.about.classes, confidence),
-    "own": lambda around: own(around.student, around.at),
-    "ema": lambda around, decay=0.999, warm=True: ema(around.student, decay, warm, around.at),
+    "virtual": lambda context, confidence=0.99: virtual(context.augmentation.classes, confidence),
+    "own": lambda context: own(context.student, context.at),
+    "ema": lambda context, decay=0.999, warm=True: ema(context.student, decay, warm, context.at),
 }
 """Teachers by name; the first of a spec's."""
 
-AROUND: dict[str, Callable[..., Teacher]] = {
-    "noisy": lambda around, teacher, sigma=0.5, share=0.5: noisy(teacher, sigma, share),
+WRAPPERS: dict[str, Callable[..., Teacher]] = {
+    "noisy": lambda context, teacher, sigma=0.5, share=0.5: noisy(teacher, sigma, share),
     "tta": _tta,
-    "sharpened": lambda around, teacher, temperature=0.5: sharpened(teacher, temperature),
+    "sharpened": lambda context, teacher, temperature=0.5: sharpened(teacher, temperature),
 }
 """What goes around a teacher, in the order of the spec."""
 
 
-def teacher(named: Named, around: Around) -> Teacher | None:
-    """A teacher from names and settings: one of `BASES`, then any of `AROUND`; None for none.
+def teacher(named: Named, context: TeacherContext) -> Teacher | None:
+    """A teacher from names and settings: one of `BASES`, then any of `WRAPPERS`; None for none.
 
     Raises:
         ValueError: an unknown name or setting, one out of its range, a feature path that does not exist.
     """
     found: Teacher | None = None
     for name, given in named.items():
-        table = BASES if found is None else AROUND
+        table = BASES if found is None else WRAPPERS
         if name not in table:
             raise ValueError(f"teacher: unknown {name!r}; {nearest(name, table)}")
         settings = checked(f"teacher.{name}", table[name], given or {}, 1 if found is None else 2)
-        found = table[name](around, **settings) if found is None else table[name](around, found, **settings)
+        found = table[name](context, **settings) if found is None else table[name](context, found, **settings)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Views: what student and teacher are shown of a batch. A view is a function of `Seen` and an address.
+"""Augmentations: what student and teacher see of a batch. An augmentation is a function of a `Batch` and an address.
 
 Pixels' transforms are torchvision's (v2), under its generators set to the address; they work on bytes, so a normalised
 batch goes to 0..255 and back. On a whole batch they would draw once for all samples: they are called for each sample.
@@ -21,47 +21,47 @@ from raystill.platform.registry import checked, nearest
 from raystill.platform.seeds import Address, global_at, numpy_rng
 from raystill.platform.students.features import Change, module_at
 
-Map = Callable[[Tensor, Address], Tensor]
+Transform = Callable[[Tensor, Address], Tensor]
 
 
-class Seen(NamedTuple):
+class Batch(NamedTuple):
     """A batch as it is looked at.
 
     Attributes:
         x: what the student sees (B, C, H, W).
         y: ids (B,), -1 for no label, or rows (B, K), zeros for no label.
-        teacher: what the teacher sees of the same samples; None is x.
-        others: further views for the student.
-        inside: changes of what modules of the student put out, by module path.
+        teacher_x: what the teacher sees of the same samples; None is x.
+        views: further views for the student.
+        layers: changes of what modules of the student put out, by module path.
     """
 
     x: Tensor
     y: Tensor
-    teacher: Tensor | None = None
-    others: tuple[Tensor, ...] = ()
-    inside: Mapping[str, Change] = {}
+    teacher_x: Tensor | None = None
+    views: tuple[Tensor, ...] = ()
+    layers: Mapping[str, Change] = {}
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
-    """Call it with (seen, address) for another `Seen`.
+class Augmentation:
+    """Call it with (batch, address) for another `Batch`.
 
     Attributes:
         make: the function.
-        changes: why a sample is not seen the same way at each step; empty where it is, and cached logits serve.
-        blend: (seen, the teacher's answers, address) -> both, mixed after the teacher has answered (MixMatch).
+        changes: why a sample looks different at each step; empty where it does not, and cached logits serve.
+        blend: (batch, the teacher's answers, address) -> both, mixed after the teacher has answered (MixMatch).
     """
 
-    make: Callable[[Seen, Address], Seen]
+    make: Callable[[Batch, Address], Batch]
     changes: str = ""
-    blend: Callable[[Seen, Out, Address], tuple[Seen, Out]] | None = None
+    blend: Callable[[Batch, Out, Address], tuple[Batch, Out]] | None = None
 
-    def __call__(self, seen: Seen, address: Address) -> Seen:
-        """What is seen then."""
-        return self.make(seen, address)
+    def __call__(self, batch: Batch, address: Address) -> Batch:
+        """The batch as student and teacher see it."""
+        return self.make(batch, address)
 
 
-class About(NamedTuple):
+class Context(NamedTuple):
     """What views are made for: the classes, the normalisation of pixels / 255 ([C, 1, 1] each), and the student."""
 
     classes: int
@@ -70,31 +70,31 @@ class About(NamedTuple):
     student: nn.Module
 
 
-def together(*views: Views) -> Views:
-    """Views one after another; at most one blends.
+def chain(*augmentations: Augmentation) -> Augmentation:
+    """Augmentations one after another; at most one blends.
 
     Raises:
         ValueError: two that blend.
     """
-    blends = [v.blend for v in views if v.blend]
+    blends = [a.blend for a in augmentations if a.blend]
     if len(blends) > 1:
-        raise ValueError("views: only one of them can mix after the teacher's answer")
+        raise ValueError("augmentations: only one of them can mix after the teacher's answer")
 
-    def make(seen: Seen, address: Address) -> Seen:
-        for i, view in enumerate(views):
-            seen = view(seen, address.at(stream=f"{address.stream}/{i}"))
-        return seen
+    def make(batch: Batch, address: Address) -> Batch:
+        for i, augmentation in enumerate(augmentations):
+            batch = augmentation(batch, address.at(stream=f"{address.stream}/{i}"))
+        return batch
 
-    why = "; ".join(v.changes for v in views if v.changes)
-    return Views(make, why, blends[0] if blends else None)
+    why = "; ".join(a.changes for a in augmentations if a.changes)
+    return Augmentation(make, why, blends[0] if blends else None)
 
 
 # one sample at a time, on bytes
 
 
-def _bytes(transform: Callable[[Tensor], Tensor], about: About) -> Map:
+def _bytes(transform: Callable[[Tensor], Tensor], context: Context) -> Transform:
     def run(x: Tensor, address: Address) -> Tensor:
-        mean, std = about.mean.to(x), about.std.to(x)
+        mean, std = context.mean.to(x), context.std.to(x)
         pixels = ((x * std + mean) * 255).round().clamp(0, 255).to("cpu", torch.uint8)
         with global_at(address):
             changed = torch.stack([transform(image) for image in pixels])
@@ -103,7 +103,7 @@ def _bytes(transform: Callable[[Tensor], Tensor], about: About) -> Map:
     return run
 
 
-def _erase(share: float) -> Map:
+def _erase(share: float) -> Transform:
     transform = v2.RandomErasing(p=1.0, scale=(share, share), ratio=(1.0, 1.0), value=0.0)
 
     def run(x: Tensor, address: Address) -> Tensor:
@@ -132,8 +132,8 @@ def shifted(x: Tensor, address: Address, share: float = 0.125, flip: bool = Fals
     return padded.permute(0, 2, 3, 1)[at, (rows + dy)[:, :, None], (columns + dx)[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _maps(about: About) -> dict[str, Map]:
-    strong, erase = _bytes(v2.RandAugment(2, 9), about), _erase(0.1)
+def _transforms(context: Context) -> dict[str, Transform]:
+    strong, erase = _bytes(v2.RandAugment(2, 9), context), _erase(0.1)
 
     def strongly(x: Tensor, address: Address) -> Tensor:
         return erase(strong(x, address), address.at(stream=f"{address.stream}/erase"))
@@ -142,18 +142,18 @@ def _maps(about: About) -> dict[str, Map]:
         crop = v2.Compose([
             v2.RandomResizedCrop(x.shape[-2:], scale=(0.4, 1.0), antialias=True), v2.RandomRotation(15)
         ])  # fmt: skip
-        return erase(_bytes(crop, about)(x, address), address.at(stream=f"{address.stream}/erase"))
+        return erase(_bytes(crop, context)(x, address), address.at(stream=f"{address.stream}/erase"))
 
     return {"plain": lambda x, address: x, "weak": shifted, "strong": strongly, "crops": crops}
 
 
-def view_map(about: About, name: str, field: str) -> Map:
+def transform(context: Context, name: str, field: str) -> Transform:
     """A view of single samples by name: plain, weak, strong, crops.
 
     Raises:
         ValueError: an unknown name.
     """
-    maps = _maps(about)
+    maps = _transforms(context)
     if name not in maps:
         raise ValueError(f"{field}: unknown {name!r}; {nearest(name, maps)}")
     return maps[name]
@@ -161,24 +161,24 @@ def view_map(about: About, name: str, field: str) -> Map:
 
 def _range(field: str, value: float, low: float, high: float) -> float:
     if not low < value <= high:
-        raise ValueError(f"views.{field}: {value:g} is not above {low:g} and at most {high:g}")
+        raise ValueError(f"augmentations.{field}: {value:g} is not above {low:g} and at most {high:g}")
     return value
 
 
-AGAIN = "draws anew at each step"
+REDRAWN = "draws anew at each step"
 
 
-def _of_x(name: str, run: Map) -> Views:
-    return Views(lambda seen, address: seen._replace(x=run(seen.x, address)), f"{name} {AGAIN}")
+def _of_x(name: str, run: Transform) -> Augmentation:
+    return Augmentation(lambda batch, address: batch._replace(x=run(batch.x, address)), f"{name} {REDRAWN}")
 
 
-def shift(about: About, share: float = 0.125, flip: bool = False) -> Views:
+def shift(context: Context, share: float = 0.125, flip: bool = False) -> Augmentation:
     """The weak view: each image moved by up to a share of its side, perhaps mirrored."""
     _range("shift.share", share, 0, 0.5)
     return _of_x("shift", partial(shifted, share=share, flip=flip))
 
 
-def cutout(about: About, share: float = 0.1) -> Views:
+def cutout(context: Context, share: float = 0.1) -> Augmentation:
     """One square of a share of the pixels is the mean colour (DeVries 2017, 1708.04552), by `RandomErasing`.
 
     It lies within the image; the paper's may be cut off at the border.
@@ -186,47 +186,47 @@ def cutout(about: About, share: float = 0.1) -> Views:
     return _of_x("cutout", _erase(_range("cutout.share", share, 0, 0.9)))
 
 
-def randaugment(about: About, operations: int = 2, magnitude: int = 9) -> Views:
+def randaugment(context: Context, operations: int = 2, magnitude: int = 9) -> Augmentation:
     """Random operations on each image (RandAugment, Cubuk 2020, 1909.13719)."""
-    return _of_x("randaugment", _bytes(v2.RandAugment(operations, magnitude), about))
+    return _of_x("randaugment", _bytes(v2.RandAugment(operations, magnitude), context))
 
 
-def augmix(about: About, views: int = 2, severity: int = 3, alpha: float = 1.0) -> Views:
+def augmix(context: Context, views: int = 2, severity: int = 3, alpha: float = 1.0) -> Augmentation:
     """Further views of each image, mixed from chains of operations (AugMix, 1912.02781); for `jensen_shannon`."""
     if not 1 <= views <= 4:
-        raise ValueError(f"views.augmix.views: {views} is not 1 to 4")
-    run = _bytes(v2.AugMix(severity=severity, alpha=alpha), about)
+        raise ValueError(f"augmentations.augmix.views: {views} is not 1 to 4")
+    run = _bytes(v2.AugMix(severity=severity, alpha=alpha), context)
 
-    def make(seen: Seen, address: Address) -> Seen:
-        mixed = tuple(run(seen.x, address.at(stream=f"{address.stream}/{i}")) for i in range(views))
-        return seen._replace(others=(*seen.others, *mixed))
+    def make(batch: Batch, address: Address) -> Batch:
+        mixed = tuple(run(batch.x, address.at(stream=f"{address.stream}/{i}")) for i in range(views))
+        return batch._replace(views=(*batch.views, *mixed))
 
-    return Views(make, f"augmix {AGAIN}")
+    return Augmentation(make, f"augmix {REDRAWN}")
 
 
 # mixtures of samples
 
 
-def _mixed(transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], name: str, classes: int) -> Views:
-    def make(seen: Seen, address: Address) -> Seen:
+def _mixed(transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], name: str, classes: int) -> Augmentation:
+    def make(batch: Batch, address: Address) -> Batch:
         with global_at(address):
-            x, y = transform(seen.x, soft(seen.y, classes))
-        return seen._replace(x=x, y=y)
+            x, y = transform(batch.x, soft(batch.y, classes))
+        return batch._replace(x=x, y=y)
 
-    return Views(make, f"{name} {AGAIN}")
+    return Augmentation(make, f"{name} {REDRAWN}")
 
 
-def mixup(about: About, alpha: float = 0.2) -> Views:
+def mixup(context: Context, alpha: float = 0.2) -> Augmentation:
     """l x_i + (1 - l) x_j, labels too, l ~ Beta(alpha, alpha) for the batch (Zhang 2018, 1710.09412)."""
-    return _mixed(v2.MixUp(alpha=_range("mixup.alpha", alpha, 0, 100)), "mixup", about.classes)
+    return _mixed(v2.MixUp(alpha=_range("mixup.alpha", alpha, 0, 100)), "mixup", context.classes)
 
 
-def cutmix(about: About, alpha: float = 1.0) -> Views:
+def cutmix(context: Context, alpha: float = 1.0) -> Augmentation:
     """A box of each image is another's, labels by area (Yun 2019, 1905.04899)."""
-    return _mixed(v2.CutMix(alpha=_range("cutmix.alpha", alpha, 0, 100)), "cutmix", about.classes)
+    return _mixed(v2.CutMix(alpha=_range("cutmix.alpha", alpha, 0, 100)), "cutmix", context.classes)
 
 
-def manifold_mixup(about: About, layers: list[str], alpha: float = 1.0) -> Views:
+def manifold_mixup(context: Context, layers: list[str], alpha: float = 1.0) -> Augmentation:
     """Mixup of what a module puts out, drawn at each step among some (Verma 2019, 1806.05236).
 
     Args:
@@ -237,27 +237,27 @@ def manifold_mixup(about: About, layers: list[str], alpha: float = 1.0) -> Views
     """
     _range("manifold_mixup.alpha", alpha, 0, 100)
     if not layers:
-        raise ValueError("views.manifold_mixup.layers: needs at least one module path")
+        raise ValueError("augmentations.manifold_mixup.layers: needs at least one module path")
     for path in layers:
-        module_at(about.student, path, "views.manifold_mixup.layers")
+        module_at(context.student, path, "augmentations.manifold_mixup.layers")
 
-    def make(seen: Seen, address: Address) -> Seen:
+    def make(batch: Batch, address: Address) -> Batch:
         rng = numpy_rng(address)
         path, share = layers[int(rng.integers(len(layers)))], float(rng.beta(alpha, alpha))
-        order = torch.from_numpy(rng.permutation(len(seen.x))).to(seen.x.device)
+        order = torch.from_numpy(rng.permutation(len(batch.x))).to(batch.x.device)
 
         def blend(h: Tensor) -> Tensor:
             return share * h + (1 - share) * h[order]
 
-        y = blend(soft(seen.y, about.classes))
+        y = blend(soft(batch.y, context.classes))
         if not path:
-            return seen._replace(x=blend(seen.x), y=y)
-        return seen._replace(y=y, inside={**seen.inside, path: blend})
+            return batch._replace(x=blend(batch.x), y=y)
+        return batch._replace(y=y, layers={**batch.layers, path: blend})
 
-    return Views(make, f"manifold_mixup {AGAIN}")
+    return Augmentation(make, f"manifold_mixup {REDRAWN}")
 
 
-def mixmatch(about: About, alpha: float = 0.75, weak: bool = True) -> Views:
+def mixmatch(context: Context, alpha: float = 0.75, weak: bool = True) -> Augmentation:
     """MixMatch's mixing (Berthelot 2019, 1905.02249, eqs. 8-15), after the teacher has guessed labels.
 
     x' = l' x_i + (1 - l') x_j over labelled and unlabelled samples alike, l' = max(l, 1 - l), the targets too. The
@@ -266,30 +266,30 @@ def mixmatch(about: About, alpha: float = 0.75, weak: bool = True) -> Views:
     """
     _range("mixmatch.alpha", alpha, 0, 100)
 
-    def make(seen: Seen, address: Address) -> Seen:
-        return seen._replace(x=shifted(seen.x, address), teacher=seen.x) if weak else seen
+    def make(batch: Batch, address: Address) -> Batch:
+        return batch._replace(x=shifted(batch.x, address), teacher_x=batch.x) if weak else batch
 
-    def blend(seen: Seen, out: Out, address: Address) -> tuple[Seen, Out]:
+    def blend(batch: Batch, out: Out, address: Address) -> tuple[Batch, Out]:
         rng = numpy_rng(address)
-        rows = soft(seen.y, about.classes).to(out.logits)
+        rows = soft(batch.y, context.classes).to(out.logits)
         known = (rows != 0).any(1, keepdim=True)
         targets = torch.where(known, rows, out.logits.detach().softmax(1))
         order = torch.from_numpy(rng.permutation(len(rows))).to(rows.device)
         share = torch.from_numpy(rng.beta(alpha, alpha, len(rows))).to(rows)
         share = torch.maximum(share, 1 - share)[:, None]
         targets = share * targets + (1 - share) * targets[order]
-        s = share.reshape(-1, *[1] * (seen.x.dim() - 1)).to(seen.x)
-        x = s * seen.x + (1 - s) * seen.x[order]
-        mixed = seen._replace(x=x, y=torch.where(known, targets, 0.0))
+        s = share.reshape(-1, *[1] * (batch.x.dim() - 1)).to(batch.x)
+        x = s * batch.x + (1 - s) * batch.x[order]
+        mixed = batch._replace(x=x, y=torch.where(known, targets, 0.0))
         return mixed, out._replace(logits=targets.clamp(min=torch.finfo(targets.dtype).tiny).log())
 
-    return Views(make, f"mixmatch {AGAIN}", blend)
+    return Augmentation(make, f"mixmatch {REDRAWN}", blend)
 
 
 # pairs
 
 
-def pair(about: About, teacher: str = "weak", student: str = "strong", labelled: str | None = None) -> Views:
+def pair(context: Context, teacher: str = "weak", student: str = "strong", labelled: str | None = None) -> Augmentation:
     """One view for the teacher and another for the student: `plain`, `weak`, `strong` or `crops`.
 
     Args:
@@ -298,35 +298,38 @@ def pair(about: About, teacher: str = "weak", student: str = "strong", labelled:
     Raises:
         ValueError: an unknown kind.
     """
-    theirs, mine = view_map(about, teacher, "views.pair.teacher"), view_map(about, student, "views.pair.student")
-    known = view_map(about, labelled, "views.pair.labelled") if labelled else None
+    theirs, mine = (
+        transform(context, teacher, "augmentations.pair.teacher"),
+        transform(context, student, "augmentations.pair.student"),
+    )
+    known = transform(context, labelled, "augmentations.pair.labelled") if labelled else None
 
-    def make(seen: Seen, address: Address) -> Seen:
+    def make(batch: Batch, address: Address) -> Batch:
         def at(name: str) -> Address:
             return address.at(stream=f"{address.stream}/{name}")
 
-        x = mine(seen.x, at("student"))
+        x = mine(batch.x, at("student"))
         if known:
-            has = (seen.y != 0).any(1) if seen.y.is_floating_point() else seen.y >= 0
-            x = torch.where(has[:, None, None, None], known(seen.x, at("labelled")), x)
-        return seen._replace(x=x, teacher=theirs(seen.x, at("teacher")))
+            has = (batch.y != 0).any(1) if batch.y.is_floating_point() else batch.y >= 0
+            x = torch.where(has[:, None, None, None], known(batch.x, at("labelled")), x)
+        return batch._replace(x=x, teacher_x=theirs(batch.x, at("teacher")))
 
     still = {teacher, student, labelled or "plain"} == {"plain"}
-    return Views(make, "" if still else f"pair {AGAIN}")
+    return Augmentation(make, "" if still else f"pair {REDRAWN}")
 
 
-def two(about: About, kind: str = "crops") -> Views:
+def two(context: Context, kind: str = "crops") -> Augmentation:
     """Two views of each sample for the student (SimCLR): x and one further view."""
-    run = view_map(about, kind, "views.two.kind")
+    run = transform(context, kind, "augmentations.two.kind")
 
-    def make(seen: Seen, address: Address) -> Seen:
-        first, second = (run(seen.x, address.at(stream=f"{address.stream}/{i}")) for i in range(2))
-        return seen._replace(x=first, others=(*seen.others, second))
+    def make(batch: Batch, address: Address) -> Batch:
+        first, second = (run(batch.x, address.at(stream=f"{address.stream}/{i}")) for i in range(2))
+        return batch._replace(x=first, views=(*batch.views, second))
 
-    return Views(make, f"two {AGAIN}")
+    return Augmentation(make, f"two {REDRAWN}")
 
 
-def foresee(about: About, strips: int = 4) -> Views:
+def foresee(context: Context, strips: int = 4) -> Augmentation:
     """The upper strips of an image, and the strip that follows as the further view: for `cpc` (1807.03748).
 
     How many strips are shown, two at least, is drawn for the batch. The student must take both, as the network
@@ -336,18 +339,18 @@ def foresee(about: About, strips: int = 4) -> Views:
         ValueError: fewer than three strips.
     """
     if strips < 3:
-        raise ValueError(f"views.foresee.strips: {strips} is not at least 3")
+        raise ValueError(f"augmentations.foresee.strips: {strips} is not at least 3")
 
-    def make(seen: Seen, address: Address) -> Seen:
-        height = seen.x.shape[2] // strips
+    def make(batch: Batch, address: Address) -> Batch:
+        height = batch.x.shape[2] // strips
         shown = int(numpy_rng(address).integers(2, strips))
-        following = seen.x[:, :, shown * height : (shown + 1) * height]
-        return seen._replace(x=seen.x[:, :, : shown * height], others=(*seen.others, following))
+        following = batch.x[:, :, shown * height : (shown + 1) * height]
+        return batch._replace(x=batch.x[:, :, : shown * height], views=(*batch.views, following))
 
-    return Views(make, f"foresee {AGAIN}")
+    return Augmentation(make, f"foresee {REDRAWN}")
 
 
-VIEWS: dict[str, Callable[..., Views]] = {
+AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {
     "shift": shift,
     "cutout": cutout,
     "randaugment": randaugment,
@@ -363,15 +366,17 @@ VIEWS: dict[str, Callable[..., Views]] = {
 """Every view by name, as the function that makes it from what it is made for and its settings."""
 
 
-def make(names: Mapping[str, Mapping[str, Any] | None], about: About) -> Views | None:
-    """Views by name and settings, in their order; None for none.
+def make(names: Mapping[str, Mapping[str, Any] | None], context: Context) -> Augmentation | None:
+    """Augmentations by name and settings, in their order; None for none.
 
     Raises:
         ValueError: an unknown name or setting (the nearest valid one is named), or one out of its range.
     """
     found = []
     for name, settings in names.items():
-        if name not in VIEWS:
-            raise ValueError(f"views: unknown {name!r}; {nearest(name, VIEWS)}")
-        found.append(VIEWS[name](about, **checked(f"views.{name}", VIEWS[name], settings or {}, 1)))
-    return together(*found) if found else None
+        if name not in AUGMENTATIONS:
+            raise ValueError(f"augmentations: unknown {name!r}; {nearest(name, AUGMENTATIONS)}")
+        found.append(
+            AUGMENTATIONS[name](context, **checked(f"augmentations.{name}", AUGMENTATIONS[name], settings or {}, 1))
+        )
+    return chain(*found) if found else None

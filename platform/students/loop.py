@@ -1,4 +1,4 @@
-"""One loop for every student: (views, teacher, objective) over batches, with a checkpoint where one is asked for."""
+"""One loop for every student: augmentation, teacher and objective over batches, with checkpoints if asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raystill.platform.artifacts.distilled import Distilled
 from raystill.platform.data.resident import Resident
 from raystill.platform.objectives import Objective, Out, Step, Term, term
 from raystill.platform.seeds import Address, global_at
-from raystill.platform.students.augmentations import Seen, Views
+from raystill.platform.students.augmentations import Augmentation, Batch
 from raystill.platform.students.checkpoints import Checkpoints, pack, plain_moments, unpack
 from raystill.platform.students.examples import Examples, Order, examples
 from raystill.platform.students.features import changed, module_at, see
@@ -44,15 +44,15 @@ class Result:
     seconds: float
 
 
-def not_kept(objective: Term, teacher: Teacher | None, views: Views | None) -> str:
+def not_kept(objective: Term, teacher: Teacher | None, augmentation: Augmentation | None) -> str:
     """Why a teacher's logits can not be computed once for all steps; empty where they can."""
     facts = objective.facts
     if teacher is None or not facts.teacher:
         return "there is no teacher that the objective asks"
     if facts.inputs:
         return "the objective differentiates the teacher's answers with respect to x"
-    if views is not None and views.changes:
-        return f"the view {views.changes}"
+    if augmentation is not None and augmentation.changes:
+        return f"the augmentation {augmentation.changes}"
     if facts.teacher_features:
         return f"the objective compares features ({', '.join(facts.teacher_features)})"
     return f"the teacher's answers change: {teacher.changes}" if teacher.changes else ""
@@ -65,7 +65,7 @@ class _Fitting:
     student: nn.Module
     objective: Term
     teacher: Teacher | None
-    views: Views | None
+    augmentation: Augmentation | None
     parts: list[Examples]
     seed: Address
     device: torch.device
@@ -87,28 +87,28 @@ class _Fitting:
         """What the objective looks at: the student's answers, and the teacher's, to a batch."""
         drawn = [part.batch(index) for part, index in zip(self.parts, rows)]
         x, y = (torch.cat([d[i].to(self.device) for d in drawn]) for i in range(2))
-        at, seen = self.seed.at(step=step, stream=f"{self.seed.stream}/view"), Seen(x, y)
-        if self.views:
-            seen = self.views(seen, at)
+        at, batch = self.seed.at(step=step, stream=f"{self.seed.stream}/view"), Batch(x, y)
+        if self.augmentation:
+            batch = self.augmentation(batch, at)
         taught_at = self.seed.at(step=step, stream=f"{self.seed.stream}/teacher")
         if self.kept is not None:
             out: Out | None = Out(torch.cat([kept[torch.from_numpy(r)] for kept, r in zip(self.kept, rows)]))
         else:
-            out = self.taught(seen.x if seen.teacher is None else seen.teacher, seen.y, taught_at)
-        if self.views and self.views.blend:
+            out = self.taught(batch.x if batch.teacher_x is None else batch.teacher_x, batch.y, taught_at)
+        if self.augmentation and self.augmentation.blend:
             if out is None:
-                raise ValueError("views: this one mixes in the teacher's answers, and there is no teacher")
-            seen, out = self.views.blend(seen, out, at.at(stream=f"{at.stream}/blend"))
+                raise ValueError("augmentations: this one mixes in the teacher's answers, and there is no teacher")
+            batch, out = self.augmentation.blend(batch, out, at.at(stream=f"{at.stream}/blend"))
 
         def outputs(x: Tensor) -> tuple[Out, Out | None]:
             teacher = self.teacher if self.objective.facts.teacher else None
-            return self.answers(x), teacher(x, seen.y, taught_at) if teacher else None
+            return self.answers(x), teacher(x, batch.y, taught_at) if teacher else None
 
-        with changed(self.student, seen.inside) if seen.inside else nullcontext():
-            said = self.answers(seen.x)
-        others = tuple(self.answers(v) for v in seen.others)
+        with changed(self.student, batch.layers) if batch.layers else nullcontext():
+            said = self.answers(batch.x)
+        others = tuple(self.answers(v) for v in batch.views)
         both = outputs if self.objective.facts.inputs else None
-        return Step(seen.x, seen.y, said, out, others, {}, self.state, progress, both)
+        return Step(batch.x, batch.y, said, out, others, {}, self.state, progress, both)
 
     def keep(self) -> None:
         """Compute the teacher's logits once for every sample, on the device."""
@@ -118,8 +118,8 @@ class _Fitting:
             for start in range(0, len(part), _CHUNK):
                 index = torch.arange(start, min(start + _CHUNK, len(part))).numpy()
                 x, y = (t.to(self.device) for t in part.batch(index))
-                seen = self.views(Seen(x, y), self.seed) if self.views else Seen(x, y)
-                out = self.taught(seen.x if seen.teacher is None else seen.teacher, seen.y, self.seed)
+                batch = self.augmentation(Batch(x, y), self.seed) if self.augmentation else Batch(x, y)
+                out = self.taught(batch.x if batch.teacher_x is None else batch.teacher_x, batch.y, self.seed)
                 assert out is not None
                 found.append(out.logits)
             self.kept.append(torch.cat(found))
@@ -128,7 +128,7 @@ class _Fitting:
         """One look at a few samples, before any work: what can not go together says so here.
 
         Raises:
-            ValueError: as the objective, the teacher or the views raise it.
+            ValueError: as the objective, the teacher or the augmentation raise it.
         """
         mode = self.student.training
         self.student.eval()
@@ -177,7 +177,7 @@ def fit(
     seed: Address,
     steps: int,
     teacher: Teacher | None = None,
-    views: Views | None = None,
+    augmentation: Augmentation | None = None,
     optimizer: OptimizerSpec | None = None,
     batch_size: int = 64,
     unlabelled: Examples | None = None,
@@ -196,9 +196,9 @@ def fit(
         student: any module that gives logits (B, K), on its device; it goes on from its weights.
         data: real data on a device, (x, y), a distilled artefact, or anything that gives batches by index.
         objective: per-sample losses; the mean over the batch is taken here, once.
-        seed: names all random numbers: order, views, noise, dropout.
+        seed: names all random numbers: order, augmentation, noise, dropout.
         steps: updates.
-        teacher, views: what the objective and the method ask for.
+        teacher, augmentation: what the objective and the method ask for.
         batch_size: labelled samples of a step, at most all there are.
         unlabelled: further samples in each batch, `ratio` for each labelled one; their labels are not looked at.
         only: module paths whose parameters learn; all without it. What a loss does not reach stays as it is: a hint
@@ -228,8 +228,8 @@ def fit(
         if module is not None:
             module.to(device)
     state = {k: v.to(device) for k, v in whole.start(seed.at(stream=f"{at}/state")).items()}
-    fitting = _Fitting(student, whole, teacher, views, parts, seed, device, state)
-    why = not_kept(whole, teacher, views)
+    fitting = _Fitting(student, whole, teacher, augmentation, parts, seed, device, state)
+    why = not_kept(whole, teacher, augmentation)
     if cached and why:
         raise ValueError(f"cached: the teacher's logits can not be computed once: {why}")
     if whole.facts.teacher and teacher is None:

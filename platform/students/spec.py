@@ -42,7 +42,7 @@ class StageSpec(Part):
     start: str | None = Field(None, description="earlier stage whose weights it goes on from; none starts afresh")
     teacher: Named = Field({}, description="frozen, ensemble, virtual, own or ema, then noisy, tta, sharpened")
     objective: Named = Field({"cross_entropy": {}}, description="terms by name, with weight, only, kind, settings")
-    views: Named = Field({}, description="views by name, in their order")
+    augmentations: Named = Field({}, description="augmentations by name, in their order")
     data: Literal["transfer", "mixed", "images", "all"] = Field(
         "transfer",
         description="labelled images of transfer; with train.ratio unlabelled ones to each; all its images without "

@@ -1,4 +1,4 @@
-"""A stage of a spec, made ready: its network, examples, views, teacher and objective."""
+"""A stage of a spec, made ready: its network, examples, augmentation, teacher and objective."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from raystill.platform.registry import Plugins
 from raystill.platform.seeds import Address, fixed_global, numpy_rng, torch_rng
 from raystill.platform.spec import LearnerSpec
 from raystill.platform.students import assembly
-from raystill.platform.students.augmentations import About, Views
-from raystill.platform.students.augmentations import make as make_views
+from raystill.platform.students.augmentations import Augmentation, Context
+from raystill.platform.students.augmentations import make as make_augmentation
 from raystill.platform.students.checkpoints import Checkpoints
 from raystill.platform.students.examples import Examples, Some, distilled
 from raystill.platform.students.features import see
@@ -140,7 +140,7 @@ class Stage:
     unlabelled: Examples | None
     objective: Term
     teacher: Teacher | None
-    views: Views | None
+    augmentation: Augmentation | None
     address: Address
 
     @property
@@ -161,8 +161,9 @@ class Stage:
         rates = {} if self.spec.lr is None else {"lr": self.spec.lr}
         return fit(
             self.student, self.data, self.objective, seed=self.address, steps=self.steps, teacher=self.teacher,
-            views=self.views, optimizer=spec.optimizer.model_copy(update=rates), batch_size=spec.train.batch_size,
-            unlabelled=self.unlabelled, ratio=spec.train.ratio, only=self.spec.only, cached=self.spec.cached,
+            augmentation=self.augmentation, optimizer=spec.optimizer.model_copy(update=rates),
+            batch_size=spec.train.batch_size, unlabelled=self.unlabelled, ratio=spec.train.ratio,
+            only=self.spec.only, cached=self.spec.cached,
             precision=spec.run.precision, checkpoint=checkpoint, log=log, log_every=max(1, self.steps // 40), dry=dry,
         )  # fmt: skip
 
@@ -175,9 +176,9 @@ def _learner(spec: KdSpec, stage: StageSpec) -> LearnerSpec:
 
 
 def shared(spec: KdSpec) -> dict[str, dict[str, Any]]:
-    """T and alpha that are asked for all stages, by objective."""
-    asked = {k: v for k in ("temperature", "alpha") if (v := getattr(spec, k)) is not None}
-    return {"hinton": asked, "kd": {k: v for k, v in asked.items() if k != "alpha"}}
+    """T and alpha that are set for all stages, by objective."""
+    given = {k: v for k in ("temperature", "alpha") if (v := getattr(spec, k)) is not None}
+    return {"hinton": given, "kd": {k: v for k, v in given.items() if k != "alpha"}}
 
 
 def prepare(bench: Bench, name: str, stage: StageSpec, networks: dict[str, nn.Module], seed: int) -> Stage:
@@ -211,11 +212,13 @@ def _prepared(bench: Bench, name: str, stage: StageSpec, networks: dict[str, nn.
             raise ValueError(f"start: nothing of {stage.start!r} fits this network")
         student.load_state_dict({**have, **same})
     data, unlabelled = bench.examples(stage, Address(address.seed))
-    about = About(classes, bench.train.mean, bench.train.std, student)
-    asked = assembly.Asked(shared(spec), spec.train.ratio if unlabelled is not None else 0, bench.plugins)
-    bare = assembly.objective(stage.objective, asked=asked)
-    around = assembly.Around(student, networks, about, bare.facts.teacher_features, bench.data.shape, bench.plugins)
-    taught = assembly.teacher(stage.teacher, around)
+    context = Context(classes, bench.train.mean, bench.train.std, student)
+    settings = assembly.Shared(shared(spec), spec.train.ratio if unlabelled is not None else 0, bench.plugins)
+    bare = assembly.objective(stage.objective, shared=settings)
+    teachers = assembly.TeacherContext(
+        student, networks, context, bare.facts.teacher_features, bench.data.shape, bench.plugins
+    )
+    taught = assembly.teacher(stage.teacher, teachers)
     objective = bare
     if bare.facts.teacher_features and taught is not None:
         x, y = data.batch(np.arange(1))
@@ -223,9 +226,11 @@ def _prepared(bench: Bench, name: str, stage: StageSpec, networks: dict[str, nn.
             lambda path: assembly.one_feature(see(student, [path], "objective.student"), x, path),
             lambda path: assembly.one_feature(lambda x: taught(x, y, address), x, path),
             address.at(stream=f"{address.stream}/regressor"),
-        ), asked)  # fmt: skip
-    views = make_views(stage.views, about)
-    return Stage(bench, name, stage, learner, outputs, student, data, unlabelled, objective, taught, views, address)
+        ), settings)  # fmt: skip
+    augmentation = make_augmentation(stage.augmentations, context)
+    return Stage(
+        bench, name, stage, learner, outputs, student, data, unlabelled, objective, taught, augmentation, address
+    )
 
 
 def check(bench: Bench) -> None:

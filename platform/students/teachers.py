@@ -20,8 +20,8 @@ from raystill.platform.seeds import Address, torch_rng
 from raystill.platform.students.features import see
 
 Mean = Literal["logits", "probabilities"]
-View = Callable[[Tensor, Address], Tensor]
-"""(x (B, C, H, W), where it draws) -> another view of the same samples."""
+Transform = Callable[[Tensor, Address], Tensor]
+"""(x (B, C, H, W), where it draws) -> the same samples changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ def virtual(classes: int, confidence: float = 0.99) -> Teacher:
 
 
 def own(student: nn.Module, at: Sequence[str] = ()) -> Teacher:
-    """The student itself as it is now, mostly on another view (FixMatch, UDA, MixMatch)."""
+    """The student itself as it is now, mostly on another augmentation (FixMatch, UDA, MixMatch)."""
     answers = see(student, at, "teacher.features")
     return Teacher(lambda x, y, address: answers(x), changes="it is the student itself, which learns")
 
@@ -184,23 +184,23 @@ def ema(student: nn.Module, decay: float = 0.999, warm: bool = True, at: Sequenc
     return Teacher(lambda x, y, address: answers(x), "it is a moving average of the student", average, update)
 
 
-def tta(teacher: Teacher, views: Sequence[View], mean: Mean = "logits", changes: str = "") -> Teacher:
-    """The mean answer to several views of each sample (data distillation, Radosavovic 2018, 1712.04440).
+def tta(teacher: Teacher, transforms: Sequence[Transform], mean: Mean = "logits", changes: str = "") -> Teacher:
+    """The mean answer to several augmentations of each sample (data distillation, Radosavovic 2018, 1712.04440).
 
     Args:
-        views: at least one; the sample itself is one of them only if a view gives it back.
+        transforms: at least one; the sample itself is one of them only if a transform gives it back.
         mean: of logits or of probabilities, as in `ensemble`.
-        changes: why the views differ from step to step; empty for fixed ones, such as flips.
+        changes: why they differ from step to step; empty for fixed ones, such as flips.
 
     Raises:
-        ValueError: no views.
+        ValueError: no transforms.
     """
-    if not views:
-        raise ValueError("teacher.tta: needs at least one view")
+    if not transforms:
+        raise ValueError("teacher.tta: needs at least one transform")
 
     def answer(x: Tensor, y: Tensor, address: Address) -> Out:
-        at = [address.at(stream=f"{address.stream}/{i}") for i in range(len(views))]
-        return _mean([teacher(view(x, a), y, a) for view, a in zip(views, at)], mean)
+        at = [address.at(stream=f"{address.stream}/{i}") for i in range(len(transforms))]
+        return _mean([teacher(transform(x, a), y, a) for transform, a in zip(transforms, at)], mean)
 
     return replace(teacher, answer=answer, changes=teacher.changes or changes)
 

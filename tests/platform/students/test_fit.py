@@ -16,8 +16,8 @@ from raystill.platform.artifacts.distilled import Distilled
 from raystill.platform.data.batches import order
 from raystill.platform.objectives import hinton, make, regressor, weighted
 from raystill.platform.students import Checkpoints, Fixed, OptimizerSpec, Some, fit
-from raystill.platform.students.augmentations import About, Seen, Views
-from raystill.platform.students.augmentations import make as make_views
+from raystill.platform.students.augmentations import Augmentation, Batch, Context
+from raystill.platform.students.augmentations import make as make_augmentation
 from raystill.platform.students.examples import Order
 from raystill.platform.students.optimisers import OPTIMIZERS, factor, optimiser
 from raystill.platform.students.teachers import Teacher, ema, frozen, noisy, own, virtual
@@ -102,12 +102,15 @@ def test_cached_logits_train_as_live_ones(problem: Problem) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def about(student: nn.Module) -> About:
-    return About(K, torch.zeros(1, 1, 1), torch.ones(1, 1, 1), student)
+def about(student: nn.Module) -> Context:
+    return Context(K, torch.zeros(1, 1, 1), torch.ones(1, 1, 1), student)
 
 
 REFUSED = {
-    "random views": (lambda s: {"views": make_views({"shift": {}}, about(s))}, "the view shift draws anew"),
+    "a random augmentation": (
+        lambda s: {"augmentation": make_augmentation({"shift": {}}, about(s))},
+        "the augmentation shift draws anew",
+    ),
     "the ball": (
         lambda s: {"objective": make("wasserstein", {"inner": make("kd"), "radius": 0.1})},
         "differentiates the teacher's answers with respect to x",
@@ -134,10 +137,12 @@ def test_cached_logits_are_refused_where_they_are_not_the_teachers(case: str, pr
 
 
 def test_fixed_views_may_be_cached_and_are_what_the_teacher_sees(problem: Problem) -> None:
-    flip = Views(lambda seen, at: seen._replace(x=seen.x.flip(3)))
+    flip = Augmentation(lambda batch, at: batch._replace(x=batch.x.flip(3)))
     students = [network(), network()]
     for student, cached in zip(students, (True, False)):
-        fit(student, problem, make("kd"), seed=AT, steps=5, teacher=frozen(network(1)), views=flip, cached=cached)
+        fit(
+            student, problem, make("kd"), seed=AT, steps=5, teacher=frozen(network(1)), augmentation=flip, cached=cached
+        )
     for a, b in zip(*(s.parameters() for s in students)):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
@@ -198,10 +203,10 @@ def test_a_moving_average_follows_the_student(problem: Problem) -> None:
 
 
 def test_unlabelled_samples_come_without_their_labels(problem: Problem) -> None:
-    seen: list[Tensor] = []
+    batch: list[Tensor] = []
 
-    def look(s: Seen, at: seeds.Address) -> Seen:
-        seen.append(s.y)
+    def look(s: Batch, at: seeds.Address) -> Batch:
+        batch.append(s.y)
         return s
 
     known, rest = Some(Fixed(*problem), np.arange(8)), Some(Fixed(*problem), np.arange(8, N), labels=False)
@@ -210,14 +215,14 @@ def test_unlabelled_samples_come_without_their_labels(problem: Problem) -> None:
     )
     student = network()
     fit(student, known, objective, seed=AT, steps=4, unlabelled=rest, ratio=3, batch_size=4,
-        teacher=own(student), views=Views(look, "it is watched"))  # fmt: skip
-    assert all((y[:4] >= 0).all() and (y[4:] == -1).all() and len(y) == 16 for y in seen[1:])
+        teacher=own(student), augmentation=Augmentation(look, "it is watched"))  # fmt: skip
+    assert all((y[:4] >= 0).all() and (y[4:] == -1).all() and len(y) == 16 for y in batch[1:])
 
 
 def moco(student: nn.Module) -> dict[str, Any]:
     return {
         "objective": make("info_nce", {"queue": 64, "width": K}), "teacher": ema(student, 0.9, warm=False),
-        "views": make_views({"pair": {"teacher": "weak", "student": "weak"}}, about(student)),
+        "augmentation": make_augmentation({"pair": {"teacher": "weak", "student": "weak"}}, about(student)),
     }  # fmt: skip
 
 

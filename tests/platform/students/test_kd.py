@@ -23,7 +23,7 @@ from raystill.platform.report.students import Results, gain, render, verdict
 from raystill.platform.runs import folder as runs
 from raystill.platform.spec import DataSpec
 from raystill.platform.students import run
-from raystill.platform.students.assembly import Asked, objective
+from raystill.platform.students.assembly import Shared, objective
 from raystill.platform.students.spec import KdSpec
 from raystill.platform.students.stages import Bench, check, prepare
 
@@ -92,7 +92,7 @@ def test_terms_weigh_the_means_of_their_own_samples() -> None:
         "cross_entropy": {"only": "labelled"},
         "guess": {"kind": "mean_teacher", "only": "unlabelled", "weight": 5},
     }
-    found = objective(named, asked=Asked(ratio=3))(Step(torch.zeros(8, 1), y, Out(z), Out(v))).mean()
+    found = objective(named, shared=Shared(ratio=3))(Step(torch.zeros(8, 1), y, Out(z), Out(v))).mean()
     ce = torch.nn.functional.cross_entropy(z[:2], y[:2])
     guess = make("mean_teacher")(Step(torch.zeros(6, 1), y[2:], Out(z[2:]), Out(v[2:]))).mean()
     torch.testing.assert_close(found, ce + 5 * guess)
@@ -147,7 +147,10 @@ def stages(**student: Any) -> dict[str, Any]:
         (stages(teacher={"frozen": {}}), r"teacher.frozen: give `of`, a stage, or `file`"),
         (stages(teacher={"frozen": {"of": "teacher"}, "noisy": {"share": 2}}), r"teacher.noisy.share: 2"),
         (stages(teacher={}), r"teacher: the objective needs a teacher, and none was given"),
-        (stages(cached=True, views={"shift": {}}), r"cached: .* the view shift draws anew at each step"),
+        (
+            stages(cached=True, augmentations={"shift": {}}),
+            r"cached: .* the augmentation shift draws anew at each step",
+        ),
         (
             stages(cached=True, objective={"wasserstein": {"radius": 0.1, "inner": {"kd": {}}}}),
             r"cached: .* differentiates the teacher's answers",

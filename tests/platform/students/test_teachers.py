@@ -142,13 +142,13 @@ def test_a_moving_average_in_closed_form() -> None:
 
 
 def test_tta_is_the_mean_of_its_views_logits(x: Tensor, y: Tensor) -> None:
-    views = [lambda x, at: x, lambda x, at: x.flip(1), lambda x, at: 2 * x]
-    teacher = tta(frozen(network()), views)
+    transforms = [lambda x, at: x, lambda x, at: x.flip(1), lambda x, at: 2 * x]
+    teacher = tta(frozen(network()), transforms)
     mean = (network()(x) + network()(x.flip(1)) + network()(2 * x)) / 3
     torch.testing.assert_close(teacher(x, y, AT).logits, mean)
     assert not teacher.changes
-    p = torch.stack([F.softmax(network()(v(x, AT)), 1) for v in views]).mean(0)
-    torch.testing.assert_close(F.softmax(tta(frozen(network()), views, "probabilities")(x, y, AT).logits, 1), p)
+    p = torch.stack([F.softmax(network()(v(x, AT)), 1) for v in transforms]).mean(0)
+    torch.testing.assert_close(F.softmax(tta(frozen(network()), transforms, "probabilities")(x, y, AT).logits, 1), p)
 
 
 def test_sharpening_is_mixmatchs(x: Tensor, y: Tensor) -> None:
@@ -182,7 +182,7 @@ def test_what_a_module_puts_out_can_be_changed_and_is_then_as_before(x: Tensor) 
         (lambda t: virtual(4, 0.2), r"teacher.virtual.confidence: 0.2 is not between 1/4 and 1"),
         (lambda t: ema(network(), 1.5), r"teacher.ema.decay: 1.5 is not between 0 and 1"),
         (lambda t: ensemble([]), r"teacher.ensemble: needs at least one"),
-        (lambda t: tta(t, []), r"teacher.tta: needs at least one view"),
+        (lambda t: tta(t, []), r"teacher.tta: needs at least one transform"),
         (lambda t: sharpened(t, 0), r"teacher.sharpened.temperature: 0 is not above 0"),
     ],
 )
