@@ -79,7 +79,7 @@ def carry_out(plan: Plan, spec: PretrainSpec, folder: Path) -> pools.Pool:
         size = learners.build(spec.learner, data.shape, len(data.classes), plan.plugins).size
         parts = {part: [_found(folder, part, n, identity) for n in range(many)] for part, many in _parts(spec)}
         told = pools.manifest(spec, data, size, {k: [row for row in rows if row] for k, rows in parts.items()})
-        write_whole(folder / pools.MANIFEST, lambda stream: stream.write(told))
+        write_whole(folder / pools.MANIFEST, told)
     return pools.open_pool(folder)
 
 
@@ -112,7 +112,7 @@ def _train(session: Session, spec: PretrainSpec) -> None:
             part, member = items.pop(result.outcome.item)
             theta, accuracy = crew.executor.server.fetch(result.arrays)["theta"], result.outcome.numbers["accuracy"]
             data = pools.packed(theta, identity, accuracy)
-            write_whole(folder / pools.file_of(part, member), lambda stream, data=data: stream.write(data))  # type: ignore[misc]
+            write_whole(folder / pools.file_of(part, member), data)
             session.tell(step=whole - len(items))
             show(whole - len(items), accuracy=f"{100 * accuracy:.1f} %")
 

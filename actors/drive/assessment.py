@@ -326,5 +326,5 @@ def write(folder: Path, found: dict[str, Any]) -> Path:
     """`assessment.json` of a run."""
     over_seeds(folder, found)
     path = folder / "assessment.json"
-    write_whole(path, lambda stream: stream.write(json.dumps(found, indent=1).encode()))
+    write_whole(path, json.dumps(found, indent=1).encode())
     return path

@@ -1,10 +1,10 @@
 """Checkpoints: immutable step folders, of a part for each shard, and a LATEST pointer that is replaced.
 
-checkpoints/step-00000050.3/{arrays,facts,manifest}-0.{safetensors,json,json}   checkpoints/LATEST
+checkpoints/step-00000050.3/part-0.safetensors   checkpoints/LATEST
 
-A part's manifest, of the hashes of its files, is written last, and whoever finds all parts' manifests there after its
-own points LATEST at the folder: shards wait for no one, and the last one sees them all. A folder is trusted only if all
-its parts verify and tell the same facts, so writers may die anywhere; the folder before it then serves.
+The shard that finds all parts there after it wrote its own points LATEST at the folder: shards wait for no one, and the
+last one sees all parts. A folder is trusted only if all its parts verify and hold the same facts, so writers may die
+anywhere; the folder before it then serves.
 """
 
 from __future__ import annotations
@@ -14,24 +14,20 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from safetensors.numpy import load, save
-
 from raystill.actors.messages import Arrays
+from raystill.platform.files import arrays
 from raystill.platform.files.storage import Storage, is_remote
 from raystill.platform.outer.blocks import Cut
 from raystill.platform.spec import DonorSpec
 
 KEEP = 3
-ARRAYS, FACTS, MANIFEST, LATEST = "arrays-{}.safetensors", "facts-{}.json", "manifest-{}.json", "LATEST"
-_MOST_JSON = 16 << 20
+PART, LATEST = "part-{}.safetensors", "LATEST"
+MOST_BYTES = 64 << 30
+"""Largest part that is read."""
 
 
 class Corrupt(ValueError):
     """A checkpoint that must not be loaded, and why."""
-
-
-def _facts_of(data: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def name_of(step: int, number: int) -> str:
@@ -40,8 +36,8 @@ def name_of(step: int, number: int) -> str:
 
 
 def file_of(name: str, part: int) -> str:
-    """The file of a part's arrays."""
-    return f"{name}/{ARRAYS.format(part)}"
+    """The file of a part."""
+    return f"{name}/{PART.format(part)}"
 
 
 def last_number(storage: Storage) -> int:
@@ -70,14 +66,10 @@ def write(
     Raises:
         OSError: something can not be written; what was there stays good.
     """
-    flat = {f"{group}/{key}": array for group, arrays in groups.items() for key, array in arrays.items()}
-    told = json.dumps({"shapes": cut.shapes, "shards": cut.shards, **facts}).encode()
-    files = {ARRAYS.format(part): save(flat), FACTS.format(part): told}
-    for file, data in files.items():
-        storage.write(f"{name}/{file}", data)
-    manifest = json.dumps({k: _facts_of(v) for k, v in files.items()}).encode()
-    storage.write(f"{name}/{MANIFEST.format(part)}", manifest)
-    if cut.shards > 1 and not {MANIFEST.format(k) for k in range(cut.shards)} <= set(storage.under(name).files()):
+    flat = {f"{group}/{key}": array for group, members in groups.items() for key, array in members.items()}
+    whole = {"shapes": cut.shapes, "shards": cut.shards, **facts}
+    storage.write(file_of(name, part), arrays.pack(flat, whole))
+    if cut.shards > 1 and not {PART.format(k) for k in range(cut.shards)} <= set(storage.under(name).files()):
         return
     storage.write(LATEST, name.encode())
     names = _names(storage)
@@ -120,16 +112,12 @@ def read(storage: Storage, name: str, spec: str | None = None) -> tuple[dict[str
 
 
 def _read_part(storage: Storage, name: str, where: str, part: int) -> tuple[dict[str, Arrays], dict[str, Any]]:
-    manifest, files = json.loads(storage.read(f"{name}/{MANIFEST.format(part)}", _MOST_JSON)), []
-    for file in (ARRAYS.format(part), FACTS.format(part)):
-        files.append(storage.read(f"{name}/{file}", int(manifest[file]["bytes"])))
-        if _facts_of(files[-1]) != manifest[file]:
-            raise Corrupt(f"{where}/{file} does not match its manifest: torn or altered")
+    flat, facts = arrays.unpack(storage.read(file_of(name, part), MOST_BYTES), PART.format(part))
     groups: dict[str, Arrays] = {}
-    for key, array in load(files[0]).items():
+    for key, array in flat.items():
         group, _, rest = key.partition("/")
         groups.setdefault(group, {})[rest] = array
-    return groups, json.loads(files[1])
+    return groups, facts
 
 
 def newest(storage: Storage, spec: str | None = None) -> str | None:
@@ -169,7 +157,7 @@ def content(groups: dict[str, Arrays], facts: dict[str, Any]) -> str:
     """sha256 of all that the rest of a run depends on: the same state has the same, wherever and whenever written."""
     kept = {key: facts.get(key) for key in ("step", "attempt", "norm", "asked", "unscored", "anchors", "best")}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
-    for group, name, array in sorted((g, n, a) for g, arrays in groups.items() for n, a in arrays.items()):
+    for group, name, array in sorted((g, n, a) for g, members in groups.items() for n, a in members.items()):
         digest.update(f"{group}/{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

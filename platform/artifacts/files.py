@@ -13,7 +13,6 @@ pickled, and nothing is read before its size is known to fit.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -31,6 +30,7 @@ from safetensors import SafetensorError
 
 from raystill.platform.artifacts.distilled import Distilled
 from raystill.platform.data import Text
+from raystill.platform.files.digests import file_digest
 from raystill.platform.files.storage import sync
 
 __all__ = ["Distilled", "load_distilled", "save_distilled"]
@@ -217,11 +217,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
-    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+    return {"bytes": file.stat().st_size, "sha256": file_digest(file)}
 
 
 def _one_line(error: BaseException) -> str:

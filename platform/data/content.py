@@ -38,7 +38,7 @@ def content_of(found: Raw | Stored, cache: Path) -> str:
         settled = time.time_ns() - _SETTLED_NS
         if found.files and all(0 < file.mtime_ns < settled for file in found.files):
             with suppress(OSError):  # a cache that cannot be written costs hashing again, no more
-                write_whole(note, lambda stream: stream.write(json.dumps(sums).encode()))
+                write_whole(note, json.dumps(sums).encode())
     return digest([dict(found.options), [file.name for file in found.files], sums])
 
 

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors.numpy
-from safetensors import SafetensorError
 
 from raystill.platform.data import Text
 from raystill.platform.data.content import content_of
 from raystill.platform.data.sources.raw import File, Raw, Stored, local_file
+from raystill.platform.files import arrays
 from raystill.platform.files.digests import digest
-from raystill.platform.files.storage import write_whole
 from raystill.platform.seeds import Address, numpy_rng
 
 if TYPE_CHECKING:
@@ -78,10 +76,8 @@ def text_of(spec: DataSpec, source: Decoded, cache: Path, others: Mapping[str, D
                 counts = counts + cooccurrence(_renumbered(other, words), len(words))
             table = unit(factored(ppmi(counts), width))
         table = standardised(table, ids)
-        stored = {"vectors": table, "sha256": _sum(table)}
-        with suppress(OSError):  # a cache that can not be written costs the work again, no more
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda stream: stream.write(safetensors.numpy.save(stored)))
+        with suppress(ValueError):  # a cache that can not be written costs the work again, no more
+            arrays.write(path, {"vectors": table}, {})
     return Text(words, table, origin, source.truncated, digest([words, _sum(table).tolist()]))
 
 
@@ -269,13 +265,10 @@ def _file(path: Path) -> File:
 
 def _kept(path: Path, count: int) -> np.ndarray | None:
     try:
-        stored: dict[str, Any] = safetensors.numpy.load(path.read_bytes())
-    except (OSError, SafetensorError):
+        vectors = arrays.read(path)[0]["vectors"]
+    except (ValueError, KeyError):
         return None
-    vectors, known = stored.get("vectors"), stored.get("sha256")
-    if vectors is None or known is None or len(vectors) != count or not np.array_equal(_sum(vectors), known):
-        return None
-    return np.asarray(vectors)
+    return vectors if len(vectors) == count else None
 
 
 def _sum(vectors: np.ndarray) -> np.ndarray:

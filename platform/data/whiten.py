@@ -6,15 +6,13 @@ x' = (x - m) U diag((s + e)^-1/2) U^T.
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from raystill.platform.files.storage import write_whole
+from raystill.platform.files import arrays
 
 Whitening = tuple[np.ndarray, np.ndarray]
 """m float32 [D] and the symmetric matrix float32 [D, D], with D = C H W."""
@@ -57,26 +55,19 @@ def zca(x: np.ndarray, mean: Sequence[float], std: Sequence[float], epsilon: flo
 
 
 def kept(cache: Path, fingerprint: str, make: Whitening | None = None) -> Whitening | None:
-    """A whitening that was computed before for a fingerprint, or none; `make` is put there.
+    """A whitening that was computed before for a fingerprint, or None; `make` is put there.
 
-    The file's last 32 bytes are the sha256 of the rest: a torn or foreign file is computed again, never loaded.
+    A torn or foreign file is computed again, never loaded.
     """
-    path = cache / f"{fingerprint}.zca"
+    path = cache / f"{fingerprint}-zca.safetensors"
     if make is not None:
-        stream = io.BytesIO()
-        for part in make:
-            np.save(stream, part, allow_pickle=False)
-        data = stream.getvalue()
-        with suppress(OSError):  # a cache that can not be written costs computing again, no more
-            write_whole(path, lambda out: out.write(data + hashlib.sha256(data).digest()))
+        with suppress(ValueError):  # a cache that can not be written costs computing again, no more
+            arrays.write(path, dict(zip(("mean", "matrix"), make)), {"data": fingerprint})
         return make
     try:
-        data = path.read_bytes()
-        if hashlib.sha256(data[:-32]).digest() != data[-32:]:
-            return None
-        stream = io.BytesIO(data[:-32])
-        return np.load(stream, allow_pickle=False), np.load(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        parts, facts = arrays.read(path)
+        return (parts["mean"], parts["matrix"]) if facts == {"data": fingerprint} else None
+    except (ValueError, KeyError):
         return None
 
 

@@ -30,8 +30,12 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+def write_whole(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
     """Write a file that is seen whole or not at all, also after a power cut and beside other writers.
+
+    Args:
+        path: the file; folders above it are made.
+        content: its bytes, or a function that writes them to a stream.
 
     Raises:
         OSError: the folder cannot be made or written.
@@ -41,7 +45,10 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     name = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with name.open("wb") as stream:
-            write(stream)
+            if isinstance(content, bytes):
+                stream.write(content)
+            else:
+                content(stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(name, path)
@@ -50,6 +57,20 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             name.unlink()
         raise
     sync(path.parent)
+
+
+def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ValueError: missing, or larger than `most` bytes.
+    """
+    try:
+        if (size := path.stat().st_size) > most:
+            raise ValueError(f"{path}: {size} bytes; at most {most} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: can not be read: {error.strerror or error}") from error
 
 
 def is_remote(place: str | Path) -> bool:
@@ -117,7 +138,7 @@ class Storage:
             OSError: it can not be written.
         """
         if self._remote is None:
-            write_whole(Path(self._base) / plain(name), lambda stream: stream.write(data))
+            write_whole(Path(self._base) / plain(name), data)
         else:
             with self._remote.open_output_stream(f"{self._base}/{plain(name)}") as stream:
                 stream.write(data)

@@ -25,6 +25,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from raystill.platform.data import DataSet
+from raystill.platform.files import arrays
 from raystill.platform.files.storage import Storage, plain
 from raystill.platform.spec import LearnerSpec, PretrainSpec
 
@@ -48,21 +49,17 @@ def packed(theta: np.ndarray, identity: str, accuracy: float) -> bytes:
         identity: of the spec that made it; a resumed run takes no other's weights.
         accuracy: on the source's validation split, 0 to 1.
     """
-    # one key: safetensors writes several in an order that differs between processes
-    about = {"raystill": json.dumps({"identity": identity, "accuracy": accuracy}, sort_keys=True)}
-    return bytes(safetensors.numpy.save({"theta0": np.ascontiguousarray(theta, np.float32)}, about))
+    return arrays.pack({"theta0": np.asarray(theta, np.float32)}, {"identity": identity, "accuracy": accuracy})
 
 
 def facts_of(data: bytes, identity: str) -> dict[str, Any] | None:
     """What the manifest says of a file; None where the file is not one of this spec's."""
     try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        about = json.loads(header["raystill"])
-        whole = np.isfinite(safetensors.numpy.load(data)["theta0"]).all()
-        accuracy = float(about["accuracy"])
-    except (ValueError, KeyError, TypeError, SafetensorError):
+        parts, facts = arrays.unpack(data, "a network")
+        finite, accuracy = np.isfinite(parts["theta0"]).all(), float(facts["accuracy"])
+    except (ValueError, KeyError, TypeError):
         return None
-    if about.get("identity") != identity or not whole:
+    if facts.get("identity") != identity or not finite:
         return None
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "accuracy": accuracy}
 
@@ -115,12 +112,12 @@ class Pool:
             data = self._storage.read(name, int(row["bytes"]))
             if hashlib.sha256(data).hexdigest() != row["sha256"]:
                 raise ValueError("sha256 does not match the manifest; the file was changed or torn")
-            found = safetensors.numpy.load(data)["theta0"]
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            theta = arrays.unpack(data, name)[0]["theta0"]
+        except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"{self.path / name}: {' '.join(str(error).split())}") from None
-        if found.shape != (self.about["parameters"],) or found.dtype != np.float32 or not np.isfinite(found).all():
+        if theta.shape != (self.about["parameters"],) or theta.dtype != np.float32 or not np.isfinite(theta).all():
             raise ValueError(f"{self.path / name}: is not {self.about['parameters']} finite float32 weights")
-        return found
+        return theta
 
     def need(self, learner: LearnerSpec, size: int, data: DataSet) -> None:
         """Refuses a pool whose networks can not start this run.

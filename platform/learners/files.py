@@ -1,4 +1,4 @@
-"""Tensors by name in one safetensors file that proves itself: facts and their sha256 are in its header."""
+"""Networks on disk, each with all that is needed to build it again."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def save_before(run: Path, start: Distilled) -> None:
     """Write the picture of the images before the first step into a run folder, for its report."""
     stream = io.BytesIO()
     preview(start).save(stream, "PNG", optimize=True)
-    write_whole(run / BEFORE, lambda out: out.write(stream.getvalue()))
+    write_whole(run / BEFORE, stream.getvalue())
 
 
 def render(run: Run) -> str:

@@ -75,7 +75,7 @@ def write_page(folder: Path, text: str) -> Path:
     """
     path = folder / PAGE
     try:
-        write_whole(path, lambda stream: stream.write(text.encode()))
+        write_whole(path, text.encode())
     except OSError as error:
         raise ValueError(f"{path}: can not be written: {error.strerror or error}") from error
     return path

@@ -225,4 +225,4 @@ def _tracker(spec: KdSpec, folder: Path) -> Tracker:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    write_whole(path, lambda stream: stream.write(json.dumps(value, indent=1).encode()))
+    write_whole(path, json.dumps(value, indent=1).encode())

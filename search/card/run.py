@@ -87,9 +87,9 @@ def carry_out(
         if "gtn" in seconds and spec.meta_seconds:
             each, truths = seconds["gtn"] / len(table.archs), float(np.nanmean(table.seconds))
             found["break_even_against_full_training"] = comparison.break_even(spec.meta_seconds, each, truths)
-    write_whole(folder / CARD, lambda stream: stream.write(json.dumps(found, indent=1).encode()))
+    write_whole(folder / CARD, json.dumps(found, indent=1).encode())
     page = card_page.page(found, scores, table)
-    write_whole(folder / PAGE, lambda stream: stream.write(page.encode()))
+    write_whole(folder / PAGE, page.encode())
     return found, scores
 
 

@@ -20,7 +20,7 @@ from raystill.search.nas.ledger import standings
 def write(folder: Path, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
     """`report.html` of a search."""
     path = folder / "report.html"
-    write_whole(path, lambda stream: stream.write(render(folder.name, result, rows).encode()))
+    write_whole(path, render(folder.name, result, rows).encode())
     return path
 
 

@@ -8,19 +8,16 @@ they are few and short); or where they are many or long by Ray Tune and ASHA (`s
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
-from safetensors import SafetensorError, safe_open
 
 from raystill.actors.drive.session import Session
 from raystill.actors.messages import WorkItem
 from raystill.platform.architectures.spaces import base, parse
-from raystill.platform.files.storage import write_whole
+from raystill.platform.files import arrays
 from raystill.platform.seeds import Address
 from raystill.search.nas.spec import NasSpec
 from raystill.search.ranking.levels import LEVELS, Protocol
@@ -62,7 +59,7 @@ def finish(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | N
         raise RuntimeError(f"retrain: the weights of all {len(found)} became infinite; take a lower retrain_lr")
     pick = found[max(ended, key=lambda n: (found[n]["validation"], -n))]
     facts = {"architecture": str(pick["architecture"]), "data": session.plan.data.name}
-    _write(session.folder / WEIGHTS, weights[pick["architecture"]], facts)
+    arrays.write(session.folder / WEIGHTS, {"theta": weights[pick["architecture"]]}, facts)
     return {"pick": pick, "retrained": found, "protocol": str(protocol(spec)), "retrain_by": spec.retrain_by}
 
 
@@ -88,9 +85,9 @@ def each(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | Non
             numbers = done.outcome.numbers
             own = {"steps": way.steps, **{k: 100 * numbers[k] for k in ("validation", "test")},
                    "cpu_seconds": done.outcome.cpu_seconds}  # fmt: skip
-            arrays = session.crew.executor.server.fetch(done.arrays)
-            known = own, arrays.get("theta", np.zeros(0, np.float32))
-            _write(_file(home, row), known[1], {"figures": json.dumps(own)})
+            parts = session.crew.executor.server.fetch(done.arrays)
+            known = own, parts.get("theta", np.zeros(0, np.float32))
+            arrays.write(_file(home, row), {"theta": known[1]}, {"figures": own})
         figures.append(known[0])
         if known[1].size:
             weights[text] = known[1]
@@ -117,16 +114,10 @@ def _file(home: Path, row: Row) -> Path:
     return home / f"{row['index']}-{parse(row['architecture']).key}.safetensors"
 
 
-def _write(path: Path, theta: np.ndarray, facts: dict[str, str]) -> None:
-    parts = {"theta": np.ascontiguousarray(theta)}
-    write_whole(path, lambda stream: stream.write(safetensors.numpy.save(parts, facts)))
-
-
 def _read(path: Path) -> tuple[dict[str, Any], np.ndarray] | None:
     """A retrained candidate's figures and weights; None where it is not there, or torn: then it is trained again."""
     try:
-        with safe_open(path, "numpy") as file:
-            figures: dict[str, Any] = json.loads(file.metadata()["figures"])
-            return figures, file.get_tensor("theta")
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        parts, facts = arrays.read(path)
+        return facts["figures"], parts["theta"]
+    except (KeyError, ValueError):
         return None

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
-from safetensors.torch import load_file, save_file
 
 from raystill.actors import cluster
 from raystill.platform import learners
 from raystill.platform.architectures.spaces import Arch, parse
+from raystill.platform.files import tensors
 from raystill.platform.spec import DistillSpec
 from raystill.platform.work.problem import Problem
 from raystill.platform.work.workbench import Workbench
@@ -85,18 +84,16 @@ class Trial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The network as it is."""
-        numbers = torch.tensor([self._state.done, self._seconds], dtype=torch.float64)
-        parts = {"theta": self._state.theta, "velocity": self._state.velocity, "done_seconds": numbers}
-        save_file({name: part.detach().cpu().contiguous() for name, part in parts.items()},
-                  Path(checkpoint_dir) / WEIGHTS)  # fmt: skip
+        parts = {"theta": self._state.theta, "velocity": self._state.velocity}
+        tensors.write(Path(checkpoint_dir) / WEIGHTS, parts, {"done": self._state.done, "seconds": self._seconds})
 
     def load_checkpoint(self, checkpoint: dict[Any, Any] | str | None) -> None:
         """Go on with it."""
         assert isinstance(checkpoint, str), "Tune gives the folder that `save_checkpoint` wrote to"
-        parts = load_file(Path(checkpoint) / WEIGHTS)
-        done, self._seconds = parts["done_seconds"].tolist()
-        theta, velocity = (parts[name].clone().to(self._bench.device) for name in ("theta", "velocity"))
-        self._state = State(theta, velocity, int(done))
+        parts, facts = tensors.read(Path(checkpoint) / WEIGHTS)
+        self._seconds = facts["seconds"]
+        theta, velocity = (parts[name].to(self._bench.device) for name in ("theta", "velocity"))
+        self._state = State(theta, velocity, facts["done"])
 
 
 def tuned(
@@ -141,7 +138,7 @@ def tuned(
         }  # fmt: skip
         if result.checkpoint is not None and metrics["step"] >= protocol.steps:
             with result.checkpoint.as_directory() as box:
-                theta = load_file(Path(box) / WEIGHTS)["theta"]
+                theta = tensors.read(Path(box) / WEIGHTS)[0]["theta"]
             if bool(theta.isfinite().all()):
                 weights[config["architecture"]] = theta.numpy()
     missing = [arch.text for arch in archs if arch.text not in rows]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 import yaml
 from pydantic import ValidationError
 
@@ -24,6 +23,7 @@ from raystill.actors.signals import Stopped
 from raystill.platform import runs
 from raystill.platform.architectures.spaces import Arch, parse, space
 from raystill.platform.artifacts import Distilled
+from raystill.platform.files import arrays
 from raystill.platform.files.storage import write_whole
 from raystill.search import tracking
 from raystill.search.nas import curriculum, page, retraining
@@ -127,7 +127,7 @@ def _worked(spec: NasSpec, folder: Path, resumed: bool) -> tuple[dict[str, Any],
                     "wall_seconds": time.monotonic() - began,
                 }  # fmt: skip
                 text = json.dumps(result, indent=1)
-                write_whole(folder / RESULT, lambda stream: stream.write(text.encode()))
+                write_whole(folder / RESULT, text.encode())
             report = page.write(folder, result, ledger.rows)
         except BaseException as error:
             told.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -229,4 +229,4 @@ def replay(folder: Path) -> int:
 def best_network(folder: Path) -> tuple[Arch, np.ndarray]:
     """A finished search's pick and its trained parameters theta[P], for `learners.wrap(arch.build(...)).load`."""
     result = json.loads((folder / RESULT).read_text())
-    return parse(result["pick"]["architecture"]), safetensors.numpy.load_file(folder / WEIGHTS)["theta"]
+    return parse(result["pick"]["architecture"]), arrays.read(folder / WEIGHTS)[0]["theta"]

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from ray import tune
-from safetensors.numpy import load_file, save_file
 
 from raystill.actors import cluster
+from raystill.platform.files import arrays
 from raystill.platform.spec import DistillSpec
 from raystill.platform.work.student_grid import Cohort, cohort
 from raystill.platform.work.workbench import Workbench
@@ -61,12 +61,12 @@ class Trial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The students as they are."""
-        save_file(self.group.state(), Path(checkpoint_dir) / "students.safetensors")
+        arrays.write(Path(checkpoint_dir) / "students.safetensors", self.group.state(), {})
 
     def load_checkpoint(self, checkpoint: dict[Any, Any] | str | None) -> None:
         """Go on with them."""
         assert isinstance(checkpoint, str), "Tune gives the folder that `save_checkpoint` wrote to"
-        self.group.restore(load_file(Path(checkpoint) / "students.safetensors"))
+        self.group.restore(arrays.read(Path(checkpoint) / "students.safetensors")[0])
 
 
 def trainable(host_spec: DistillSpec, spec: TemperatureSpec, logits: np.ndarray) -> Any:

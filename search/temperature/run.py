@@ -134,7 +134,7 @@ def _say(text: str) -> None:
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
-    write_whole(path, lambda stream: stream.write(json.dumps(found, indent=1).encode()))
+    write_whole(path, json.dumps(found, indent=1).encode())
 
 
 def _listened(spec: TemperatureSpec, session: Session) -> Hunt:
@@ -235,7 +235,7 @@ def _recipes(spec: TemperatureSpec, folder: Path, result: dict[str, Any]) -> Non
     for setting in chosen:
         name = f"recipe-{setting.width}.yaml" if len(chosen) > 1 else "recipe.yaml"
         text = runs_yaml(spec, setting, folder.name)
-        write_whole(folder / name, lambda stream, text=text: stream.write(text.encode()))  # type: ignore[misc]
+        write_whole(folder / name, text.encode())
 
 
 def runs_yaml(spec: TemperatureSpec, setting: Setting, run: str) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from raystill.platform.data import DataSet
-from raystill.platform.files.storage import write_whole
+from raystill.platform.files import arrays
 from raystill.platform.spec import LearnerSpec
 
 
@@ -34,11 +31,10 @@ class Teacher:
 def write(path: Path, teacher: Teacher, data: DataSet) -> None:
     """Keep a teacher."""
     facts = {
-        "learner": teacher.learner.model_dump_json(), "accuracy": repr(teacher.accuracy), "data": data.name,
-        "fingerprint": data.fingerprint, "classes": json.dumps(list(data.classes)),
+        "learner": teacher.learner.model_dump(mode="json"), "accuracy": teacher.accuracy, "data": data.name,
+        "fingerprint": data.fingerprint, "classes": list(data.classes),
     }  # fmt: skip
-    blob = save({"logits": teacher.logits, "theta": teacher.theta}, facts)
-    write_whole(path, lambda stream: stream.write(blob))
+    arrays.write(path, {"logits": teacher.logits, "theta": teacher.theta}, facts)
 
 
 def read(path: Path, data: DataSet) -> Teacher:
@@ -47,15 +43,14 @@ def read(path: Path, data: DataSet) -> Teacher:
     Raises:
         ValueError: no such file, a torn one, other classes, or other training images than the students'.
     """
+    if not path.exists():
+        raise ValueError(f"teacher.file: {path} does not exist")
     try:
-        with safe_open(path, "numpy") as stream:
-            facts = stream.metadata() or {}
-            logits, theta = stream.get_tensor("logits"), stream.get_tensor("theta")
-        teacher = Teacher(logits, theta, LearnerSpec.model_validate_json(facts["learner"]), float(facts["accuracy"]))
-        classes = json.loads(facts["classes"])
-    except FileNotFoundError:
-        raise ValueError(f"teacher.file: {path} does not exist") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        parts, facts = arrays.read(path)
+        logits, classes = parts["logits"], facts["classes"]
+        learner = LearnerSpec.model_validate(facts["learner"])
+        teacher = Teacher(logits, parts["theta"], learner, float(facts["accuracy"]))
+    except (KeyError, ValueError) as error:
         raise ValueError(f"teacher.file: {path} is not a teacher: {' '.join(str(error).split())[:160]}") from None
     if classes != list(data.classes) or logits.shape[1:] != (len(data.classes),):
         raise ValueError(

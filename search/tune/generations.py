@@ -116,7 +116,7 @@ def begin(
         told["changed"] = {k: [old[k], new] for k, new in values.items() if new != old[k]}
     plan = make_plan(spec, resumed=True)
     runs.create(plan.spec)
-    write_whole(folder / LINEAGE, lambda stream: stream.write(json.dumps(told, indent=1).encode()))
+    write_whole(folder / LINEAGE, json.dumps(told, indent=1).encode())
     return plan, folder
 
 

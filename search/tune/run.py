@@ -321,7 +321,7 @@ def _result(rows: list[dict[str, Any]], settings: dict[str, Any], folder: Path) 
         print(f"  {row['validation']:6.2f} % validation, step {row['step']}: {values}")
     result = {"best": good[0], "trials": rows, "failed": failed, "settings": settings, "split": "validation",
               "seconds": sum(row["seconds"] or 0 for row in rows)}  # fmt: skip
-    write_whole(folder / RESULT, lambda stream: stream.write(json.dumps(result, indent=1, default=str).encode()))
+    write_whole(folder / RESULT, json.dumps(result, indent=1, default=str).encode())
     print(f"  result  {folder / RESULT}")
     if "lineage" in good[0]:  # its last values alone do not make it again
         print(f"  data    {folder / 'trials' / good[0]['run'] / 'artefact'}")
@@ -335,5 +335,5 @@ def _parent(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> Tracke
         spec.tracking, folder.name, {"spec": spec.dump(), "search": settings}, {"raystill.search": folder.name}, noted
     )
     if tracker.run_id:
-        write_whole(path, lambda stream: stream.write(json.dumps({"run_id": tracker.run_id}).encode()))
+        write_whole(path, json.dumps({"run_id": tracker.run_id}).encode())
     return tracker

@@ -79,18 +79,20 @@ def test_parts_of_different_checkpoints_are_no_checkpoint(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("part", [0, 1])
-@pytest.mark.parametrize("name", ["arrays-{}.safetensors", "facts-{}.json", "manifest-{}.json"])
-@pytest.mark.parametrize("harm", ["truncated", "flipped", "missing"])
-def test_a_harmed_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, name: str, harm: str, part: int) -> None:
+@pytest.mark.parametrize("harm", ["missing", "empty", "truncated", "length", "header", "facts", "digest", "array"])
+def test_a_harmed_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, harm: str, part: int) -> None:
     write(tmp_path, 1, 2)
-    last, name = write(tmp_path, 2, 2), name.format(part)
-    path = tmp_path / last / name
-    content = bytearray(path.read_bytes())
+    last = write(tmp_path, 2, 2)
+    path = tmp_path / last / f"part-{part}.safetensors"
+    content = path.read_bytes()
     if harm == "missing":
         path.unlink()
+    elif harm in ("empty", "truncated"):
+        path.write_bytes(b"" if harm == "empty" else content[:-3])
     else:
-        content = content[:-3] if harm == "truncated" else content[:9] + bytes([content[9] ^ 4]) + content[10:]
-        path.write_bytes(bytes(content))
+        places = {"facts": content.index(b"tracking"), "digest": content.index(b"sha256") + 13}
+        at = {"length": 0, "header": 9, "array": len(content) - 1, **places}[harm]
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     with pytest.raises(checkpoints.Corrupt, match="step-00000002"):
         checkpoints.read(Storage(tmp_path), last)
     assert checkpoints.newest(Storage(tmp_path)) == "step-00000001.0"
@@ -99,7 +101,7 @@ def test_a_harmed_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, n
 def test_nothing_good_is_nothing(tmp_path: Path) -> None:
     assert checkpoints.newest(Storage(tmp_path)) is None
     write(tmp_path, 1)
-    (tmp_path / "step-00000001.0" / "facts-0.json").write_text("{}")
+    (tmp_path / "step-00000001.0" / "part-0.safetensors").write_text("{}")
     assert checkpoints.newest(Storage(tmp_path)) is None
 
 

@@ -167,7 +167,7 @@ def test_a_run_that_was_killed_goes_on_past_a_torn_part(
     with pytest.raises(MemoryError):
         pipeline.distill(cut(tmp_path, 0, 3))
     monkeypatch.setattr(coordinator, "_record", record)
-    torn = next((tmp_path / "run-1" / "checkpoints").glob("step-00000010.*")) / "arrays-1.safetensors"
+    torn = next((tmp_path / "run-1" / "checkpoints").glob("step-00000010.*")) / "part-1.safetensors"
     torn.write_bytes(torn.read_bytes()[:-3])
     pipeline.resume(tmp_path / "run-1")
     log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()

@@ -53,7 +53,7 @@ def test_starts_from_real_images_are_in_the_same_units_as_batches(spec: DataSpec
 
 def test_it_is_kept_and_a_torn_file_is_computed_again(spec: DataSpec, tmp_path: Path) -> None:
     data = load(spec)
-    (file,) = tmp_path.glob("*.zca")
+    (file,) = tmp_path.glob("*-zca.safetensors")
     assert data.fingerprint in file.name
     assert data.fingerprint != load(spec.model_copy(update={"whiten": "none"})).fingerprint
     whole = file.read_bytes()
