@@ -206,7 +206,7 @@ def test_a_search_killed_among_its_retrained_candidates_keeps_those_that_are_don
     tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = nas(small(tmp_path / "whole", retrain=4))
-    write, done = retraining._write, list[str]()
+    write, done = retraining.arrays.write, list[str]()
 
     def stop(path: Path, *rest: Any) -> None:
         write(path, *rest)
@@ -215,7 +215,7 @@ def test_a_search_killed_among_its_retrained_candidates_keeps_those_that_are_don
             raise Halt
 
     with monkeypatch.context() as patch:
-        patch.setattr(retraining, "_write", stop)
+        patch.setattr(retraining.arrays, "write", stop)
         with pytest.raises(Halt):
             nas(small(tmp_path / "cut", retrain=4))
     folder = tmp_path / "cut" / "nas-1"
