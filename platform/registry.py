@@ -42,7 +42,7 @@ def closest(name: str, valid: Iterable[str], cutoff: float = 0.5) -> str | None:
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A sentence that lists the valid names, the nearest first."""
-    valid = sorted(valid)
+    valid = sorted(set(valid))
     close = closest(name, valid)
     return f"{f'did you mean {close!r}? ' if close else ''}valid: {', '.join(valid)}"
 

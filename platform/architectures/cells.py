@@ -165,4 +165,8 @@ def space(channels: tuple[int, ...] = (8,), cells: tuple[int, ...] = (1,)) -> sp
     """The space at some numbers of the stem's channels and of cells in each stage; the first are a text's defaults."""
     genes = (*[OPS] * len(EDGES), channels, cells)
     reads = functools.partial(read, channels=channels[0], cells=cells[0])
-    return spaces.Space("cell", genes, canonical, write, reads, make, lambda _: 4, pictures.cell)
+    return spaces.Space("cell", genes, canonical, write, reads, make, lambda _: 4, pictures.cell, _scaled)
+
+
+def _scaled(channels: int, cells: int) -> spaces.Space:
+    return space((channels,), (cells,))

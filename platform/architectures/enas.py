@@ -141,4 +141,8 @@ def space(channels: tuple[int, ...] = (8,), cells: tuple[int, ...] = (1,)) -> sp
     nodes = [(tuple(range(2 + i)), OPS) * 2 for _ in range(2) for i in range(NODES)]
     genes = (*(options for node in nodes for options in node), channels, cells)
     reads = functools.partial(read, channels=channels[0], cells=cells[0])
-    return spaces.Space("enas", genes, canonical, write, reads, make, lambda _: 4, pictures.enas)
+    return spaces.Space("enas", genes, canonical, write, reads, make, lambda _: 4, pictures.enas, _scaled)
+
+
+def _scaled(channels: int, cells: int) -> spaces.Space:
+    return space((channels,), (cells,))

@@ -165,7 +165,7 @@ EXAMPLES = {
 
 def main(folder: Path) -> None:
     """Write `space-NAME.png` of one example of each space into a folder."""
-    from raystill.platform.architectures.spaces import parse
+    from raystill.platform.architectures import parse
 
     for name, text in EXAMPLES.items():
         figure = parse(text).draw()

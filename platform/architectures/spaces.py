@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from raystill.platform import registry, seeds
-from raystill.platform.architectures.parser import Parser, scale
+from raystill.platform import seeds
+from raystill.platform.architectures.parser import Parser
 from raystill.platform.learners.networks import Shape
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Space:
         make: (genome, shape, classes) -> network.
         pixels: genome -> smallest side of an image.
         picture: architecture -> matplotlib figure.
+        scaled: (channels, cells of each run) -> the space at that scale, `name@c16n3`; None where the texts say it all.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Space:
     make: Callable[[Genome, Shape, int], nn.Module]
     pixels: Callable[[Genome], int]
     picture: Callable[[Arch], Figure]
+    scaled: Callable[[int, int], Space] | None = None
 
     @property
     def size(self) -> int:
@@ -194,71 +196,3 @@ class Space:
                 f"search.space: {self.name} has networks that halve the image {pixels.bit_length() - 1} times and need "
                 f"at least {pixels}x{pixels} pixels, these are {shape[1]}x{shape[2]}; set data.size, or another space"
             )
-
-
-def base(name: str) -> str:
-    """A space's name without its scale."""
-    return name.partition("@")[0]
-
-
-def space(name: str) -> Space:
-    """A space by its name, with its usual options; `cell@c16n3` and `enas@c16n3` say channels and cells themselves.
-
-    Raises:
-        ValueError: there is none of that name, or it has no such scale.
-    """
-    from raystill.platform.architectures import cells, enas, macro  # they are made of this file's parts
-
-    scaled: dict[str, Callable[..., Space]] = {"cell": cells.space, "enas": enas.space}
-    spaces: dict[str, Callable[..., Space]] = {"macro": macro.space, **scaled}
-    bare = base(name)
-    if bare not in spaces:
-        raise ValueError(f"search.space: unknown {bare!r}; {registry.nearest(bare, spaces)}")
-    if bare == name:
-        return spaces[bare]()
-    if bare not in scaled:
-        raise ValueError(f"search.space: {bare} has no scale, its texts say how wide and deep they are; take @ off")
-    parser = Parser(name, len(bare))
-    try:
-        channels, runs = scale(parser, 1, 1)
-    except ValueError as error:
-        raise ValueError(str(error).replace("architecture", "search.space:", 1)) from None
-    return scaled[bare](channels=(channels,), cells=(runs,))
-
-
-def parse(text: str) -> Arch:
-    """The architecture of a text of any space.
-
-    Raises:
-        ValueError: no such space, or the text does not parse.
-    """
-    return space(text.partition(":")[0]).parse(text)
-
-
-def network(text: str) -> Callable[[Shape, int, int | None, int | None], nn.Module]:
-    """The learner of a text: what an entry point of `raystill.spaces` names.
-
-    Raises:
-        ValueError: the text does not parse.
-    """
-    arch = parse(text)
-
-    def make(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-        for name, value in (("width", width), ("depth", depth)):
-            if value is not None:
-                raise ValueError(f"learner.{name}: {arch.text!r} says its own {name}; take learner.{name} out")
-        return arch.build(shape, classes)
-
-    return make
-
-
-def draw(name: str, address: seeds.Address, shape: Shape) -> tuple[str, str]:
-    """(text, key) of an architecture drawn from a space: what an entry point of `raystill.pools` names.
-
-    Raises:
-        ValueError: no such space, or it has networks that do not fit images of `shape`.
-    """
-    found = space(name)
-    found.check(shape)
-    arch = found.sample(address)
-    return arch.text, arch.key

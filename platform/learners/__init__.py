@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ from raystill.platform.learners.sequences import SEQUENCES
 from raystill.platform.learners.weight_norm import weight_normed
 from raystill.platform.spec import LearnerSpec
 
-__all__ = ["NETWORKS", "Learner", "Network", "build", "resolve", "weight_normed", "wrap"]
+__all__ = ["NETWORKS", "Learner", "Network", "architectures", "build", "resolve", "weight_normed", "wrap"]
 
 NETWORKS = {**IMAGES, **SEQUENCES}
 
@@ -93,20 +95,18 @@ def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learne
 def resolve(name: str, plugins: registry.Plugins | None = None, field: str = "learner.name") -> Network:
     """The network of a name, or of a text `space:architecture`.
 
-    A space is a function text -> network: a plug-in of the kind `spaces`, or an entry point of `raystill.spaces`.
-
     Raises:
         ValueError: unknown name or space, or the architecture does not parse.
     """
-    space, colon, _ = name.partition(":")
-    if not colon:
+    if ":" not in name:
         return registry.resolve("learners", name, NETWORKS, plugins, field)
-    read = registry.resolve("spaces", space, {}, plugins, field)
-    try:
-        network: Network = read(name)
-    except ValueError as error:
-        raise ValueError(f"{field}: {error}") from error
+    network: Network = architectures().network(name, plugins, field)
     return network
+
+
+def architectures() -> ModuleType:
+    """The package of architectures, which is built on this one: it is looked up as it is needed, and not imported."""
+    return import_module("raystill.platform.architectures")
 
 
 def build(spec: LearnerSpec, shape: Shape, classes: int, plugins: registry.Plugins | None = None) -> Learner:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from raystill.platform import registry, seeds
 from raystill.platform.data.resident import Resident
-from raystill.platform.learners import Learner
+from raystill.platform.learners import Learner, architectures
 from raystill.platform.learners.networks import Shape
 from raystill.platform.spec import LearnerSpec
 
@@ -40,24 +40,23 @@ def drawing(
         return lambda address: spec
     if spec.draw == "widths":
         return lambda address: _width(spec, address)
-    name = spec.draw.partition("@")[0]  # what stands behind an @ is for the pool itself
-    pool = registry.resolve("pools", name, {"none": _width, "widths": _width}, plugins, "learner.draw")
+    space = architectures().space(spec.draw, plugins, "learner.draw", ("none", "widths"))
     try:
-        pool(spec.draw, seeds.Address(0), shape)
+        space.check(shape)
     except ValueError as error:
         raise ValueError(f"learner.draw: {error}") from error
     known: dict[str, bool] = {}
 
     def draw(address: seeds.Address) -> LearnerSpec:
         for n in range(TRIES):
-            text, key = pool(spec.draw, address.at(stream=f"{address.stream}/architecture/{n}"), shape)
-            if key in spec.exclude:
+            arch = space.sample(address.at(stream=f"{address.stream}/architecture/{n}"))
+            if arch.key in spec.exclude:
                 continue
-            found = spec.model_copy(update={"name": text, "width": None, "depth": None, "draw": "none"})
-            if key not in known:
-                known[key] = not spec.trial or learns(found)
-            if known[key]:
-                return found
+            learner = spec.model_copy(update={"name": arch.text, "width": None, "depth": None, "draw": "none"})
+            if arch.key not in known:
+                known[arch.key] = not spec.trial or learns(learner)
+            if known[arch.key]:
+                return learner
         raise ValueError(
             f"learner.draw: {TRIES} draws from {spec.draw} gave no architecture that learns and is not excluded; "
             "take a wider space, fewer of learner.exclude, or set learner.trial to 0"

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from raystill.platform.spec.section import Count, Natural, NoneOf, NoneWord, Part, Positive
 
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-"""An architecture's hash (`raystill.platform.architectures.spaces.Arch.key`)."""
+"""An architecture's hash (`raystill.platform.architectures.Arch.key`)."""
 
 
 class LearnerSpec(Part):

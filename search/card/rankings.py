@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from raystill.platform.architectures.spaces import Arch
+from raystill.platform.architectures import Arch
 from raystill.platform.artifacts import Distilled
 from raystill.search.ranking import statistics
 from raystill.search.ranking.levels import sample

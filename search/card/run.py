@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from raystill.actors.drive.session import open_session
 from raystill.platform import runs
-from raystill.platform.architectures.spaces import Arch, base, parse
+from raystill.platform.architectures import Arch, base, parse
 from raystill.platform.artifacts import Distilled
 from raystill.platform.files.storage import write_whole
 from raystill.platform.spec import TrackingSpec

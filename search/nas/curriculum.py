@@ -7,7 +7,7 @@ from pathlib import Path
 from raystill.actors.drive import pipeline
 from raystill.actors.drive.plan import make_plan
 from raystill.platform import registry
-from raystill.platform.architectures.spaces import base
+from raystill.platform.architectures import base
 from raystill.platform.artifacts import Distilled
 from raystill.platform.command_line import options
 from raystill.platform.recipes import of, recipe

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raystill.platform.architectures.spaces import Arch
+from raystill.platform.architectures import Arch
 from raystill.platform.files import tables
 from raystill.search.ranking import statistics
 from raystill.search.ranking.rankers import RANKERS

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from raystill.platform import report
-from raystill.platform.architectures.spaces import parse
+from raystill.platform.architectures import parse
 from raystill.platform.files.storage import write_whole
 from raystill.platform.report.curves import Line, chart
 from raystill.search.nas.ledger import standings

@@ -16,7 +16,7 @@ import numpy as np
 
 from raystill.actors.drive.session import Session
 from raystill.actors.messages import WorkItem
-from raystill.platform.architectures.spaces import base, parse
+from raystill.platform.architectures import base, parse
 from raystill.platform.files import arrays
 from raystill.platform.seeds import Address
 from raystill.search.nas.spec import NasSpec

@@ -21,7 +21,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from raystill.actors import cluster
 from raystill.platform import learners
-from raystill.platform.architectures.spaces import Arch, parse
+from raystill.platform.architectures import Arch, parse
 from raystill.platform.files import tensors
 from raystill.platform.spec import DistillSpec
 from raystill.platform.work.problem import Problem

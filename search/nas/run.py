@@ -21,7 +21,7 @@ from raystill.actors.drive import pipeline
 from raystill.actors.drive.session import Session, open_session
 from raystill.actors.signals import Stopped
 from raystill.platform import runs
-from raystill.platform.architectures.spaces import Arch, parse, space
+from raystill.platform.architectures import Arch, parse, space
 from raystill.platform.artifacts import Distilled
 from raystill.platform.files import arrays
 from raystill.platform.files.storage import write_whole

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from raystill.platform.architectures.spaces import Arch, Space
+from raystill.platform.architectures import Arch, Space
 from raystill.platform.seeds import Address, numpy_rng
 
 POPULATION, TOURNAMENT = 100, 25

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from raystill.platform.architectures.spaces import Arch, parse, space
+from raystill.platform.architectures import Arch, parse, space
 from raystill.platform.data import load as load_data
 from raystill.platform.files import tables
 from raystill.platform.spec import DistillSpec

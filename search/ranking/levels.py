@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raystill.platform import registry
-from raystill.platform.architectures.spaces import Arch, space
+from raystill.platform.architectures import Arch, space
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DataSpec
 

@@ -16,8 +16,8 @@ import numpy as np
 from torch import Tensor
 
 from raystill.platform import learners
+from raystill.platform.architectures import Arch, parse
 from raystill.platform.architectures.proxies import COUNTS, PROXIES
-from raystill.platform.architectures.spaces import Arch, parse
 from raystill.platform.meta import Steps
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.work.assessing import trained

@@ -19,7 +19,7 @@ from raystill.actors.drive import commit_log
 from raystill.actors.drive.session import Session
 from raystill.actors.fleet.executors import Handle, ServerLost
 from raystill.actors.messages import Option, WorkItem
-from raystill.platform.architectures.spaces import Arch
+from raystill.platform.architectures import Arch
 from raystill.platform.artifacts import Distilled
 from raystill.platform.data import DataSet
 from raystill.platform.seeds import Address

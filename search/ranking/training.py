@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raystill.platform import learners
-from raystill.platform.architectures.spaces import Arch
+from raystill.platform.architectures import Arch
 from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner
 from raystill.platform.seeds import Address, numpy_rng

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from raystill.platform import seeds
-from raystill.platform.architectures import cells
+from raystill.platform.architectures import cells, parse
 from raystill.platform.architectures.cells import EDGES, OPS, Cell, Ops, flow, form
 from raystill.platform.architectures.layers import Pool
-from raystill.platform.architectures.spaces import parse
 
 ALL = list(itertools.product(OPS, repeat=6))
 

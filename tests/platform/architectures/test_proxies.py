@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from raystill.platform import seeds
+from raystill.platform.architectures import parse, space
 from raystill.platform.architectures.layers import norm
 from raystill.platform.architectures.proxies import COUNTS, PROXIES, grad_norm, naswot, snip, synflow
-from raystill.platform.architectures.spaces import parse, space
 
 SHAPE, CLASSES = (2, 8, 8), 3
 

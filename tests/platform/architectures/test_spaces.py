@@ -14,9 +14,8 @@ from torch.func import vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from raystill.platform import learners, seeds
-from raystill.platform.architectures import cells, enas, macro
-from raystill.platform.architectures.spaces import Arch, Space, network, parse, space
-from raystill.platform.learners import networks
+from raystill.platform.architectures import Arch, Space, cells, enas, macro, network, parse, space
+from raystill.platform.learners import drawing, networks
 from raystill.platform.objectives import Out, Step, make
 from raystill.platform.spec import LearnerSpec
 
@@ -26,7 +25,6 @@ SPACES: dict[str, Callable[[], Space]] = {
     "cell": lambda: cells.space(channels=(4,)),
     "enas": lambda: enas.space(channels=(2, 4)),
 }
-PLUGINS = {"spaces": dict.fromkeys(SPACES, network)}
 each = pytest.mark.parametrize("name", SPACES)
 drawn = pytest.mark.parametrize(
     ("name", "member"), [(name, k) for name in SPACES for k in range(4 if name == "enas" else 8)]
@@ -62,7 +60,7 @@ def test_a_drawn_architecture_reads_back_and_counts_as_torch_does(name: str, mem
 def test_a_drawn_architecture_is_a_learner_that_trains_and_is_differentiable_twice(name: str, member: int) -> None:
     """The derivative of the loss after one step, along the learned images, against finite differences."""
     arch = sample(name, member)
-    learner = learners.build(LearnerSpec(name=arch.text), SHAPE, CLASSES, PLUGINS)
+    learner = learners.build(LearnerSpec(name=arch.text), SHAPE, CLASSES)
     assert learner.size == arch.parameters(SHAPE, CLASSES)
     theta = learner.init(at(member, "theta0")).double()
     x, y = images(4, *SHAPE), torch.tensor([0, 1, 2, 0])
@@ -279,23 +277,36 @@ def test_an_enas_cell_and_its_representative_compute_the_same_channels(member: i
 def test_a_learner_takes_its_size_from_its_text() -> None:
     text = "macro:d2-w4-x1-k3-max-none-relu-gap"
     with pytest.raises(ValueError, match=r"learner\.width: 'macro:d2.*says its own width"):
-        learners.build(LearnerSpec(name=text, width=3), SHAPE, CLASSES, PLUGINS)
+        learners.build(LearnerSpec(name=text, width=3), SHAPE, CLASSES)
     with pytest.raises(ValueError, match=r"^learner\.name: architecture 'macro:e2' does not parse at character 7"):
-        learners.build(LearnerSpec(name="macro:e2"), SHAPE, CLASSES, PLUGINS)
+        learners.build(LearnerSpec(name="macro:e2"), SHAPE, CLASSES)
     with pytest.raises(ValueError, match=r"^learner\.name: unknown 'mcro'; did you mean 'macro'\?"):
-        learners.build(LearnerSpec(name="mcro:d2"), SHAPE, CLASSES, PLUGINS)
+        learners.build(LearnerSpec(name="mcro:d2"), SHAPE, CLASSES)
 
 
-def test_a_space_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_space_of_ones_own_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `--space`, as a learner's text, and as what members of meta-training draw from."""
     info = tmp_path / "spaces_elsewhere-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: spaces-elsewhere\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[raystill.spaces]\nmacro = raystill.platform.architectures.spaces:network\n"
+    (info / "entry_points.txt").write_text("[raystill.spaces]\nnarrow = spaces_elsewhere:NARROW\n")
+    (tmp_path / "spaces_elsewhere.py").write_text(
+        "from dataclasses import replace\n"
+        "from raystill.platform.architectures import macro\n"
+        "NARROW = replace(macro.space(depths=(1,), widths=(4,), kernels=(3,)), name='narrow')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    built = learners.build(LearnerSpec(name="macro:d1-w4-x1-k3-max-none-relu-gap"), (1, 4, 4), 2)
+    assert space("narrow").size == 2 * 3 * 2 * 2 * 2
+    assert parse("narrow:d1-w4-x1-k3-max-none-relu-gap").text == "narrow:d1-w4-x1-k3-max-none-relu-gap"
+    built = learners.build(LearnerSpec(name="narrow:d1-w4-x1-k3-max-none-relu-gap"), (1, 4, 4), 2)
     assert built.size == 9 * 4 + 4 + 4 * 2 + 2
+    draw = drawing.drawing(LearnerSpec(draw="narrow"), (1, 4, 4), lambda _: True)
+    assert draw(at(0)).name.startswith("narrow:d1-w4-")
+
+
+def test_a_part_that_is_no_space_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^search\.space: 'mine' is function, and no raystill.*Space"):
+        space("mine", {"spaces": {"mine": lambda text: None}})
 
 
 @each

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from raystill.platform.architectures.spaces import parse, space
+from raystill.platform.architectures import parse, space
 from raystill.platform.data import load
 from raystill.platform.learners import drawing
 from raystill.platform.seeds import Address

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raystill.platform.architectures.spaces import Arch
+from raystill.platform.architectures import Arch
 from raystill.platform.artifacts.files import Distilled, save_distilled
 from raystill.platform.runs import folder as runs
 from raystill.platform.seeds import Address, numpy_rng

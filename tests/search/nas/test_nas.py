@@ -15,7 +15,7 @@ from scipy import stats
 from raystill.actors.drive import commit_log
 from raystill.actors.drive.replay import command
 from raystill.platform import learners
-from raystill.platform.architectures.spaces import space
+from raystill.platform.architectures import space
 from raystill.platform.artifacts.files import Distilled, save_distilled
 from raystill.platform.files import tables
 from raystill.platform.runs import folder as runs

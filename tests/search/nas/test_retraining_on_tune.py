@@ -15,7 +15,7 @@ import torch
 
 from raystill.actors.drive.replay import command
 from raystill.platform import learners
-from raystill.platform.architectures.spaces import parse
+from raystill.platform.architectures import parse
 from raystill.platform.data import load
 from raystill.platform.spec import DataSpec, RunSpec, TrackingSpec
 from raystill.platform.work.problem import resolve_auto

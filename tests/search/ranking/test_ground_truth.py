@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from raystill.platform import learners
-from raystill.platform.architectures.spaces import parse
+from raystill.platform.architectures import parse
 from raystill.platform.data import load
 from raystill.platform.files import tables
 from raystill.platform.recipes import recipe

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from raystill.platform import learners
+from raystill.platform.architectures import parse
 from raystill.platform.architectures.proxies import PROXIES
-from raystill.platform.architectures.spaces import parse
 from raystill.platform.artifacts.files import Distilled
 from raystill.platform.data import load
 from raystill.platform.seeds import Address
