@@ -49,6 +49,16 @@ class Distilled:
     def __post_init__(self) -> None:
         _check(self)
 
+    def __repr__(self) -> str:
+        from raystill.platform.artifacts import notebook  # pictures, which training needs none of
+
+        return notebook.summary(self)
+
+    def _repr_html_(self) -> str:
+        from raystill.platform.artifacts import notebook
+
+        return notebook.html(self)
+
     def train(self, model: nn.Module | None = None, plugins: registry.Plugins | None = None) -> nn.Module:
         """Trains a model on the distilled steps in their order, each with its learned rate; in place.
 

@@ -46,15 +46,15 @@ class _Grid:
         return max(width, 520), 2 * MARGIN + HEADER + self.steps * (self.block + GAP) - 2 * GAP
 
 
-def preview(distilled: Distilled) -> Image.Image:
-    """The picture of distilled data; at most 400 images are drawn, and what is left out is said."""
+def preview(distilled: Distilled, most: int = MOST_IMAGES) -> Image.Image:
+    """The picture of distilled data, of at most `most` images or lines of sentences; it says what is left out."""
     if "text" in distilled.manifest:
-        return sentences.picture(distilled)
+        return sentences.picture(distilled, most=most)
     manifest, labels = distilled.manifest, distilled.labels
     pixels, _ = to_pixels(distilled.images, manifest.get("normalisation"))
     soft = labels.ndim == 3
     classes = manifest.get("classes") or [str(k) for k in range(labels.shape[2] if soft else int(labels.max()) + 1)]
-    grid = _grid(pixels.shape, soft)
+    grid = _grid(pixels.shape, soft, most)
     canvas = Image.new("RGB", grid.size, PAPER)
     draw = ImageDraw.Draw(canvas)
     _header(draw, distilled, grid)
@@ -78,14 +78,14 @@ def preview(distilled: Distilled) -> Image.Image:
     return canvas
 
 
-def _grid(shape: tuple[int, ...], soft: bool) -> _Grid:
+def _grid(shape: tuple[int, ...], soft: bool, most: int) -> _Grid:
     """Cells of about 84 pixels (128 with soft labels), by a whole factor of the image's side where that is smaller."""
     s, m, height, width = shape[:4]
     target, side = (128 if soft else 84), max(height, width)
     cell = side * max(1, round(target / side)) if side <= target else target
-    images = min(m, MOST_IN_STEP)
+    images = min(m, MOST_IN_STEP, most)
     columns = min(images, 10 if images <= 100 else 20, 6 if soft else 20)
-    return _Grid(min(s, max(1, MOST_IMAGES // images)), images, columns, cell, CAPTION + (BARS if soft else 0))
+    return _Grid(min(s, max(1, most // images)), images, columns, cell, CAPTION + (BARS if soft else 0))
 
 
 def _header(draw: ImageDraw.ImageDraw, d: Distilled, grid: _Grid) -> None:

@@ -62,12 +62,12 @@ def lines(draw: ImageDraw.ImageDraw, found: list[Word], width: int, font: FreeTy
     return set_
 
 
-def picture(d: Distilled, width: int = 1000) -> Image.Image:
-    """The sentences with their labels and rates as one picture; at most 400 lines are drawn."""
+def picture(d: Distilled, width: int = 1000, most: int = MOST_LINES) -> Image.Image:
+    """The sentences with their labels and rates as one picture; at most `most` lines are drawn."""
     from raystill.platform.artifacts.preview import font
 
     rows = _rows(d, width - 240, font(13))
-    shown = rows[:MOST_LINES]
+    shown = rows[:most]
     canvas = Image.new("RGB", (width, 40 + 20 * (len(shown) + (len(rows) > len(shown)))), PAPER)
     draw = ImageDraw.Draw(canvas)
     for i, (head, line) in enumerate(shown):

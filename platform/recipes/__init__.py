@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from raystill.platform import registry
+
 RECIPES: dict[str, Path] = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 
 OWN = {"kd": "kd", "search temperature": "temperature"}
@@ -21,9 +23,15 @@ def of(command: str) -> dict[str, Path]:
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """The overrides that a recipe makes over the defaults."""
-    found: dict[str, Any] = yaml.safe_load(RECIPES[name].read_text())
-    return found
+    """The overrides that a recipe makes over the defaults.
+
+    Raises:
+        ValueError: no recipe of that name.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe: unknown {name!r}; {registry.nearest(name, RECIPES)}")
+    overrides: dict[str, Any] = yaml.safe_load(RECIPES[name].read_text())
+    return overrides
 
 
 def about(name: str) -> str:

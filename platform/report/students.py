@@ -76,6 +76,18 @@ class Gain:
     word: str
 
 
+def read_results(run: Path) -> Results:
+    """The results of a run folder.
+
+    Raises:
+        ValueError: the file is missing or malformed.
+    """
+    try:
+        return Results.model_validate_json(_text(run / RESULTS))
+    except ValidationError as error:
+        raise ValueError(f"{run / RESULTS}: malformed: {error.errors()[0]['msg']}") from error
+
+
 def gain(results: Results) -> Gain:
     """Ahead or behind only by more than the spread of the differences; one seed can say neither."""
     pairs = np.subtract(results.of("student").test, results.of("baseline").test)
@@ -109,11 +121,7 @@ def write_report(run: Path) -> Path:
 def render(run: Path) -> str:
     """The page; the same run gives the same bytes."""
     text = _text(run / SPEC)
-    spec = yaml.safe_load(text)
-    try:
-        results = Results.model_validate_json(_text(run / RESULTS))
-    except ValidationError as error:
-        raise ValueError(f"{run / RESULTS}: malformed: {error.errors()[0]['msg']}") from error
+    spec, results = yaml.safe_load(text), read_results(run)
     sentence = verdict(results)
     return page.page(
         run.resolve().name,

@@ -43,6 +43,16 @@ class Result:
     cached: bool
     seconds: float
 
+    def __repr__(self) -> str:
+        from raystill.platform.students import notebook  # pictures, which training needs none of
+
+        return notebook.summary(self.student, self.history, self.seconds)
+
+    def _repr_html_(self) -> str:
+        from raystill.platform.students import notebook
+
+        return notebook.html(self.student, self.history, self.cached, self.seconds)
+
 
 def not_kept(objective: Term, teacher: Teacher | None, augmentation: Augmentation | None) -> str:
     """Why a teacher's logits can not be computed once for all steps; empty where they can."""
