@@ -1,15 +1,15 @@
-"""What travels between processes: frozen dataclasses of numpy arrays, numbers and strings."""
+"""What travels between processes: frozen dataclasses of numpy arrays, numbers, strings and typed options."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from raystill.platform.seeds import Address
 
 Arrays = dict[str, np.ndarray]
-Option = int | float | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,14 @@ class WorkItem:
         address: names every random number that the work draws.
         version: outer step of the meta-parameters that it works on.
         inputs: name of the input arrays; tells items apart that differ in nothing else.
-        options: what the kind needs beside.
+        options: the kind's own frozen dataclass (`Kind.options`).
     """
 
     kind: str
     address: Address
     version: int
     inputs: str
-    options: tuple[tuple[str, Option], ...] = ()
+    options: Any = None
 
     def __str__(self) -> str:
         return f"{self.kind} [{self.address}]"

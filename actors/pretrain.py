@@ -19,6 +19,7 @@ from raystill.actors.server.shards import ServerLost
 from raystill.actors.signals import Stopped
 from raystill.platform import learners, registry, runs
 from raystill.platform.command_line import options
+from raystill.platform.evaluation.protocol import TrainFullOptions
 from raystill.platform.files.storage import write_whole
 from raystill.platform.initialisation import pools
 from raystill.platform.progress import progress
@@ -96,13 +97,13 @@ def _train(session: Session, spec: PretrainSpec) -> None:
     """Every missing network as a work item; each is written as it comes in."""
     identity, crew, folder = spec.identity, session.crew, session.folder
     nothing = crew.executor.put({"none": np.zeros(1, np.float32)})
-    told = (("epochs", spec.epochs), ("lr", spec.lr), ("split", "validation"))
+    options = TrainFullOptions(spec.epochs, spec.lr, "validation")
     items: dict[WorkItem, tuple[str, int]] = {}
     for part, many in _parts(spec):
         for n in range(many):
             if _found(folder, part, n, identity) is None:
                 address = Address(spec.run.seed, stream=f"pretrain/{part}", member=n)
-                items[WorkItem("train_full", address, n, f"pretrain/{part}", told)] = part, n
+                items[WorkItem("train_full", address, n, f"pretrain/{part}", options)] = part, n
     whole = spec.members + 2 * spec.held_out
     with progress("pretrain", whole, whole - len(items)) as show:
         for item in items:

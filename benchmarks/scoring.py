@@ -27,6 +27,7 @@ from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DataSpec, RunSpec, TrackingSpec
 from raystill.search.ranking import evaluators
 from raystill.search.ranking.levels import sample
+from raystill.search.ranking.rankers import RankerOptions
 from raystill.search.ranking.scoring import Ranking, Scorer
 
 
@@ -57,9 +58,9 @@ def main() -> None:
             if args.workers:
                 session.executor.await_all()  # type: ignore[attr-defined]
             scorer = Scorer(session)
-            scorer.scores(Ranking("warm", "curriculum", {"limit": args.images}, curriculum), archs[:16])
+            scorer.scores(Ranking("warm", "curriculum", RankerOptions(limit=args.images), curriculum), archs[:16])
             cpu = time.process_time()
-            found = scorer.scores(Ranking("noise", "curriculum", {"limit": args.images}, curriculum), archs)
+            found = scorer.scores(Ranking("noise", "curriculum", RankerOptions(limit=args.images), curriculum), archs)
             cpu = time.process_time() - cpu
     steps, work = found.overhead(args.workers)
     print(json.dumps({

@@ -24,8 +24,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def measure(args: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     import torch
 
     from raystill.actors import cluster
-    from raystill.platform.work.student_grid import cohort
+    from raystill.platform.work.student_grid import StudentsOptions, cohort
     from raystill.platform.work.workbench import Workbench
     from raystill.search.temperature import on_tune
 
@@ -110,14 +111,12 @@ def measure(args: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     host_spec = spec.host_spec()
     bench = Workbench(host_spec)
     logits = 3 * torch.randn(len(bench.train), 10, generator=_rng()).numpy()
-    options = {
-        "learner": spec.learner(0).model_dump_json(), "training": spec.student.training.model_dump_json(),
-        "settings": json.dumps([(t, 0.9) for t in spec.search.temperatures]), "seeds": "[0]", "stream": "student",
-    }  # fmt: skip
+    settings = tuple((t, 0.9) for t in spec.search.temperatures)
+    options = StudentsOptions(spec.learner(0), spec.student.training, settings, (0,))
 
-    def here(stack: str, steps: int | None = None) -> Callable[[], None]:
+    def here(stack: Literal["vmap", "loop"], steps: int | None = None) -> Callable[[], None]:
         def work() -> None:
-            group = cohort(bench, {**options, "stack": stack}, {"logits": logits})
+            group = cohort(bench, replace(options, stack=stack), {"logits": logits})
             group.advance(steps)
             group.accuracies(bench.validation)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from raystill.actors.drive.commit_log import CommitLog
 from raystill.actors.drive.crew import Crew, Diverged, Result
+from raystill.actors.drive.items import gradient_item, gradient_items, validation_items
 from raystill.actors.faults import Schedule
 from raystill.actors.messages import WorkItem
 from raystill.actors.server import checkpoints
@@ -63,29 +64,6 @@ class Loop:
     figures: dict[str, float] = field(default_factory=dict)  # of the step applied last
     seconds: float = 0.0  # wall time of the step applied last
     show: Callable[..., None] = lambda *_, **__: None
-
-
-def gradient_items(spec: DistillSpec, attempt: int, step: int) -> list[WorkItem]:
-    """A step's members, cut into chunks whose size the spec fixes, whoever computes them.
-
-    They work on the meta-parameters of `outer.delay` steps before, so that evaluators need not wait for an update that
-    others are still at; the delay is the spec's and not the cluster's, so the result does not depend on who is slow.
-    """
-    outer, version = spec.outer, max(0, step - spec.outer.delay)
-    return [
-        WorkItem(
-            "meta_gradient", Address(spec.run.seed, attempt, step, first), version, "meta", (("members", outer.chunk),)
-        )
-        for first in range(0, outer.members, outer.chunk)
-    ]
-
-
-def validation_items(spec: DistillSpec, version: int, attempt: int = 0) -> list[WorkItem]:
-    """One item per network; a fixed start has one network."""
-    networks = 1 if spec.initialisation.single else spec.validation.networks
-    return [
-        WorkItem("validate", Address(spec.run.seed, attempt, version, n), version, "snapshot") for n in range(networks)
-    ]
 
 
 def distil(loop: Loop) -> dict[str, Any]:
@@ -141,8 +119,7 @@ def _as_they_come(loop: Loop) -> None:
     while loop.step < spec.outer.steps and not _spent(loop):
         while len(flying) < executor.capacity:
             address = Address(spec.run.seed, loop.attempt, loop.asked)
-            item = WorkItem("meta_gradient", address, loop.step, "meta", (("members", spec.outer.chunk),))
-            flying[crew.add(item, meta)] = None
+            flying[crew.add(gradient_item(spec, address, loop.step), meta)] = None
             loop.asked += 1
         result = crew.first(flying)
         del flying[result.outcome.item]

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raystill.actors.drive import commit_log, coordinator
+from raystill.actors.drive import commit_log
+from raystill.actors.drive.items import validation_items
 from raystill.platform.spec import DistillSpec
 
 SCHEMA = pa.schema(
@@ -63,7 +64,7 @@ def record(folder: Path, spec: DistillSpec) -> Iterator[tuple[int, dict[str, flo
     for step in sorted(steps):
         yield step, *steps[step]
     for version in sorted(scores):
-        if len(scores[version]) == len(coordinator.validation_items(spec, version)):
+        if len(scores[version]) == len(validation_items(spec, version)):
             accuracies, times = zip(*(scores[version][member] for member in sorted(scores[version])))
             yield version, {"validation_accuracy": float((100 * np.array(accuracies)).mean())}, max(times)
     table = folder / "assessment.json"

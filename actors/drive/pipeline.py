@@ -18,7 +18,6 @@ from raystill.actors.drive import assessment, coordinator, history
 from raystill.actors.drive.plan import Plan, make_plan
 from raystill.actors.drive.session import Session, open_session
 from raystill.actors.server import checkpoints
-from raystill.actors.server.shards import ServerLost
 from raystill.actors.signals import Stopped
 from raystill.platform import learners, registry, runs
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
@@ -89,7 +88,8 @@ def carry_out(plan: Plan, folder: Path) -> Distilled:
             session.log.flush()
             history.write(folder)
             if not (folder / "assessment.json").exists():
-                _assess(session, distilled)
+                print(f"assess on {len(plan.data.test)} test images", flush=True)
+                assessment.assess(session, distilled)
             session.log.flush()
             tracker.catch_up(history.record(folder, plan.spec))  # the test accuracies too, with their file's time
             if session.crew.retries:
@@ -245,39 +245,12 @@ def _keep(session: Session) -> None:
     save_distilled(folder / "artefact", Distilled(*found, order, theta0, manifest, more, data.text))
 
 
-def _assess(session: Session, distilled: Distilled) -> None:
-    plan = session.plan
-    print(f"assess on {len(plan.data.test)} test images", flush=True)
-    found = _assessment(session, plan.spec, distilled)
-    assessment.write(session.folder, found)
-
-
-def _assessment(session: Session, spec: DistillSpec, distilled: Distilled) -> dict[str, Any]:
-    """The table; items are computed again where a node went with results that others build on."""
-    for last in (False, False, True):
-        try:
-            return assessment.assess(
-                spec,
-                session.plan.data,
-                session.crew,
-                distilled,
-                lambda text: print(f"  {text}", flush=True),
-                session.plan.plugins,
-            )
-        except ServerLost:
-            if last:
-                raise
-            session.crew.forget()
-    raise AssertionError
-
-
 def assess_run(folder: Path, changes: dict[str, Any], plugins: registry.Plugins | None = None) -> dict[str, Any]:
     """Assess a run's artefact again, with another `assess` section; its table and report are replaced."""
     spec = runs.load(folder).model_copy(update=changes)
     distilled = load_distilled(folder / "artefact")
     plan = make_plan(spec, plugins, resumed=True)
     with open_session(plan, folder) as session:
-        found = _assessment(session, plan.spec, distilled)
-    assessment.write(folder, found)
+        table = assessment.assess(session, distilled)
     write_report(folder)
-    return found
+    return table

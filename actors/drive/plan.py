@@ -17,9 +17,9 @@ from raystill.platform.data import DataSet, load
 from raystill.platform.files.digests import file_digest
 from raystill.platform.files.storage import Storage, is_remote
 from raystill.platform.initialisation import starts
-from raystill.platform.learners import drawing
+from raystill.platform.learners import Learner, drawing
 from raystill.platform.meta import estimators, optimisers
-from raystill.platform.objectives import of_labels, of_outer
+from raystill.platform.objectives import Term, of_labels, of_outer
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import Synthesizer
@@ -33,11 +33,17 @@ class Plan:
     """A spec that was checked against its data: nothing in it can be the user's mistake any more.
 
     Attributes:
+        learner: the network of `spec.learner`.
+        inner, outer: the inner and outer objectives.
+        plugins: parts of the user's own, which evaluators resolve again in their processes.
         workers: (least, most) evaluators; (0, 0) computes in this process.
     """
 
     spec: DistillSpec
     data: DataSet
+    learner: Learner
+    inner: Term
+    outer: Term
     synthesizer: Synthesizer
     plugins: registry.Plugins | None
     workers: tuple[int, int]
@@ -62,7 +68,7 @@ def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resume
     estimators.estimator(spec.meta, plugins)
     optimisers.resolve(spec.inner, plugins)
     inner = of_labels(spec.inner.objective, plugins, "inner.objective")
-    objectives = {"inner": inner, "outer": of_outer(spec.outer, plugins)}
+    outer = of_outer(spec.outer, plugins)
     for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):
         for name in names:
             learners.resolve(name, plugins, field)
@@ -71,7 +77,7 @@ def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resume
         raise ValueError(
             "data.validation: no validation images; give a share above 0, since the best data is chosen by them"
         )
-    for section, objective in objectives.items():
+    for section, objective in {"inner": inner, "outer": outer}.items():
         for label in itertools.chain(*objective.facts.relabels):
             if label >= len(data.classes):
                 raise ValueError(
@@ -94,7 +100,7 @@ def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resume
     workers, device = _workers(spec)
     check_memory(resolve_auto(spec, device), learner, plugins)
     spec = resolve_auto(spec, device).model_copy(update={"tracking": found_again(spec.tracking)})
-    return Plan(spec, data, synthesizer, plugins, workers)
+    return Plan(spec, data, learner, inner, outer, synthesizer, plugins, workers)
 
 
 def _widths(spec: DistillSpec, data: DataSet, plugins: registry.Plugins | None) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from raystill.actors.drive import commit_log
+from raystill.actors.drive.items import ITEMS, gradient_item
 from raystill.actors.drive.plan import make_plan
 from raystill.actors.fleet.evaluator import compute
 from raystill.actors.fleet.executors import Here
@@ -93,11 +94,6 @@ class Replay:
             first = made.synthesizer.start(made.data, Address(made.spec.run.seed, stream="start"))
             self.versions[0] = self.server.begin(first)
 
-    def item(self, kind: str, address: Address, version: int) -> WorkItem:
-        """The item that a run had under this address."""
-        options = (("members", self.spec.outer.chunk),) if kind == "meta_gradient" else ()
-        return WorkItem(kind, address, version, "snapshot" if kind == "validate" else "meta", options)
-
     def to(self, last: int, attempt: int = 0) -> None:
         """Apply the run's steps up to this one, exclusive, on the way to an attempt.
 
@@ -114,7 +110,7 @@ class Replay:
                 chunks = []
                 for entered in row["entered"]:
                     address = Address(self.spec.run.seed, row["attempt"], entered["step"], entered["member"])
-                    item = self.item("meta_gradient", address, entered["version"])
+                    item = gradient_item(self.spec, address, entered["version"])
                     outcome, arrays = self._compute(item, self.versions[entered["version"]])
                     if outcome.status != "ok":
                         raise ValueError(f"{item} is {outcome.status} here. {outcome.error}")
@@ -146,7 +142,7 @@ class Replay:
         version = known[-1]["version"]
         self.to(version, address.attempt)
         data = self.server.snapshot() if kind == "validate" else self.versions[version]
-        return compute(self.bench, -1, self.item(kind, address, version), self.server.fetch(data))
+        return compute(self.bench, -1, ITEMS[kind](self.spec, address, version), self.server.fetch(data))
 
 
 def replay(folder: Path, plugins: registry.Plugins | None = None) -> Replayed:
@@ -181,14 +177,13 @@ def replay(folder: Path, plugins: registry.Plugins | None = None) -> Replayed:
 def command(argv: list[str]) -> int:
     """Replay a run, or one item of it."""
     from raystill.platform.cli import Parser
-    from raystill.platform.work.kinds import KINDS
 
     parser = Parser(
         prog="raystill replay",
         description="Derive a run's result again from its commit log, in this process; or, with --step, one work item.",
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
-    parser.add_argument("--kind", choices=sorted({"meta_gradient", "validate"} & set(KINDS)), default="meta_gradient")
+    parser.add_argument("--kind", choices=sorted(ITEMS), default="meta_gradient")
     parser.add_argument("--attempt", type=int, default=0)
     parser.add_argument("--step", type=int, help="step of the item; none replays the whole run")
     parser.add_argument("--member", type=int, default=0)

@@ -25,7 +25,7 @@ def compute(bench: Workbench, number: int, item: WorkItem, inputs: Mapping[str, 
     wall, cpu = time.perf_counter(), time.process_time()
     try:
         kind = registry.resolve("kinds", item.kind, KINDS, bench.plugins, "kind")
-        numbers, arrays = kind(bench, item.address, dict(item.options), inputs)
+        numbers, arrays = kind(bench, item.address, item.options, inputs)
     except Exception as error:  # the coordinator decides: once more elsewhere, then it is the user's
         text = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"
         return Outcome(item, "failed", number, time.perf_counter() - wall, time.process_time() - cpu, {}, text), {}

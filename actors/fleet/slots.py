@@ -67,7 +67,7 @@ class Slot:
 
     def count(self, outcome: Outcome) -> None:
         """Remember what an item took, for the rate that `row` tells."""
-        members = dict(outcome.item.options).get("members", 1)
+        members = getattr(outcome.item.options, "members", 1)
         self.recent.append((float(members), outcome.seconds))
 
     def row(self) -> dict[str, Any]:

@@ -1,30 +1,27 @@
-"""Judging distilled data: fresh networks trained on it, and on what the field compares it with.
-
-Each function is a kind of work item: (workbench, address, options, inputs) -> (numbers, arrays).
-"""
+"""Kinds of work that assess distilled data: networks trained on it, and on the sets that it is compared with."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raystill.platform.data.resident import Resident
 from raystill.platform.evaluation import neighbours
+from raystill.platform.evaluation.protocol import (
+    LabelOptions,
+    NearestOptions,
+    RealSetOptions,
+    TrainFullOptions,
+    TrainNetworkOptions,
+    UntrainedOptions,
+)
 from raystill.platform.initialisation import starts
 from raystill.platform.meta import Steps, train
 from raystill.platform.seeds import Address, numpy_rng
-from raystill.platform.spec import LearnerSpec
 from raystill.platform.synthesis import selection
 from raystill.platform.work.problem import Problem
-from raystill.platform.work.workbench import Arrays, Numbers, Workbench
-
-Options = Mapping[str, Any]
-Inputs = Mapping[str, np.ndarray]
+from raystill.platform.work.workbench import Arrays, Inputs, Numbers, Workbench
 
 SHIFT = 0.125
 """Largest translation of the augmentation, as a share of the image's side (DSA's crop, 2102.08259)."""
@@ -51,38 +48,40 @@ def _shifted(x: Tensor, address: Address, texts: bool = False) -> Tensor:
     return torch.stack([z[:, a : a + h, b : b + w] for z, (a, b) in zip(padded, moves)]).reshape(x.shape)
 
 
-def train_network(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+def train_network(
+    bench: Workbench, address: Address, options: TrainNetworkOptions, inputs: Inputs
+) -> tuple[Numbers, Arrays]:
     """Accuracy of one network trained on a small set.
 
-    Inputs: `x` [S, M, ...], `y` [S, M] or [S, M, K], `order` [T], and `lr`, `momentum` [T] where they were learned.
-    Options: `split`; `limit` images of it; `lr`, `momentum` constant rates in place of learned ones; `learner` (JSON of
-    another LearnerSpec); `hard` 1 takes each label row's largest entry; `augment` 1 shifts the images.
+    Args:
+        inputs: `x` [S, M, ...], `y` [S, M] or [S, M, K], `order` [T], and `lr`, `momentum` [T] where they were learned.
     """
-    own = "learner" not in options
-    spec = bench.spec.learner if own else LearnerSpec.model_validate_json(options["learner"])
-    problem = bench.problem(spec)
+    own = options.learner is None
+    problem = bench.problem(options.learner or bench.spec.learner)
     tensors = bench.tensors(inputs)
     order = tensors.pop("order")
     x, y = tensors.pop("x")[order], tensors.pop("y")[order]
-    if options.get("hard") and y.is_floating_point():
+    if options.hard and y.is_floating_point():
         y = y.argmax(-1)
-    if options.get("augment"):
+    if options.augment:
         x = _shifted(x, address, bench.data.text is not None)
-    hyper = {k: x.new_full(order.shape, options[k]) for k in ("lr", "momentum") if options.get(k)} or tensors
+    hyper = tensors
+    if options.rates is not None:
+        hyper = {k: x.new_full(order.shape, v) for k, v in vars(options.rates).items() if v}
     # a start that was made for the run's learner serves no other
     theta0 = bench.theta0(problem.learner, address) if own else starts.fresh(problem.learner, address).to(bench.device)
     theta = trained(bench, problem, Steps(x, y, hyper), theta0)
-    return problem.evaluate(theta, getattr(bench, options["split"]), options.get("limit")), {}
+    return problem.evaluate(theta, bench.split(options.split), options.limit), {}
 
 
-def untrained(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+def untrained(bench: Workbench, address: Address, options: UntrainedOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """A network as it starts, before any step."""
     problem = bench.problem(bench.spec.learner)
     theta = bench.theta0(problem.learner, address)
-    return problem.evaluate(theta, getattr(bench, options["split"]), options.get("limit")), {}
+    return problem.evaluate(theta, bench.split(options.split)), {}
 
 
-def train_full(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+def train_full(bench: Workbench, address: Address, options: TrainFullOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """A network trained on all real training data for `epochs`, by SGD with momentum 0.9 and a cosine schedule.
 
     Returns its test accuracy and `theta`, a teacher for soft labels.
@@ -91,58 +90,55 @@ def train_full(bench: Workbench, address: Address, options: Options, inputs: Inp
     theta = bench.theta0(problem.learner, address)
     velocity = torch.zeros_like(theta)
     rng, size, count = numpy_rng(address.at(stream=f"{address.stream}/full")), 64, len(bench.train)
-    total = options["epochs"] * -(-count // size)
+    total = options.epochs * -(-count // size)
     done = 0
-    for _ in range(options["epochs"]):
+    for _ in range(options.epochs):
         order = rng.permutation(count)
         for at in range(0, count, size):
             x, y = bench.train.batch(order[at : at + size])
             leaf = theta.detach().requires_grad_()
             (g,) = torch.autograd.grad(problem.total(leaf, x, y) / len(y), leaf)
             velocity = 0.9 * velocity + g
-            theta = theta - options["lr"] * 0.5 * (1 + np.cos(np.pi * done / total)) * velocity
+            theta = theta - options.lr * 0.5 * (1 + np.cos(np.pi * done / total)) * velocity
             done += 1
-    split: Resident = getattr(bench, options["split"])
-    return problem.evaluate(theta, split, options.get("limit")), {"theta": theta.cpu().numpy()}
+    return problem.evaluate(theta, bench.split(options.split)), {"theta": theta.cpu().numpy()}
 
 
-def real_set(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+def real_set(bench: Workbench, address: Address, options: RealSetOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """A baseline's images at the run's budget, `x` [S, M, ...] normalised, hard `y` [S, M], and the run's `order`.
 
-    Labels are those that the outer objective wants. Option `victims` 1: images of the classes that it relabels alone.
+    Labels are those that the outer objective wants.
     """
     part, relabels = bench.spec.synthesizer, bench.problem(bench.spec.learner).relabels
     images = part.images or part.per_class * len(bench.data.classes)
-    only = [k for k, _ in relabels] if options.get("victims") else None
-    x, y = selection.normalised_steps(options["name"], bench.data, part.steps, images, address, only)
+    only = [k for k, _ in relabels] if options.victims else None
+    x, y = selection.normalised_steps(options.name, bench.data, part.steps, images, address, only)
     for k, t in relabels:
         y = np.where(y == k, t, y)
     return {}, {"x": x, "y": y, "order": bench.synthesizer.order}
 
 
-def nearest(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """Accuracy of k nearest neighbours (`k`, `norm`) among a small set's images, on the test split.
+def nearest(bench: Workbench, address: Address, options: NearestOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """Accuracy of the k nearest neighbours among a small set's images.
 
     Texts are compared by the mean vector of their tokens.
     """
     y = inputs["y"]
-    data: Resident = getattr(bench, options["split"])
+    data = bench.split(options.split)
     x = data.features(torch.from_numpy(np.array(inputs["x"]))).flatten(0, 1).numpy()
     rows = torch.arange(len(data)).split(2048)  # the vectors of all words of a split can take gigabytes
     query, truth = (
         torch.cat(parts).cpu().numpy() for parts in zip(*((data.features(q), t) for q, t in map(data.batch, rows)))
     )
-    found = neighbours.knn_accuracy(
-        x, y.reshape(-1, *y.shape[2:]), query, truth, options["k"], options["norm"]
-    )  # fmt: skip
-    return {"accuracy": found / 100}, {}
+    percent = neighbours.knn_accuracy(x, y.reshape(-1, *y.shape[2:]), query, truth, options.k, options.norm)
+    return {"accuracy": percent / 100}, {}
 
 
 @torch.no_grad()
-def label(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+def label(bench: Workbench, address: Address, options: LabelOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """The softmax of a teacher `theta` on `x` [S, M, ...] as soft labels `y` [S, M, K]."""
     tensors = bench.tensors(inputs)
     x = tensors["x"]
     rows = bench.problem(bench.spec.learner).learner.apply(tensors["theta"], x.flatten(0, 1)).softmax(1)
-    kept = {k: np.array(v) for k, v in inputs.items() if k != "theta"}
-    return {}, {**kept, "y": rows.reshape(*x.shape[:2], -1).cpu().numpy()}
+    others = {k: np.array(v) for k, v in inputs.items() if k != "theta"}
+    return {}, {**others, "y": rows.reshape(*x.shape[:2], -1).cpu().numpy()}

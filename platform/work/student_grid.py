@@ -9,9 +9,9 @@ so that settings are compared in pairs, and the first layer sees one batch inste
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +22,8 @@ from torch.func import vmap
 
 from raystill.platform import learners
 from raystill.platform.data.resident import Resident
-from raystill.platform.evaluation.accuracy import evaluate
+from raystill.platform.evaluation import evaluate
+from raystill.platform.evaluation.protocol import Split
 from raystill.platform.learners import Learner
 from raystill.platform.learners.networks import without_patches
 from raystill.platform.learners.stacked import stacked
@@ -30,10 +31,7 @@ from raystill.platform.objectives import Objective, Out, Step, make
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import LearnerSpec
 from raystill.platform.spec.section import Count, Fraction, Part, Positive
-from raystill.platform.work.workbench import Arrays, Numbers, Workbench
-
-Options = Mapping[str, Any]
-Inputs = Mapping[str, np.ndarray]
+from raystill.platform.work.workbench import Arrays, Inputs, Numbers, Workbench
 
 AT_ONCE = 4096
 """Images times networks of one pass when accuracy is counted: bounds the memory of the features."""
@@ -183,58 +181,90 @@ class Cohort:
         return torch.cat([self._learner.apply(self.theta[0, 0], part) for part in parts])
 
 
-def _built(bench: Workbench, options: Options) -> Learner:
-    learner = learners.build(
-        LearnerSpec.model_validate_json(options["learner"]), bench.data.shape, len(bench.data.classes), bench.plugins
-    )
+def _built(bench: Workbench, spec: LearnerSpec) -> Learner:
+    learner = learners.build(spec, bench.data.shape, len(bench.data.classes), bench.plugins)
     learner.module.to(bench.device)
     without_patches(learner.module)
     return learner
 
 
-def teacher(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """A teacher trained on labels: its validation accuracy, `theta` [P] and the training split's `logits` [N, K].
+@dataclass(frozen=True)
+class TeacherOptions:
+    """The teacher's network, its training, and the smoothing of its labels."""
 
-    Options: `learner` and `training` (JSON), `smoothing` of the labels.
-    """
-    training = TrainingSpec.model_validate_json(options["training"])
+    learner: LearnerSpec
+    training: TrainingSpec
+    smoothing: float
+
+
+def teacher(bench: Workbench, address: Address, options: TeacherOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """A teacher trained on labels: its validation accuracy, `theta` [P] and the training split's `logits` [N, K]."""
     none = torch.zeros(len(bench.train), len(bench.data.classes), device=bench.device)
     one = Cohort(
-        _built(bench, options), bench.train, none, (1.0,), (0.0,), (address,), training, "loop", options["smoothing"]
-    )
+        _built(bench, options.learner), bench.train, none, (1.0,), (0.0,), (address,), options.training, "loop",
+        options.smoothing,
+    )  # fmt: skip
     one.advance()
     arrays = {"theta": one.theta[0, 0].cpu().numpy(), "logits": one.answers(bench.train).cpu().numpy()}
     return {"accuracy": float(one.accuracies(bench.validation)[0, 0])}, arrays
 
 
-def grade(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """Accuracy of a network `theta` on a split. Options: `learner` (JSON), `split`."""
-    learner = _built(bench, options)
-    return evaluate(learner.apply, bench.tensors(inputs)["theta"], getattr(bench, options["split"])), {}
+@dataclass(frozen=True)
+class GradeOptions:
+    """A network, and the split that it is evaluated on."""
+
+    learner: LearnerSpec
+    split: Split
 
 
-def cohort(bench: Workbench, options: Options, inputs: Inputs) -> Cohort:
+def grade(bench: Workbench, address: Address, options: GradeOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """Accuracy of a network with parameters `theta` [P] on a split."""
+    learner = _built(bench, options.learner)
+    return evaluate(learner.apply, bench.tensors(inputs)["theta"], bench.split(options.split)), {}
+
+
+@dataclass(frozen=True)
+class StudentsOptions:
+    """A block of students.
+
+    Attributes:
+        settings: pairs of temperature T and mixing weight alpha.
+        seeds: each seed trains one student per setting.
+        stream: of the students' addresses.
+        stack: train all at a time, or one after another.
+        split: the split that they are evaluated on.
+    """
+
+    learner: LearnerSpec
+    training: TrainingSpec
+    settings: tuple[tuple[float, float], ...]
+    seeds: tuple[int, ...]
+    stack: Literal["vmap", "loop"] = "vmap"
+    split: Split = "validation"
+    stream: str = "student"
+
+
+def cohort(bench: Workbench, options: StudentsOptions, inputs: Inputs) -> Cohort:
     """The students that options ask for; those of seed s start at `Address(run seed, member=s, stream)`."""
     logits = bench.tensors({"logits": inputs["logits"]})["logits"]
-    addresses = [Address(bench.spec.run.seed, member=s, stream=options["stream"]) for s in json.loads(options["seeds"])]
-    settings = json.loads(options["settings"])
-    training = TrainingSpec.model_validate_json(options["training"])
+    addresses = [Address(bench.spec.run.seed, member=s, stream=options.stream) for s in options.seeds]
+    temperatures, alphas = [t for t, _ in options.settings], [a for _, a in options.settings]
     return Cohort(
-        _built(bench, options), bench.train, logits, [t for t, _ in settings], [a for _, a in settings], addresses,
-        training, options["stack"],
+        _built(bench, options.learner), bench.train, logits, temperatures, alphas, addresses, options.training,
+        options.stack,
     )  # fmt: skip
 
 
-def students(bench: Workbench, address: Address, options: Options, inputs: Inputs) -> tuple[Numbers, Arrays]:
+def students(bench: Workbench, address: Address, options: StudentsOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """A block of students trained to the end.
 
-    Inputs: the teacher's `logits` [N, K]. Options: `learner`, `training`, `settings` ([T, alpha] pairs) and `seeds`, as
-    JSON; `stream` of the students' addresses; `stack`; `split` that they are judged on.
+    Args:
+        inputs: the teacher's `logits` [N, K].
 
     Returns:
         Numbers `s.i`: accuracy of seed s, setting i, by position.
     """
     group = cohort(bench, options, inputs)
     group.advance()
-    found = group.accuracies(getattr(bench, options["split"]))
-    return {f"{s}.{i}": float(found[s, i]) for s, i in np.ndindex(found.shape)}, {}
+    accuracies = group.accuracies(bench.split(options.split))
+    return {f"{s}.{i}": float(accuracies[s, i]) for s, i in np.ndindex(accuracies.shape)}, {}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from raystill.platform import learners, registry, synthesis
 from raystill.platform.data import DataSet, load
 from raystill.platform.data.resident import Resident, resident
+from raystill.platform.evaluation.protocol import Split
 from raystill.platform.initialisation import starts
 from raystill.platform.learners import Learner, drawing
 from raystill.platform.meta import GRAPH_BYTES, estimators, make_engine, optimisers
@@ -23,6 +24,7 @@ from raystill.platform.work.problem import Problem, check_memory, losses, outer_
 
 Numbers = dict[str, float]
 Arrays = dict[str, np.ndarray]
+Inputs = Mapping[str, np.ndarray]
 
 
 class Workbench:
@@ -78,6 +80,11 @@ class Workbench:
     def test(self) -> Resident:
         """The test split on the device; only `assess` items ask for it."""
         return resident(self.data.test, self.data, self.device)
+
+    def split(self, name: Split) -> Resident:
+        """A split on the device, by its name."""
+        data: Resident = getattr(self, name)
+        return data
 
     def tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """Arrays of a message as tensors in memory that torch owns (alignment is a part of the bits)."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from raystill.platform.architectures import Arch
 from raystill.platform.artifacts import Distilled
 from raystill.search.ranking import statistics
-from raystill.search.ranking.levels import sample
-from raystill.search.ranking.rankers import CHEAP
+from raystill.search.ranking.levels import Protocol, sample
+from raystill.search.ranking.rankers import CHEAP, RankerOptions
 from raystill.search.ranking.scoring import Ranking, Scorer
 
 RATES = (0.01, 0.05, 0.1)
@@ -35,7 +36,7 @@ def size(curricula: Sequence[Distilled]) -> tuple[int, int]:
 
 def real(name: str, steps: int, batch: int, lr: float) -> Ranking:
     """Real data, so many minibatches."""
-    return Ranking(name, "real", {"steps": steps, "batch": batch, "lr": lr, "momentum": 0.9})
+    return Ranking(name, "real", RankerOptions(protocol=Protocol(steps, batch, lr)))
 
 
 def rankings(
@@ -50,20 +51,21 @@ def rankings(
         networks: of the averaged curriculum.
     """
     (steps, batch), (short, long) = size(curricula), rates
-    found = [Ranking(f"gtn seed {n}" if n else "gtn", "curriculum", {}, c) for n, c in enumerate(curricula)]
+    usual = RankerOptions()
+    found = [Ranking(f"gtn seed {n}" if n else "gtn", "curriculum", usual, c) for n, c in enumerate(curricula)]
     if curricula:
-        found.append(Ranking(f"gtn x{networks}", "curriculum", {"networks": networks}, curricula[0]))
+        found.append(Ranking(f"gtn x{networks}", "curriculum", RankerOptions(networks), curricula[0]))
     if curricula and curricula[0].generator:
-        found.append(Ranking("gtn longer", "curriculum", {}, curricula[0].longer(LONGER * steps)))
+        found.append(Ranking("gtn longer", "curriculum", usual, curricula[0].longer(LONGER * steps)))
     if untrained is not None:
-        found.append(Ranking("untrained", "curriculum", {}, untrained))
+        found.append(Ranking("untrained", "curriculum", usual, untrained))
     equal = real("real equal steps", steps, batch, short)
     return [
         *found,
-        *(Ranking(name, "curriculum", {}, data) for name, data in also.items()),
+        *(Ranking(name, "curriculum", usual, data) for name, data in also.items()),
         equal,
         real("real longer", LONGER * steps, batch, long),
-        Ranking("real 10 per class", "real", {**equal.options, "per_class": 10}),
+        Ranking("real 10 per class", "real", replace(equal.options, per_class=10)),
         *(Ranking(name, name) for name in ("parameters", "flops", "synflow", "naswot", "grad_norm", "snip")),
     ]
 

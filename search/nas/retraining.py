@@ -21,6 +21,7 @@ from raystill.platform.files import arrays
 from raystill.platform.seeds import Address
 from raystill.search.nas.spec import NasSpec
 from raystill.search.ranking.levels import LEVELS, Protocol
+from raystill.search.ranking.rankers import TrainRealOptions
 
 WEIGHTS, KEPT = "network.safetensors", "retrained"
 Row = Mapping[str, Any]
@@ -72,10 +73,9 @@ def each(spec: NasSpec, session: Session, rows: Sequence[Row], parent: str | Non
     items: dict[str, WorkItem] = {}
     for n, row in enumerate(rows):
         if kept[row["architecture"]] is None:
-            settings = {"architecture": row["architecture"], "steps": way.steps, "batch": way.batch, "lr": way.lr,
-                        "momentum": way.momentum}  # fmt: skip
+            options = TrainRealOptions(str(row["architecture"]), way)
             address = Address(spec.run.seed, member=n, stream="search/final")
-            item = WorkItem("train_real", address, 0, f"final/{n}", tuple(sorted(settings.items())))
+            item = WorkItem("train_real", address, 0, f"final/{n}", options)
             items[row["architecture"]] = session.crew.add(item, none)
     figures, weights = [], {}
     for row in rows:

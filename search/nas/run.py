@@ -32,7 +32,8 @@ from raystill.search.nas.retraining import WEIGHTS
 from raystill.search.nas.searchers import SEARCHERS
 from raystill.search.nas.spec import NasSpec
 from raystill.search.ranking import evaluators
-from raystill.search.ranking.rankers import CHEAP
+from raystill.search.ranking.levels import Protocol
+from raystill.search.ranking.rankers import CHEAP, RankerOptions
 from raystill.search.ranking.scoring import Ranking, Scorer
 
 SPEC, LEDGER, RESULT = "search.yaml", "ledger.parquet", "result.json"
@@ -155,12 +156,8 @@ def _rankings(spec: NasSpec, found: Distilled | None) -> list[Ranking]:
     """What is asked about each architecture: the one that trains first, where there are several."""
     trains = "curriculum" if found is not None else "real"
     names = (trains, *CHEAP) if spec.ranker == "combined" else (spec.ranker,)
-    settings: dict[str, Any] = {"networks": spec.networks, "limit": spec.images}
-    real = {"steps": spec.steps, "batch": spec.batch, "lr": spec.lr, "momentum": 0.9}
-    return [
-        Ranking(name, name, settings | (real if name == "real" else {}), found if name == "curriculum" else None)
-        for name in names
-    ]
+    options = RankerOptions(spec.networks, spec.images, protocol=Protocol(spec.steps, spec.batch, spec.lr))
+    return [Ranking(name, name, options, found if name == "curriculum" else None) for name in names]
 
 
 def _search(

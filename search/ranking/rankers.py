@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -21,12 +20,12 @@ from raystill.platform.architectures.proxies import COUNTS, PROXIES
 from raystill.platform.meta import Steps
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.work.assessing import trained
+from raystill.platform.work.kinds import Kind
 from raystill.platform.work.problem import Problem
-from raystill.platform.work.workbench import Arrays, Numbers, Workbench
+from raystill.platform.work.workbench import Arrays, Inputs, Numbers, Workbench
 from raystill.search.ranking import training
 from raystill.search.ranking.levels import Protocol
 
-Options = Mapping[str, Any]
 WORST = -1e300
 """In place of minus infinity: an item whose numbers are not finite would be computed again."""
 
@@ -39,54 +38,73 @@ class Clock:
     judging: float = 0.0
 
 
-Ranker = Callable[[Workbench, Arch, Address, Options, Mapping[str, Tensor], Clock], float]
+@dataclass(frozen=True)
+class RankerOptions:
+    """How a ranker scores.
+
+    Attributes:
+        networks: fresh networks averaged.
+        limit: validation images.
+        init: scheme of initial weights.
+        protocol: training on real data (`real`).
+        per_class: training images a class (`real`); None takes all.
+    """
+
+    networks: int = 1
+    limit: int = 2000
+    init: str = "xavier"
+    protocol: Protocol | None = None
+    per_class: int | None = None
+
+
+Ranker = Callable[[Workbench, Arch, Address, RankerOptions, Mapping[str, Tensor], Clock], float]
 
 
 def _problem(bench: Workbench, arch: Arch, scheme: str) -> Problem:
     return bench.problem_of(learners.wrap(arch.build(bench.data.shape, len(bench.data.classes)), scheme))
 
 
-def _judged(bench: Workbench, problem: Problem, theta: Tensor, options: Options, clock: Clock) -> float:
+def _judged(bench: Workbench, problem: Problem, theta: Tensor, options: RankerOptions, clock: Clock) -> float:
     began = time.perf_counter()
-    found = problem.evaluate(theta, bench.validation, options["limit"])["accuracy"]
+    found = problem.evaluate(theta, bench.validation, options.limit)["accuracy"]
     clock.judging += time.perf_counter() - began
     return found
 
 
 def curriculum(
-    bench: Workbench, arch: Arch, address: Address, options: Options, inputs: Mapping[str, Tensor], clock: Clock
+    bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock
 ) -> float:
     """Mean validation accuracy of `networks` networks trained on distilled steps in their order, at their own rates."""
-    problem = _problem(bench, arch, options["init"])
+    problem = _problem(bench, arch, options.init)
     order = inputs["order"]
     hyper = {k: v for k, v in inputs.items() if k in ("lr", "momentum")}
     total = 0.0
-    for n in range(options["networks"]):
+    for n in range(options.networks):
         theta0 = problem.learner.init(address.at(member=n)).to(bench.device)
         began = time.perf_counter()
         theta = trained(bench, problem, Steps(inputs["x"][order], inputs["y"][order], hyper), theta0)
         clock.steps += time.perf_counter() - began
         total += _judged(bench, problem, theta, options, clock)
-    return total / int(options["networks"])
+    return total / options.networks
 
 
 def real(
-    bench: Workbench, arch: Arch, address: Address, options: Options, inputs: Mapping[str, Tensor], clock: Clock
+    bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock
 ) -> float:
     """The same of `steps` minibatches of `batch` real images, out of `per_class` images a class where that is given."""
-    problem = _problem(bench, arch, options["init"])
+    problem = _problem(bench, arch, options.init)
     data = bench.train
-    if options.get("per_class"):
-        rows = subset(bench, int(options["per_class"]))
+    if options.per_class is not None:
+        rows = subset(bench, options.per_class)
         data = type(data)(data.x[rows], data.y[rows], data.mean, data.std)
-    protocol = Protocol(int(options["steps"]), int(options["batch"]), options["lr"], options["momentum"])
+    assert options.protocol is not None, "`real` trains by a protocol"
     total = 0.0
-    for n in range(options["networks"]):
+    for n in range(options.networks):
         began = time.perf_counter()
-        (theta,) = training.fit(problem.learner, data, address.at(member=n), protocol)
+        (theta,) = training.fit(problem.learner, data, address.at(member=n), options.protocol)
         clock.steps += time.perf_counter() - began
         total += _judged(bench, problem, theta, options, clock)
-    return total / int(options["networks"])
+    return total / options.networks
 
 
 def subset(bench: Workbench, per_class: int) -> np.ndarray:
@@ -98,11 +116,11 @@ def subset(bench: Workbench, per_class: int) -> np.ndarray:
 
 
 def proxy(
-    bench: Workbench, arch: Arch, address: Address, options: Options, inputs: Mapping[str, Tensor], clock: Clock,
+    bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock,
     name: str,
 ) -> float:  # fmt: skip
     """A zero-cost proxy of the initial network on one real minibatch, the same for all architectures."""
-    problem = _problem(bench, arch, options["init"])
+    problem = _problem(bench, arch, options.init)
     network = problem.learner.load(problem.learner.init(address).to(bench.device))
     rng = numpy_rng(Address(bench.spec.run.seed, stream="rank/batch"))
     x, y = bench.train.batch(rng.choice(len(bench.train), min(64, len(bench.train)), replace=False))
@@ -113,7 +131,7 @@ def proxy(
 
 
 def count(
-    bench: Workbench, arch: Arch, address: Address, options: Options, inputs: Mapping[str, Tensor], clock: Clock,
+    bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock,
     name: str,
 ) -> float:  # fmt: skip
     """Parameters or FLOPs."""
@@ -132,34 +150,46 @@ CHEAP = ("parameters", "synflow", "naswot")
 """Rankers that cost next to nothing, which have one voice together beside one that trains."""
 
 
-def score(
-    bench: Workbench, address: Address, options: Options, inputs: Mapping[str, np.ndarray]
-) -> tuple[Numbers, Arrays]:
-    """Work item: the scores of a batch of architectures, one text a line of `architectures`, by the ranker `ranker`.
+@dataclass(frozen=True)
+class ScoreOptions:
+    """Texts of architectures, and the ranker, a key of RANKERS, that scores them."""
+
+    architectures: tuple[str, ...]
+    ranker: str
+    settings: RankerOptions
+
+
+def score(bench: Workbench, address: Address, options: ScoreOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
+    """Work item: the scores of a batch of architectures.
 
     Numbers: `0`, `1`, ... the scores; `steps/0`, ... seconds of its training steps; `judging/0`, ... of judging;
     `cpu/0`, ... CPU seconds of all of it. Inputs: a curriculum, or nothing.
     """
     tensors = bench.tensors(inputs)
     found: Numbers = {}
-    for n, text in enumerate(str(options["architectures"]).splitlines()):
+    for n, text in enumerate(options.architectures):
         arch, clock, cpu = parse(text), Clock(), time.process_time()
         place = Address(address.seed, stream=f"rank/{arch.key}")
-        found[f"{n}"] = float(RANKERS[options["ranker"]](bench, arch, place, options, tensors, clock))
+        found[f"{n}"] = float(RANKERS[options.ranker](bench, arch, place, options.settings, tensors, clock))
         found[f"steps/{n}"], found[f"judging/{n}"] = clock.steps, clock.judging
         found[f"cpu/{n}"] = time.process_time() - cpu
     return found, {}
 
 
-def train_real(
-    bench: Workbench, address: Address, options: Options, inputs: Mapping[str, np.ndarray]
-) -> tuple[Numbers, Arrays]:
+@dataclass(frozen=True)
+class TrainRealOptions:
+    """The text of an architecture, and how it is trained."""
+
+    architecture: str
+    protocol: Protocol
+
+
+def train_real(bench: Workbench, address: Address, options: TrainRealOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """Work item: train an architecture by the ground truth's protocol; accuracies, and `theta` where it is finite."""
-    arch = parse(str(options["architecture"]))
-    protocol = Protocol(int(options["steps"]), int(options["batch"]), options["lr"], options["momentum"])
-    numbers, theta = training.train_network(bench, arch, address.seed, protocol)
+    arch = parse(options.architecture)
+    numbers, theta = training.train_network(bench, arch, address.seed, options.protocol)
     return numbers, {"theta": theta.cpu().numpy()} if bool(theta.isfinite().all()) else {}
 
 
-KINDS = {"score": score, "train_real": train_real}
+KINDS = {"score": Kind(score, ScoreOptions), "train_real": Kind(train_real, TrainRealOptions)}
 """What a search's evaluators can do beside `work.KINDS`: plug-ins of the kind `kinds`."""

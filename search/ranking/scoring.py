@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ import numpy as np
 from raystill.actors.drive import commit_log
 from raystill.actors.drive.session import Session
 from raystill.actors.fleet.executors import Handle, ServerLost
-from raystill.actors.messages import Option, WorkItem
+from raystill.actors.messages import WorkItem
 from raystill.platform.architectures import Arch
 from raystill.platform.artifacts import Distilled
 from raystill.platform.data import DataSet
 from raystill.platform.seeds import Address
+from raystill.search.ranking.rankers import RankerOptions, ScoreOptions
 
 BATCH = 8
 """Architectures of one item: a few tenths of a second of work, against a millisecond of messages."""
@@ -35,23 +36,21 @@ class Ranking:
     Attributes:
         name: what tables call it.
         ranker: a key of RANKERS.
-        options: `networks` averaged, `limit` validation images, `init` scheme; of `real`: steps, batch, lr, momentum,
-            per_class.
+        options: of the ranker; `init` is the curriculum's where there is one.
         curriculum: the data of `curriculum`.
     """
 
     name: str
     ranker: str
-    options: dict[str, Option] = field(default_factory=dict)
+    options: RankerOptions = field(default_factory=RankerOptions)
     curriculum: Distilled | None = None
 
     @property
-    def full(self) -> dict[str, Option]:
-        """The options with their usual values."""
-        init = "xavier"
-        if self.curriculum is not None:
-            init = str(self.curriculum.manifest.get("learner", {}).get("init", init))
-        return {"networks": 1, "limit": 2000, "init": init, **self.options}
+    def full(self) -> RankerOptions:
+        """The options, with the curriculum's own initialisation."""
+        if self.curriculum is None:
+            return self.options
+        return replace(self.options, init=str(self.curriculum.manifest.get("learner", {}).get("init", "xavier")))
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -152,12 +151,9 @@ class Scorer:
 
     def _item(self, ranking: Ranking, part: Sequence[Arch], seed: int, step: int) -> WorkItem:
         # named by its content, so that a log's row is found again whatever was asked around it
-        options: dict[str, Option] = {
-            **ranking.full, "ranker": ranking.ranker, "architectures": "\n".join(arch.text for arch in part),
-        }  # fmt: skip
-        named = tuple(sorted(options.items()))
-        mark = hashlib.sha256(repr((ranking.name, named, _mark(ranking.curriculum))).encode()).hexdigest()[:24]
-        return WorkItem("score", Address(seed, stream=f"score/{mark}"), step, f"score/{ranking.name}", named)
+        options = ScoreOptions(tuple(arch.text for arch in part), ranking.ranker, ranking.full)
+        mark = hashlib.sha256(repr((ranking.name, options, _mark(ranking.curriculum))).encode()).hexdigest()[:24]
+        return WorkItem("score", Address(seed, stream=f"score/{mark}"), step, f"score/{ranking.name}", options)
 
     def _compute(self, ranking: Ranking, items: list[WorkItem]) -> None:
         crew = self._session.crew

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from raystill.actors.drive import commit_log
 from raystill.actors.drive.session import Session
 from raystill.actors.messages import WorkItem
+from raystill.platform.evaluation.protocol import Split
 from raystill.platform.seeds import Address
+from raystill.platform.work.student_grid import GradeOptions, StudentsOptions, TeacherOptions
 from raystill.search.temperature.settings import Row, Setting, ranked
 from raystill.search.temperature.spec import TemperatureSpec
 
@@ -40,16 +43,14 @@ class Hunt:
 
     def block(
         self, width: int, pairs: Sequence[tuple[float, float]], seeds: Sequence[int], steps: int,
-        split: str = "validation", stream: str = "student",
+        split: Split = "validation", stream: str = "student",
     ) -> WorkItem:  # fmt: skip
         """Students of one width as a work item: settings (T, alpha) x seeds."""
         student, search = self.spec.student, self.spec.search
-        options = (
-            ("learner", self.spec.learner(width).model_dump_json()),
-            ("training", student.training.model_copy(update={"steps": steps}).model_dump_json()),
-            ("settings", json.dumps(list(pairs))), ("seeds", json.dumps(list(seeds))),
-            ("stack", search.stack), ("split", split), ("stream", stream),
-        )  # fmt: skip
+        training = student.training.model_copy(update={"steps": steps})
+        options = StudentsOptions(
+            self.spec.learner(width), training, tuple(pairs), tuple(seeds), search.stack, split, stream
+        )
         return item("students", self.spec.run.seed, options)
 
     def numbers(self, items: Sequence[WorkItem], tell: Tell | None = None) -> list[dict[str, float]]:
@@ -71,9 +72,10 @@ class Hunt:
         return [found[i.address.stream] for i in items]
 
 
-def item(kind: str, seed: int, options: tuple[tuple[str, Any], ...]) -> WorkItem:
+def item(kind: str, seed: int, options: TeacherOptions | GradeOptions | StudentsOptions) -> WorkItem:
     """A work item whose address names all that its result depends on, beside the spec's data and teacher."""
-    digest = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:24]
+    told = [(k, v.model_dump_json() if isinstance(v, BaseModel) else v) for k, v in vars(options).items()]
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
     return WorkItem(kind, Address(seed, stream=f"{kind}/{digest}"), 0, "teacher", options)
 
 

@@ -7,7 +7,6 @@ draw others: for a search that gives the same choice again take `grid` or `halvi
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from ray import tune
 from raystill.actors import cluster
 from raystill.platform.files import arrays
 from raystill.platform.spec import DistillSpec
-from raystill.platform.work.student_grid import Cohort, cohort
+from raystill.platform.work.student_grid import Cohort, StudentsOptions, cohort
 from raystill.platform.work.workbench import Workbench
 from raystill.search.temperature.settings import Row
 from raystill.search.temperature.spec import TemperatureSpec
@@ -43,12 +42,10 @@ class Trial(tune.Trainable):
     def reset_config(self, new_config: dict[str, float]) -> bool:
         """Start the students of another setting."""
         student, search = self._spec.student, self._spec.search
-        self.group = cohort(self._bench, {
-            "learner": self._spec.learner(self._spec.widths[0]).model_dump_json(),
-            "training": student.training.model_dump_json(), "stack": search.stack, "stream": "student",
-            "settings": json.dumps([(new_config["temperature"], new_config["alpha"])]),
-            "seeds": json.dumps(list(range(search.seeds))),
-        }, {"logits": self._logits})  # fmt: skip
+        learner, seeds = self._spec.learner(self._spec.widths[0]), tuple(range(search.seeds))
+        settings = ((new_config["temperature"], new_config["alpha"]),)
+        options = StudentsOptions(learner, student.training, settings, seeds, search.stack)
+        self.group = cohort(self._bench, options, {"logits": self._logits})
         return True
 
     def step(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from raystill.platform import learners, registry, runs
 from raystill.platform.evaluation.summary import Summary, summary
 from raystill.platform.files.storage import write_whole
 from raystill.platform.tracking import Tracker
+from raystill.platform.work.student_grid import GradeOptions, TeacherOptions
 from raystill.search.temperature import on_evaluators, page, settings, teacher_file, tracking
 from raystill.search.temperature.on_evaluators import Hunt
 from raystill.search.temperature.settings import Row, Setting
@@ -144,10 +145,7 @@ def _listened(spec: TemperatureSpec, session: Session) -> Hunt:
         teacher = teacher_file.read(path if path.exists() else spec.teacher.file, session.plan.data)  # type: ignore[arg-type]
     else:
         _say(f"teacher: {spec.teacher.learner.name}, {spec.teacher.training.steps} steps")
-        options = (
-            ("learner", spec.teacher.learner.model_dump_json()), ("training", spec.teacher.training.model_dump_json()),
-            ("smoothing", spec.teacher.smoothing),
-        )  # fmt: skip
+        options = TeacherOptions(spec.teacher.learner, spec.teacher.training, spec.teacher.smoothing)
         crew: Crew = session.crew
         (done,) = crew.wait([crew.add(on_evaluators.item("teacher", spec.run.seed, options), crew.executor.put({}))])
         arrays = crew.executor.server.fetch(done.arrays)
@@ -217,9 +215,7 @@ def _spread(found: Summary, factor: float = 1.0) -> dict[str, float | int | None
 
 
 def _graded(hunt: Hunt, teacher: teacher_file.Teacher) -> float:
-    item = on_evaluators.item(
-        "grade", hunt.spec.run.seed, (("learner", teacher.learner.model_dump_json()), ("split", "test"))
-    )
+    item = on_evaluators.item("grade", hunt.spec.run.seed, GradeOptions(teacher.learner, "test"))
     found = on_evaluators.finished(hunt.session)
     if item.address.stream in found:
         return found[item.address.stream]["accuracy"]

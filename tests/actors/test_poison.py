@@ -16,6 +16,7 @@ from raystill.platform.artifacts.files import load_distilled
 from raystill.platform.data import load
 from raystill.platform.data.resident import resident
 from raystill.platform.evaluation import accuracy
+from raystill.platform.evaluation.protocol import RealSetOptions
 from raystill.platform.objectives import of_labels
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DataSpec, DistillSpec, PretrainSpec
@@ -123,9 +124,9 @@ def test_measures_are_counts_of_what_a_network_says(pool: Path) -> None:
 def test_mislabelled_sets_are_what_they_say(pool: Path) -> None:
     bench = Workbench(resolve_auto(spec(pool.parent, pool), "cpu"))
     address = Address(1, stream="assess")
-    _, plain = KINDS["real_set"](bench, address, {"name": "real"}, {})
+    _, plain = KINDS["real_set"](bench, address, RealSetOptions("real"), {})
     assert plain["y"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 1, 8, 9] * 10]
-    _, alone = KINDS["real_set"](bench, address, {"name": "real", "victims": 1}, {})
+    _, alone = KINDS["real_set"](bench, address, RealSetOptions("real", victims=True), {})
     assert alone["y"].tolist() == [[1] * 100]
     assert alone["x"].shape == plain["x"].shape
     sevens = bench.data.units(bench.data.train.x[bench.data.train.y == 7].astype(np.float32) / 255)

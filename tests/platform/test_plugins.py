@@ -19,6 +19,7 @@ from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import Synthesizer
 from raystill.platform.work.kinds import KINDS
+from raystill.platform.work.meta_gradient import MetaGradientOptions
 from raystill.platform.work.problem import resolve_auto
 from raystill.platform.work.workbench import Workbench
 
@@ -93,7 +94,7 @@ def data() -> DataSet:
 
 def gradient(bench: Workbench) -> dict[str, np.ndarray]:
     meta = bench.synthesizer.start(bench.data, Address(0, stream="start"))
-    return KINDS["meta_gradient"](bench, Address(0), {"members": 2}, meta)[1]
+    return KINDS["meta_gradient"](bench, Address(0), MetaGradientOptions(2), meta)[1]
 
 
 def spec(**sections: Any) -> DistillSpec:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raystill.actors.drive import assessment, pipeline
+from raystill.actors.drive import pipeline
+from raystill.platform.evaluation import assessment
 from raystill.platform.runs import folder as runs
 from raystill.platform.spec import DistillSpec
 
@@ -81,4 +82,4 @@ def test_assessing_again_replaces_the_table(tmp_path: Path) -> None:
     assert [row["name"] for row in found["rows"]] == ["distilled"]
     assert json.loads((folder / "assessment.json").read_text())["rows"][0]["n"] == 2
     assert (folder / "artefact" / "data.parquet").read_bytes() == before
-    assert assessment.NAMES.keys() == {"real", "average", "kmeans"}
+    assert assessment.BASELINES.keys() == {"real", "average", "kmeans"}

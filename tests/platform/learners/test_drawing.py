@@ -17,6 +17,7 @@ from raystill.platform.learners import drawing
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DataSpec, DistillSpec, LearnerSpec
 from raystill.platform.work.kinds import KINDS
+from raystill.platform.work.meta_gradient import MetaGradientOptions
 from raystill.platform.work.problem import resolve_auto
 from raystill.platform.work.workbench import Workbench
 
@@ -127,7 +128,7 @@ def test_a_chunk_is_the_sum_of_members_with_networks_of_their_own(bench: Any, dr
     meta = made.synthesizer.start(made.data, Address(0, stream="start"))
 
     def work(members: int, first: int) -> tuple[float, Any]:
-        numbers, arrays = KINDS["meta_gradient"](made, Address(0, 0, 3, first), {"members": members}, meta)
+        numbers, arrays = KINDS["meta_gradient"](made, Address(0, 0, 3, first), MetaGradientOptions(members), meta)
         return numbers["loss"], arrays
 
     loss, found = work(2, 0)

@@ -17,6 +17,7 @@ from raystill.platform.meta import MetaGradient, make_engine, outer_loss, stacke
 from raystill.platform.meta.trajectory import Tape, checkpoints, slots
 from raystill.platform.spec import DataSpec, DistillSpec, MetaSpec
 from raystill.platform.work.kinds import KINDS
+from raystill.platform.work.meta_gradient import MetaGradientOptions
 from raystill.platform.work.problem import resolve_auto
 from raystill.platform.work.workbench import Workbench
 
@@ -194,7 +195,7 @@ def bench(digits: DataSet, momentum: float = 0.0, **meta: Any) -> Workbench:
 def test_a_spec_with_a_budget_makes_the_same_bits(digits: DataSet, stack: str) -> None:
     def item(made: Workbench) -> dict[str, np.ndarray]:
         start = made.synthesizer.start(made.data, seeds.Address(0, stream="start"))
-        return KINDS["meta_gradient"](made, seeds.Address(0, 0, 3, 0), {"members": 2}, start)[1]
+        return KINDS["meta_gradient"](made, seeds.Address(0, 0, 3, 0), MetaGradientOptions(2), start)[1]
 
     free, budgeted, rounded = (
         item(bench(digits, stack=stack, **more))

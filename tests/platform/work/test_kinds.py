@@ -14,6 +14,7 @@ from raystill.platform.data import DataSet, load
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DataSpec, DistillSpec
 from raystill.platform.work.kinds import KINDS
+from raystill.platform.work.meta_gradient import MetaGradientOptions, ValidateOptions
 from raystill.platform.work.problem import resolve_auto
 from raystill.platform.work.workbench import Workbench
 
@@ -48,7 +49,7 @@ def start(bench: Workbench) -> dict[str, np.ndarray]:
 
 def work(bench: Workbench, members: int = 2, first: int = 0, step: int = 5) -> tuple[float, dict[str, np.ndarray]]:
     address = Address(0, 0, step, first)
-    numbers, arrays = KINDS["meta_gradient"](bench, address, {"members": members}, start(bench))
+    numbers, arrays = KINDS["meta_gradient"](bench, address, MetaGradientOptions(members), start(bench))
     return numbers["loss"], arrays
 
 
@@ -202,7 +203,7 @@ def test_validation_is_the_same_networks_at_every_step(bench: Any) -> None:
     meta = start(made)
 
     def score(step: int, member: int) -> float:
-        return KINDS["validate"](made, Address(0, 0, step, member), {}, meta)[0]["accuracy"]
+        return KINDS["validate"](made, Address(0, 0, step, member), ValidateOptions(), meta)[0]["accuracy"]
 
     values = [score(0, member) for member in range(4)]
     assert [score(9, member) for member in range(4)] == values
@@ -223,7 +224,7 @@ def test_validation_counts_what_a_network_trained_by_hand_names_rightly(bench: A
     count = len(made.validation)  # 60 of them, evenly spaced: a source may be sorted by class
     x, y = made.validation.batch(np.array([n * count // 60 for n in range(60)]))
     expected = (problem.learner.apply(theta, x).argmax(1) == y).float().mean().item()
-    found = KINDS["validate"](made, Address(0, 0, 9, 2), {}, start(made))[0]["accuracy"]
+    found = KINDS["validate"](made, Address(0, 0, 9, 2), ValidateOptions(), start(made))[0]["accuracy"]
     assert found == pytest.approx(expected, abs=1e-6)
 
 

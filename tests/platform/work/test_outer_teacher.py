@@ -21,6 +21,7 @@ from raystill.platform.objectives import of_outer
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DataSpec, DistillSpec, LearnerSpec
 from raystill.platform.work.kinds import KINDS
+from raystill.platform.work.meta_gradient import MetaGradientOptions
 from raystill.platform.work.problem import outer_teacher, resolve_auto
 from raystill.platform.work.workbench import Workbench
 
@@ -85,7 +86,7 @@ def test_the_meta_gradient_is_that_of_finite_differences(
     meta = made.synthesizer.start(made.data, Address(0, stream="start"))
 
     def run(inputs: dict[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
-        numbers, arrays = KINDS["meta_gradient"](made, Address(0, step=3), {"members": 2}, inputs)
+        numbers, arrays = KINDS["meta_gradient"](made, Address(0, step=3), MetaGradientOptions(2), inputs)
         return numbers["loss"], arrays
 
     _, gradient = run(meta)
@@ -113,7 +114,7 @@ def test_no_gradient_goes_to_the_teacher_and_it_is_not_changed(bench: Callable[.
     assert made.teacher is not None
     before = [p.clone() for p in made.teacher.parameters()]
     meta = made.synthesizer.start(made.data, Address(0, stream="start"))
-    KINDS["meta_gradient"](made, Address(0), {"members": 1}, meta)
+    KINDS["meta_gradient"](made, Address(0), MetaGradientOptions(1), meta)
     assert all(torch.equal(a, b) for a, b in zip(before, made.teacher.parameters()))
     assert all(p.grad is None for p in made.teacher.parameters())
 

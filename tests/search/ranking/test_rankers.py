@@ -20,7 +20,8 @@ from raystill.platform.work.problem import resolve_auto
 from raystill.platform.work.workbench import Workbench
 from raystill.search.ranking import evaluators
 from raystill.search.ranking.evaluators import host_spec
-from raystill.search.ranking.rankers import RANKERS, score
+from raystill.search.ranking.levels import Protocol
+from raystill.search.ranking.rankers import RANKERS, RankerOptions, ScoreOptions, score
 from raystill.search.ranking.scoring import Ranking, fitting
 
 TEXTS = ("macro:d1-w4-x1-k3-max-group-relu-fc", "macro:d2-w8-x2-k3-stride-none-tanh-gap")
@@ -33,7 +34,7 @@ def bench() -> Workbench:
 
 
 def numbers(bench: Workbench, ranking: Ranking, texts: tuple[str, ...] = TEXTS) -> dict[str, float]:
-    options = {**ranking.full, "ranker": ranking.ranker, "architectures": "\n".join(texts)}
+    options = ScoreOptions(texts, ranking.ranker, ranking.full)
     found, arrays = score(bench, Address(3, stream="anything"), options, ranking.arrays)
     assert not arrays
     return found
@@ -41,7 +42,7 @@ def numbers(bench: Workbench, ranking: Ranking, texts: tuple[str, ...] = TEXTS) 
 
 def test_the_curriculum_ranker_is_the_artefacts_own_training(bench: Workbench, noise: Callable[..., Distilled]) -> None:
     d, arch = noise(), parse(TEXTS[0])
-    found = numbers(bench, Ranking("noise", "curriculum", {"limit": 100}, d))
+    found = numbers(bench, Ranking("noise", "curriculum", RankerOptions(limit=100), d))
     learner = learners.wrap(arch.build((1, 8, 8), 10))
     network = d.train(learner.load(learner.init(Address(3, stream=f"rank/{arch.key}"))))
     rows = np.arange(100) * len(bench.validation) // 100
@@ -54,8 +55,8 @@ def test_the_curriculum_ranker_is_the_artefacts_own_training(bench: Workbench, n
 def test_a_score_depends_neither_on_its_batch_nor_on_who_computes_it(
     name: str, bench: Workbench, noise: Callable[..., Distilled]
 ) -> None:
-    more = {"steps": 4, "batch": 16, "lr": 0.05, "momentum": 0.9} if name == "real" else {}
-    ranking = Ranking(name, name, {"limit": 50, **more}, noise() if name == "curriculum" else None)
+    options = RankerOptions(limit=50, protocol=Protocol(4, 16) if name == "real" else None)
+    ranking = Ranking(name, name, options, noise() if name == "curriculum" else None)
     both = numbers(bench, ranking)
     assert np.isfinite(list(both.values())).all()
     assert both["1"] == numbers(bench, ranking, TEXTS[1:])["0"]
