@@ -212,7 +212,7 @@ def _keep(session: Session) -> None:
     theta0 = None
     if spec.initialisation.single:
         learner = learners.build(spec.learner, data.shape, len(data.classes), plan.plugins)
-        theta0 = starts.build(spec)(learner, Address(spec.run.seed)).numpy()
+        theta0 = starts.build(spec, plan.plugins)(learner, Address(spec.run.seed)).numpy()
     manifest = {
         "name": spec.recipe or "distilled",
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

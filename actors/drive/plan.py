@@ -95,7 +95,7 @@ def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resume
     _widths(spec, data, plugins)
     if spec.learner.draw != "none" and spec.meta.stack == "vmap":
         raise ValueError("meta.stack: vmap, but learner.draw gives each member a network of its own; take loop")
-    spec = starts.resolved(spec, learner, data)
+    spec = starts.resolved(spec, learner, data, plugins)
     spec = _handed(spec, synthesizer, data)
     workers, device = _workers(spec)
     check_memory(resolve_auto(spec, device), learner, plugins)

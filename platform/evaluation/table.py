@@ -113,6 +113,6 @@ class Table:
         """What a spread over networks is over, in words."""
         if self.single:
             return "one network: the artefact's own theta0"
-        if self.spec.initialisation.kind == "pool":
+        if self.spec.initialisation.path is not None:
             return f"{count} held-out pre-trained networks"
         return f"{count} fresh networks"

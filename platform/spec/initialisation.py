@@ -6,9 +6,8 @@ What the bits of a result depend on is said here; what a run is beside that, in 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from raystill.platform.spec.section import Natural, Part
 
@@ -16,26 +15,16 @@ from raystill.platform.spec.section import Natural, Part
 class InitialisationSpec(Part):
     """Where the learner starts: theta0 ~ p(theta0)."""
 
-    kind: Literal["fixed", "random", "pool", "pretrained"] = Field(
+    kind: str = Field(
         "random",
-        description="one network (its weights are part of the result), fresh networks at each step, networks of a pool "
-        "that `raystill pretrain` made, or one pre-trained network",
+        description="random: fresh networks at each step; fixed: one network, whose weights are part of the result; "
+        "pool: networks of a pool that `raystill pretrain` made; pretrained: one pre-trained network; or an entry "
+        "point of raystill.initialisations",
     )
     path: Path | None = Field(None, description="pool's folder; for pretrained also a safetensors file of weights")
     member: Natural = Field(0, description="which network of the pool's train part is the one (pretrained)")
     content: str | None = Field(None, description="sha256 of what the path holds; filled in as a run is planned")
-
-    @property
-    def single(self) -> bool:
-        """Whether there is one starting network, whose weights are part of the result."""
-        return self.kind in ("fixed", "pretrained")
-
-    @model_validator(mode="after")
-    def _path_where_it_is_read(self) -> InitialisationSpec:
-        if (self.path is not None) != (self.kind in ("pool", "pretrained")):
-            need = "needs" if self.path is None else "takes no"
-            raise ValueError(f"initialisation.kind: {self.kind} {need} initialisation.path")
-        return self
+    single: bool | None = Field(None, description="whether all networks start from one; filled in as a run is planned")
 
 
 class DonorSpec(Part):

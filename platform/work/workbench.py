@@ -40,7 +40,7 @@ class Workbench:
         self.problem = lru_cache(maxsize=32)(self._problem)
         self.estimator = estimators.estimator(spec.meta, plugins)
         self.optimiser = optimisers.resolve(spec.inner, plugins)
-        self.start = starts.build(spec)
+        self.start = starts.build(spec, plugins)
         if spec.meta.memory is not None:
             check_memory(spec, self.problem(spec.learner).learner, plugins)
 

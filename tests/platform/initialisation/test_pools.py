@@ -239,7 +239,27 @@ def test_one_pretrained_network_from_a_pool_or_a_file_of_weights(pool: pools.Poo
 
 
 def test_a_path_goes_with_the_kinds_that_read_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"initialisation\.kind: pool needs initialisation\.path"):
-        run_spec(None)
-    with pytest.raises(ValueError, match=r"initialisation\.kind: random takes no initialisation\.path"):
-        run_spec(None, initialisation={"kind": "random", "path": tmp_path})
+    with pytest.raises(ValueError, match=r"^initialisation\.kind: pool needs initialisation\.path"):
+        make_plan(run_spec(None))
+    with pytest.raises(ValueError, match=r"^initialisation\.kind: random takes no initialisation\.path"):
+        make_plan(run_spec(None, initialisation={"kind": "random", "path": tmp_path}))
+    with pytest.raises(ValueError, match=r"^initialisation\.kind: unknown 'Fixed'; did you mean 'fixed'"):
+        make_plan(run_spec(None, initialisation={"kind": "Fixed"}))
+
+
+def test_ones_own_initialisation_has_settings_and_says_what_it_is() -> None:
+    def constant(spec: DistillSpec, value: float = 0.5) -> starts.Initialisation:
+        return starts.Initialisation(lambda learner, address: torch.full((learner.size,), value), single=True)
+
+    def small(spec: DistillSpec) -> starts.Start:
+        return lambda learner, address: 0.1 * starts.fresh(learner, address)
+
+    plugins = {"initialisations": {"constant": constant, "small": small}}
+    learner, address = learners.build(LearnerSpec.model_validate(LEARNER), (1, 8, 8), 10), Address(3)
+    made = make_plan(run_spec(None, initialisation={"kind": "constant(value=2)"}), plugins)
+    assert made.spec.initialisation.single
+    assert torch.equal(starts.build(made.spec, plugins)(learner, address), torch.full((learner.size,), 2.0))
+    made = make_plan(run_spec(None, initialisation={"kind": "small"}), plugins)
+    assert made.spec.initialisation.single is False
+    expected = 0.1 * starts.fresh(learner, address)
+    assert torch.equal(starts.build(made.spec, plugins)(learner, address), expected)

@@ -40,7 +40,6 @@ def test_every_part_is_frozen_closed_and_explains_each_field(part: type[BaseMode
         ("synthesizer", "epochs", 1.5),
         ("synthesizer", "labels", "fuzzy"),
         ("synthesizer", "noise", float("nan")),
-        ("initialisation", "kind", "Fixed"),
         ("inner", "lr", 0.0),
         ("inner", "lr", float("inf")),
         ("inner", "momentum", 1.0),
