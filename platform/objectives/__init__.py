@@ -154,6 +154,6 @@ def _named(text: str, defaults: Mapping[str, Any], plugins: Plugins | None, fiel
 
 
 def _reads_no_more(name: str, objective: Term, field: str, given: str, taught: bool = False) -> None:
-    facts = objective.facts._replace(relabels=())
+    facts = objective.facts._replace(labels=False, relabels=())
     if objective.module or facts._replace(teacher=facts.teacher and not taught) != Facts():
         raise ValueError(f"{field}: {name} needs more than {given}, and a distillation has no more")

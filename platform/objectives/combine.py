@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raystill.platform.objectives.distillation import kd
-from raystill.platform.objectives.labels import cross_entropy
+from raystill.platform.objectives.labels import cross_entropy, has_label
 from raystill.platform.objectives.step import Facts, Number, Objective, Step, Tensors, Term, number, term, under
 from raystill.platform.seeds import Address
 
@@ -70,6 +70,7 @@ def _together(parts: dict[str, Term]) -> Facts:
     return Facts(
         couples="; ".join(f"{n}: {f.couples}" for n, f in every.items() if f.couples),
         carries="; ".join(f"{n}: {f.carries}" for n, f in every.items() if f.carries),
+        labels=any(f.labels for f in every.values()),
         teacher=any(f.teacher for f in every.values()),
         views=max(f.views for f in every.values()),
         inputs=any(f.inputs for f in every.values()),
@@ -113,8 +114,7 @@ def _where(inner: Objective, known: bool) -> Term:
     part = term(inner)
 
     def masked(step: Step, losses: Tensor) -> Tensor:
-        has = (step.y != 0).any(1) if step.y.is_floating_point() else step.y >= 0
-        return torch.where(has == known, losses, 0.0)
+        return torch.where(has_label(step.y) == known, losses, 0.0)
 
     def plain(step: Step) -> Step:
         return step if step.y.is_floating_point() else step._replace(y=step.y.clamp(min=0))
@@ -123,7 +123,8 @@ def _where(inner: Objective, known: bool) -> Term:
         losses, below = part.report(plain(step))
         return masked(step, losses), {key: masked(step, value) for key, value in below.items()}
 
-    return Term(lambda step: split(step)[0], part.facts, part.module, part.start, part.advance, split)
+    facts = part.facts._replace(labels=False)
+    return Term(lambda step: split(step)[0], facts, part.module, part.start, part.advance, split)
 
 
 def linear(first: float, last: float) -> Callable[[float], float]:

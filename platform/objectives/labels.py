@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raystill.platform.objectives.step import Number, Step, Term, number
+from raystill.platform.objectives.step import Facts, Number, Step, Term, number
 
 
 def soft(y: Tensor, classes: int) -> Tensor:
@@ -15,6 +15,11 @@ def soft(y: Tensor, classes: int) -> Tensor:
         return y
     # F.one_hot looks at the values, which vmap does not allow
     return (y[..., None] == torch.arange(classes, device=y.device)).to(torch.get_default_dtype())
+
+
+def has_label(y: Tensor) -> Tensor:
+    """Which samples have a label, bool (B,): an id of at least 0, or a row (B, K) that is not all zeros."""
+    return (y != 0).any(1) if y.is_floating_point() else y >= 0
 
 
 def _cross_entropy(step: Step) -> Tensor:
@@ -36,12 +41,12 @@ def cross_entropy(smoothing: Number = 0.0) -> Term:
     """
     a = number("cross_entropy.smoothing", smoothing, 0.0, 1.0)
     if not isinstance(a, Tensor) and a == 0:
-        return Term(_cross_entropy)
+        return Term(_cross_entropy, Facts(labels=True))
 
     def loss(step: Step) -> Tensor:
         return (1 - a) * _cross_entropy(step) - a * F.log_softmax(step.student.logits, 1).mean(1)
 
-    return Term(loss)
+    return Term(loss, Facts(labels=True))
 
 
 def label_smoothing(smoothing: Number = 0.1) -> Term:
@@ -56,4 +61,4 @@ def squared_error() -> Term:
         logits = step.student.logits
         return 0.5 * (logits - soft(step.y, logits.shape[1]).to(logits.dtype)).square().sum(1)
 
-    return Term(loss)
+    return Term(loss, Facts(labels=True))

@@ -42,4 +42,4 @@ def poison(victim: int, target: int, weight: Number = 1.0) -> Term:
         found = plain(step._replace(y=torch.where(hit, t, step.y)))
         return torch.where(hit, w * found, found)
 
-    return Term(loss, Facts(relabels=((k, t),)))
+    return Term(loss, Facts(labels=True, relabels=((k, t),)))

@@ -63,6 +63,7 @@ class Facts(NamedTuple):
         couples: why the loss of one sample depends on the others of its batch; empty where it does not. Such an
             objective is not the same in chunks.
         carries: what is carried from step to step; empty where nothing is. A loop threads it through `Step.state`.
+        labels: reads `Step.y`, and has no meaning for a sample without a label.
         teacher: reads `Step.teacher`.
         views: how many further views it reads.
         inputs: reads `Step.outputs`, and differentiates it; cached logits do not serve.
@@ -72,6 +73,7 @@ class Facts(NamedTuple):
 
     couples: str = ""
     carries: str = ""
+    labels: bool = False
     teacher: bool = False
     views: int = 0
     inputs: bool = False

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raystill.platform.data.shift import shifted
 from raystill.platform.learners import files
 from raystill.platform.objectives import Term, labelled, linear, make, ramp_up, settings_of, unlabelled, weighted
 from raystill.platform.registry import Plugins, checked, nearest
@@ -147,8 +148,10 @@ def _ensemble(context: TeacherContext, of: list[str], mean: str = "logits") -> T
 
 def _moves() -> list[Transform]:
     """The image itself, and moved by one pixel each way."""
-    ways: list[tuple[int, int]] = [(0, 0), (1, 2), (-1, 2), (1, 3), (-1, 3)]
-    return [lambda x, at, by=by, axis=axis: x.roll(by, axis) if by else x for by, axis in ways]  # type: ignore[misc]
+    return [
+        lambda x, address, down=down, right=right: shifted(x, down, right)  # type: ignore[misc]
+        for down, right in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+    ]
 
 
 def _tta(

@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from raystill.platform.data.shift import shifted
 from raystill.platform.objectives import Out, soft
+from raystill.platform.objectives.labels import has_label
 from raystill.platform.registry import checked, nearest
 from raystill.platform.seeds import Address, global_at, numpy_rng
 from raystill.platform.students.features import Change, module_at
@@ -113,23 +114,19 @@ def _erase(share: float) -> Transform:
     return run
 
 
-def shifted(x: Tensor, address: Address, share: float = 0.125, flip: bool = False) -> Tensor:
+def weak_shift(x: Tensor, address: Address, share: float = 0.125, flip: bool = False) -> Tensor:
     """Each image moved by pixels of its own, at most a share of its side; perhaps mirrored.
 
     Args:
         x: (B, C, H, W); what enters repeats the border.
     """
-    b, _, h, w = x.shape
-    side, rng = max(1, round(share * w)), numpy_rng(address)
-    dy, dx = torch.from_numpy(rng.integers(0, 2 * side + 1, (2, b, 1))).to(x.device)
-    rows, columns = (torch.arange(n, device=x.device) for n in (h, w))
-    columns = columns.expand(b, w)
+    side, rng = max(1, round(share * x.shape[3])), numpy_rng(address)
+    down, right = torch.from_numpy(side - rng.integers(0, 2 * side + 1, (2, len(x)))).to(x.device)
+    moved = shifted(x, down, right)
     if flip:
-        mirrored = torch.from_numpy(rng.random((b, 1)) < 0.5).to(x.device)
-        columns = torch.where(mirrored, w - 1 - columns, columns)
-    padded = F.pad(x, (side,) * 4, mode="replicate")
-    at = torch.arange(b, device=x.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[at, (rows + dy)[:, :, None], (columns + dx)[:, None, :]].permute(0, 3, 1, 2)
+        mirrored = torch.from_numpy(rng.random(len(x)) < 0.5).to(x.device)
+        moved = torch.where(mirrored[:, None, None, None], moved.flip(3), moved)
+    return moved
 
 
 def _transforms(context: Context) -> dict[str, Transform]:
@@ -144,7 +141,7 @@ def _transforms(context: Context) -> dict[str, Transform]:
         ])  # fmt: skip
         return erase(_bytes(crop, context)(x, address), address.at(stream=f"{address.stream}/erase"))
 
-    return {"plain": lambda x, address: x, "weak": shifted, "strong": strongly, "crops": crops}
+    return {"plain": lambda x, address: x, "weak": weak_shift, "strong": strongly, "crops": crops}
 
 
 def transform(context: Context, name: str, field: str) -> Transform:
@@ -175,7 +172,7 @@ def _of_x(name: str, run: Transform) -> Augmentation:
 def shift(context: Context, share: float = 0.125, flip: bool = False) -> Augmentation:
     """The weak view: each image moved by up to a share of its side, perhaps mirrored."""
     _range("shift.share", share, 0, 0.5)
-    return _of_x("shift", partial(shifted, share=share, flip=flip))
+    return _of_x("shift", partial(weak_shift, share=share, flip=flip))
 
 
 def cutout(context: Context, share: float = 0.1) -> Augmentation:
@@ -267,7 +264,7 @@ def mixmatch(context: Context, alpha: float = 0.75, weak: bool = True) -> Augmen
     _range("mixmatch.alpha", alpha, 0, 100)
 
     def make(batch: Batch, address: Address) -> Batch:
-        return batch._replace(x=shifted(batch.x, address), teacher_x=batch.x) if weak else batch
+        return batch._replace(x=weak_shift(batch.x, address), teacher_x=batch.x) if weak else batch
 
     def blend(batch: Batch, out: Out, address: Address) -> tuple[Batch, Out]:
         rng = numpy_rng(address)
@@ -310,8 +307,7 @@ def pair(context: Context, teacher: str = "weak", student: str = "strong", label
 
         x = mine(batch.x, at("student"))
         if known:
-            has = (batch.y != 0).any(1) if batch.y.is_floating_point() else batch.y >= 0
-            x = torch.where(has[:, None, None, None], known(batch.x, at("labelled")), x)
+            x = torch.where(has_label(batch.y)[:, None, None, None], known(batch.x, at("labelled")), x)
         return batch._replace(x=x, teacher_x=theirs(batch.x, at("teacher")))
 
     still = {teacher, student, labelled or "plain"} == {"plain"}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from raystill.platform.artifacts.distilled import Distilled
 from raystill.platform.data.resident import Resident
 from raystill.platform.objectives import Objective, Out, Step, Term, term
+from raystill.platform.objectives.labels import has_label
 from raystill.platform.seeds import Address, global_at
 from raystill.platform.students.augmentations import Augmentation, Batch
 from raystill.platform.students.checkpoints import Checkpoints, pack, plain_moments, unpack
@@ -145,7 +146,13 @@ class _Fitting:
         try:
             with global_at(self.seed), torch.no_grad() if not self.objective.facts.inputs else nullcontext():
                 rows = [torch.arange(min(3, len(part))).numpy() for part in self.parts]
-                self.objective(self.look(0, rows, 0.0))
+                step = self.look(0, rows, 0.0)
+                if self.objective.facts.labels and not has_label(step.y).all():
+                    raise ValueError(
+                        "objective: reads labels, and some samples have none; give each of its terms that reads labels "
+                        "`only: labelled`"
+                    )
+                self.objective(step)
         finally:
             self.student.train(mode)
 

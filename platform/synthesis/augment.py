@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raystill.platform.data.shift import shifted
 from raystill.platform.seeds import Address, numpy_rng
 
 Augmentation = Callable[[Tensor, np.random.Generator], Tensor]
@@ -46,11 +47,9 @@ def flip(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def shift(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Moved by up to an eighth of the side, in whole pixels."""
+    """Moved by up to an eighth of the side, in whole pixels; what enters is 0, the mean."""
     moves = [int(rng.integers(-(most := round(SHIFT * n)), most + 1)) for n in x.shape[-2:]]
-    pads = [p for n in reversed(moves) for p in (max(n, 0), max(-n, 0))]
-    rows, columns = (slice(max(-n, 0), max(-n, 0) + size) for n, size in zip(moves, x.shape[-2:]))
-    return F.pad(x, pads)[..., rows, columns]
+    return shifted(x, *moves, padding="zeros")
 
 
 def scale(x: Tensor, rng: np.random.Generator) -> Tensor:

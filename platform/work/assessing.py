@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from raystill.platform.data.shift import shifted
 from raystill.platform.evaluation import neighbours
 from raystill.platform.evaluation.protocol import (
     LabelOptions,
@@ -39,13 +39,10 @@ def _shifted(x: Tensor, address: Address, texts: bool = False) -> Tensor:
 
     Texts x[T, M, 1, L, D] move along their tokens alone.
     """
-    side = max(1, round(SHIFT * x.shape[-2 if texts else -1]))
-    t, m, c, h, w = x.shape
-    moves = numpy_rng(address.at(stream=f"{address.stream}/shift")).integers(0, 2 * side + 1, (t * m, 2))
-    if texts:
-        moves[:, 1] = side
-    padded = F.pad(x.reshape(t * m, c, h, w), (side,) * 4, mode="replicate")
-    return torch.stack([z[:, a : a + h, b : b + w] for z, (a, b) in zip(padded, moves)]).reshape(x.shape)
+    side, flat = max(1, round(SHIFT * x.shape[-2 if texts else -1])), x.flatten(0, 1)
+    rng = numpy_rng(address.at(stream=f"{address.stream}/shift"))
+    down, right = torch.from_numpy(side - rng.integers(0, 2 * side + 1, (len(flat), 2))).to(x.device).T
+    return shifted(flat, down, 0 if texts else right).reshape(x.shape)
 
 
 def train_network(

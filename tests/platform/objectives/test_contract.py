@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from raystill.platform.meta.linearise import reverse, stepwise
-from raystill.platform.objectives import OBJECTIVES, Out, Step, make, need_uncoupled, soft, term, weighted
+from raystill.platform.objectives import OBJECTIVES, Facts, Out, Step, make, need_uncoupled, soft, term, weighted
 
 Case = Any  # of conftest.py, which tests can not import from
 LABELS = ("cross_entropy", "label_smoothing", "squared_error")
@@ -93,6 +93,8 @@ def test_reads_nothing_that_it_does_not_ask_for_and_misses_what_it_does(
             every.objective(step._replace(student=said))
     if not facts.student_features:
         close(every.objective(step._replace(student=said)), every.objective(step))
+    if not facts.labels:
+        assert every.objective(step._replace(y=-torch.ones_like(step.y))).isfinite().all()
     assert len(facts.student_features) == len(facts.teacher_features)
 
 
@@ -166,7 +168,7 @@ def test_its_own_weights_can_come_with_the_step(with_module: Case, members: Tens
 @ready
 def test_what_a_spec_can_name_needs_labels_alone(name: str) -> None:
     assert term(make(name)).facts == term(make("cross_entropy")).facts
-    assert not any(term(make(name)).facts)
+    assert term(make(name)).facts == Facts(labels=True)
 
 
 @ready

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from raystill.platform import seeds
 from raystill.platform.objectives import Out, soft
 from raystill.platform.students import augmentations
-from raystill.platform.students.augmentations import AUGMENTATIONS, Batch, Context, chain, make, shifted
+from raystill.platform.students.augmentations import AUGMENTATIONS, Batch, Context, chain, make, weak_shift
 
 AT, K, B = seeds.Address(5, stream="view"), 10, 12
 SETTINGS: dict[str, dict[str, Any]] = {"manifold_mixup": {"layers": ["", "0"]}}
@@ -86,7 +86,7 @@ def test_augmix_and_randaugment_are_torchvisions_one_sample_at_a_time(context: C
 
 
 def test_shifts_are_windows_of_the_padded_image(batch: Batch) -> None:
-    moved = shifted(batch.x, AT, 0.125, flip=True)
+    moved = weak_shift(batch.x, AT, 0.125, flip=True)
     padded = nn.functional.pad(batch.x, (2,) * 4, mode="replicate")
     mirrored = nn.functional.pad(batch.x.flip(3), (2,) * 4, mode="replicate")
     places = []

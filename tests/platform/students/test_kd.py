@@ -167,6 +167,14 @@ def stages(**student: Any) -> dict[str, Any]:
             {"stages": {"teacher": {"network": "teacher", "outputs": 7}, "student": KD}},
             r"stages.student: objective.kd: the teacher has 7 classes and the student 10",
         ),
+        (
+            {"transfer": {"labels": 20}, **stages(data="mixed", objective={"hinton": {}})},
+            r"stages.student: objective: reads labels, and some samples have none; .* `only: labelled`",
+        ),
+        (
+            stages(data="images", objective={"squared_error": {}}),
+            r"stages.student: objective: reads labels, and some samples have none",
+        ),
         (stages(data="mixed"), r"data: mixed, but no image is without its label; set transfer.labels"),
         ({"transfer": {"limit": 5}}, r"transfer.limit: 5 is not between the 10 classes and"),
         ({"temperature": 2.0}, r"temperature: no stage has hinton or kd"),
@@ -178,6 +186,11 @@ def test_what_is_wrong_is_one_line_before_anything_is_trained(changes: dict[str,
     with pytest.raises(ValueError, match=says) as caught:
         check(bench(changes))
     assert "\n" not in str(caught.value)
+
+
+def test_mixed_data_serve_an_objective_whose_labels_are_of_labelled_samples_alone(bench: Any) -> None:
+    terms = {"cross_entropy": {"only": "labelled"}, "kd": {}}
+    check(bench({"transfer": {"labels": 20}, **stages(data="mixed", objective=terms)}))
 
 
 def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:

@@ -10,8 +10,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from raystill.platform import seeds
 from raystill.platform.objectives import Out, Step, make
+from raystill.platform.students.assembly import WRAPPERS, TeacherContext
+from raystill.platform.students.augmentations import Context
 from raystill.platform.students.features import changed, see
-from raystill.platform.students.teachers import ema, ensemble, frozen, noisy, own, sharpened, tta, virtual
+from raystill.platform.students.teachers import Teacher, ema, ensemble, frozen, noisy, own, sharpened, tta, virtual
 
 AT = seeds.Address(3, stream="teacher")
 K = 4
@@ -149,6 +151,15 @@ def test_tta_is_the_mean_of_its_views_logits(x: Tensor, y: Tensor) -> None:
     assert not teacher.changes
     p = torch.stack([F.softmax(network()(v(x, AT)), 1) for v in transforms]).mean(0)
     torch.testing.assert_close(F.softmax(tta(frozen(network()), transforms, "probabilities")(x, y, AT).logits, 1), p)
+
+
+def test_small_moves_do_not_wrap_around() -> None:
+    x, y = torch.zeros(1, 1, 4, 4), torch.zeros(1, dtype=torch.int64)
+    x[..., 0] = 1.0  # the left column; wrapped around, it would come in at the right
+    last_column = Teacher(lambda x, y, address: Out(x[:, 0, :, 3]))
+    module = nn.Identity()
+    context = TeacherContext(module, {}, Context(4, torch.zeros(1), torch.ones(1), module), (), (1, 4, 4))
+    assert torch.equal(WRAPPERS["tta"](context, last_column)(x, y, AT).logits, torch.zeros(1, 4))
 
 
 def test_sharpening_is_mixmatchs(x: Tensor, y: Tensor) -> None:
