@@ -10,12 +10,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from raystill.actors import pretrain
 from raystill.actors.drive import mirror, pipeline
 from raystill.platform import runs
 from raystill.platform.command_line import options
 from raystill.platform.files.storage import Storage, is_remote, plain
-from raystill.platform.initialisation import pools
 from raystill.platform.spec import AssessSpec, DistillSpec, TrackingSpec
 from raystill.platform.spec.section import Part, Workers
 
@@ -74,10 +72,8 @@ def resume(argv: list[str]) -> int:
     text = "Go on with a run that was stopped or killed. The result has the same bits as an undisturbed run's."
     changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_resumed)
     began, folder = time.monotonic(), _at_home(args.folder)
-    if (folder / pools.SPEC).is_file():
-        return pretrain.resume(folder, changes.workers)
-    if other := runs.OTHERS.get(runs.made_by(folder)):
-        importlib.import_module(other).resume(folder, changes.workers)
+    if maker := runs.MAKERS.get(runs.made_by(folder)):
+        importlib.import_module(maker).resume(folder, changes.workers)
         return 0
     pipeline.resume(folder, workers=changes.workers)
     _close(folder, runs.load(folder).tracking, time.monotonic() - began)

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import yaml
-from pydantic import ValidationError
 
 from raystill.actors.drive.pipeline import Interrupted
 from raystill.actors.drive.plan import Plan, make_plan
@@ -43,21 +41,7 @@ def pretrain(spec: PretrainSpec, plugins: registry.Plugins | None = None) -> poo
     plan = make_plan(spec.distillation, plugins)
     source = re.sub(r"[^A-Za-z0-9]+", "-", spec.data.source).strip("-")
     stem = f"{source}-{re.sub(r'[^A-Za-z0-9]+', '-', spec.learner.name)}"[:50]
-    folder = runs.begin(spec.run, stem, pools.SPEC, yaml.safe_dump(spec.dump(), sort_keys=False))
-    return carry_out(plan, spec, folder)
-
-
-def load(folder: Path) -> PretrainSpec:
-    """What a pool is made from.
-
-    Raises:
-        ValueError: its spec is torn or foreign.
-    """
-    path = folder / pools.SPEC
-    try:
-        return PretrainSpec.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"{path} is not a spec of a pool: {' '.join(str(error).split())[:300]}") from None
+    return carry_out(plan, spec, runs.create(spec, "pretrain", stem))
 
 
 def carry_out(plan: Plan, spec: PretrainSpec, folder: Path) -> pools.Pool:
@@ -120,7 +104,7 @@ def _train(session: Session, spec: PretrainSpec) -> None:
 
 def resume(folder: Path, workers: int | str | None = None) -> int:
     """Go on with a pool; networks that are there are not trained again."""
-    spec = load(folder)
+    spec = runs.load_as(PretrainSpec, folder)
     changes = {"out": folder.absolute().parent, **({} if workers is None else {"workers": workers})}
     spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
     began = time.monotonic()

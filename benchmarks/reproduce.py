@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from raystill.actors.drive import history
 from raystill.platform import runs
-from raystill.platform.report import command
+from raystill.platform.report.provenance import from_recipe
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -135,7 +135,7 @@ def keep(folders: list[Path], name: str) -> dict[str, Any]:
     Baselines are the first run's.
     """
     found = [json.loads((run / "assessment.json").read_text()) for run in folders]
-    again = command.from_recipe(runs.load(folders[0]).dump()) or command.from_file()
+    again = from_recipe(runs.load(folders[0]).dump()) or "raystill distill --config spec.yaml"
     also = ", ".join(str(one["seeds"]["run"]) for one in found[1:])
     result = {
         "command": again.replace(f"{Path.cwd()}/", "") + (f"  # and --run.seed {also}" if also else ""),

@@ -54,7 +54,7 @@ def main() -> None:
         made = evaluators.planned(data, run, TrackingSpec(enabled=False), None)
         archs = sample("macro", args.architectures, "scoring")
         curriculum = noise(args.steps, 64, made.data.shape, len(made.data.classes))
-        with open_session(made, runs.create(made.spec, "scoring")) as session:
+        with open_session(made, runs.create(made.spec, stem="scoring")) as session:
             if args.workers:
                 session.executor.await_all()  # type: ignore[attr-defined]
             scorer = Scorer(session)

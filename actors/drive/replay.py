@@ -189,8 +189,8 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--member", type=int, default=0)
     args = parser.parse_args(argv)
     began = time.monotonic()
-    if other := runs.OTHERS.get(runs.made_by(args.folder)):
-        again = getattr(importlib.import_module(other), "replay", None)
+    if maker := runs.MAKERS.get(runs.made_by(args.folder)):
+        again = getattr(importlib.import_module(maker), "replay", None)
         if again is None or args.step is not None:
             what = "no replay" if again is None else "a replay of the whole alone"
             raise ValueError(

@@ -26,10 +26,13 @@ def report(argv: list[str]) -> int:
     parser = _parser("report", "Write a run's report.html again, from what lies in its folder.")
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
     folder = parser.parse_args(argv).folder
-    other = runs.OTHERS.get(runs.made_by(folder))
-    if other is None:
-        runs.load(folder)
-    print(importlib.import_module(other).write_report(folder) if other else write_report(folder))
+    command = runs.made_by(folder)
+    write = write_report
+    if command in runs.MAKERS:
+        write = getattr(importlib.import_module(runs.MAKERS[command]), "write_report", None)
+        if write is None:
+            raise ValueError(f"{folder}: was made by `raystill {command}`, which writes no report")
+    print(write(folder))
     return 0
 
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
-from raystill.platform import registry
+from raystill.platform import registry, runs
 from raystill.platform.cli import Parser
 from raystill.platform.recipes import of, recipe
 
@@ -74,16 +74,19 @@ def parser_of(
     return parser, Settings, source
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, command: str) -> dict[str, Any]:
+    """A file's sections; raises ValueError where it can not be read or says that it is another command's."""
     try:
-        found = yaml.safe_load(path.read_text())
+        fields = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
         raise ValueError(f"--config: {path} can not be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"--config: {path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found or {}, dict):
+    if not isinstance(fields, dict):
         raise ValueError(f"--config: {path} holds no mapping of sections")
-    return found or {}
+    if (owner := fields.pop("command", command)) != command:
+        raise ValueError(f"--config: {path} is for `raystill {owner}`, and this is `raystill {command}`")
+    return fields
 
 
 def load(
@@ -113,7 +116,7 @@ def load(
     if name is not None and name not in mine:
         raise ValueError(f"--recipe: unknown {name!r}; {registry.nearest(name, mine)}")
     args = _parse(parser, argv)
-    file = _read(args.config) if args.config else {}
+    file = _read(args.config, command) if args.config else {}
     named = file.get("recipe") if "recipe" in model.model_fields else None
     if named is not None and str(named) not in mine:
         raise ValueError(f"--config: unknown recipe {named!r}; {registry.nearest(str(named), mine)}")
@@ -130,7 +133,7 @@ def load(
     except ValidationError as error:
         raise ValueError("; ".join(_line(e, list(parser._option_string_actions)) for e in _own(error))) from None
     if args.print_config:
-        print(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), end="")
+        print(runs.dump(spec, command), end="")
         sys.exit(0)
     return spec, args
 

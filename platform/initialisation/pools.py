@@ -1,6 +1,6 @@
 """Pools of pre-trained networks on disk: a folder that is the result of `raystill pretrain`.
 
-    pretrain.yaml               what made it
+    spec.yaml                   what made it
     train/0000.safetensors ...  one network a file: `theta0`, float32 [P], as `Learner.init` orders it
     validation/ test/           networks held out: those that choose the best data, and those that judge it
     pool.json                   whose weights they are, and size, sha256 and accuracy of each file; written last
@@ -30,7 +30,7 @@ from raystill.platform.files.storage import Storage, plain
 from raystill.platform.spec import LearnerSpec, PretrainSpec
 
 FORMAT = "raystill.pool/1"
-MANIFEST, SPEC = "pool.json", "pretrain.yaml"
+MANIFEST, SPEC = "pool.json", "spec.yaml"
 PARTS = ("train", "validation", "test")
 MAX_MANIFEST = 64 << 20
 ARCHITECTURE = ("name", "width", "depth")

@@ -127,6 +127,7 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"{path / SPEC}: malformed: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(spec, dict):
         raise ValueError(f"{path / SPEC}: malformed: a spec is a mapping")
+    spec.pop("command", None)
     history, assessment = path / HISTORY, path / ASSESSMENT
     return Run(
         path,

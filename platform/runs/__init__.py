@@ -1,31 +1,5 @@
-"""The run folder: where everything about a run lies, and how it is made and found again."""
+"""The folder of a run: made once, known by its `spec.yaml`, held by one process at a time."""
 
-from raystill.platform.runs.folder import (
-    MAKER,
-    OTHERS,
-    Saved,
-    Spec,
-    begin,
-    create,
-    dump,
-    load,
-    load_as,
-    locked,
-    made_by,
-    writable,
-)
+from raystill.platform.runs.folder import MAKERS, SPEC, create, dump, load, load_as, locked, made_by, writable
 
-__all__ = [
-    "MAKER",
-    "OTHERS",
-    "Saved",
-    "Spec",
-    "begin",
-    "create",
-    "dump",
-    "load",
-    "load_as",
-    "locked",
-    "made_by",
-    "writable",
-]
+__all__ = ["MAKERS", "SPEC", "create", "dump", "load", "load_as", "locked", "made_by", "writable"]

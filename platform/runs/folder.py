@@ -1,6 +1,7 @@
-"""The run folder: where everything about a run lies, and how it is made and found again.
+"""The folder of a run: made once, known by its `spec.yaml`, held by one process at a time.
 
-spec.yaml  checkpoints/  commits/  history.parquet  artefact/  assessment.json  report.html
+`spec.yaml` holds the resolved spec, and under `command` the command that made the folder. What lies beside it is the
+command's: checkpoints/, commits/, history.parquet, artefact/, assessment.json, report.html of a distillation.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,32 +20,17 @@ from pydantic import BaseModel, ValidationError
 from raystill.platform.spec import DistillSpec, RunSpec
 
 Spec = TypeVar("Spec", bound=BaseModel)
-OTHERS: dict[str, str] = {
+SPEC = "spec.yaml"
+MAKERS: dict[str, str] = {
+    "pretrain": "raystill.actors.pretrain",
     "kd": "raystill.platform.command_line.kd",
     "search temperature": "raystill.search.temperature.command",
     "search nas": "raystill.search.nas.run",
     "search tune": "raystill.search.tune.run",
     "search card": "raystill.search.card.run",
 }
-"""Commands beside `distill` that make runs, and the module with their `resume(folder, workers)` and
-`write_report(folder)`, and where a run's figures can be computed again `replay(folder)`, with its exit status."""
-MAKER = "command"
-"""File of a run folder that names the command that made it, where its spec is a distillation's."""
-
-
-class Saved(Protocol):
-    """A spec that a run folder is made for."""
-
-    @property
-    def recipe(self) -> str | None:
-        """The named recipe that it started from."""
-
-    @property
-    def run(self) -> Any:
-        """Where it is to lie: `out` and `name`."""
-
-    def dump(self) -> dict[str, Any]:
-        """The form in which it is saved."""
+"""Commands beside `distill` that make folders, and the module with their `resume(folder, workers)`; it may have
+`write_report(folder)`, and `replay(folder)`, which computes a run's figures again and returns an exit code."""
 
 
 def writable(out: Path) -> None:
@@ -54,22 +40,19 @@ def writable(out: Path) -> None:
         raise ValueError(f"run.out: {out} can not be written; name a folder that can")
 
 
-def create(spec: Saved, artefact: str = "run") -> Path:
-    """Make a new run folder and write the resolved spec into it.
+def create(spec: BaseModel, command: str = "distill", stem: str = "run") -> Path:
+    """Make a new folder and write the resolved spec into it.
+
+    Args:
+        spec: with a section `run`, whose `out` and `name` say where the folder is to lie.
+        command: the command that makes it.
+        stem: of its name, before a number, where the spec names neither the run nor a recipe.
 
     Raises:
         ValueError: the folder exists, or its parent can not be written.
     """
-    return begin(spec.run, spec.recipe or artefact, "spec.yaml", dump(spec))
-
-
-def begin(run: RunSpec, stem: str, file: str, text: str) -> Path:
-    """Make a new folder for what a command computes, and write its spec into it.
-
-    Raises:
-        ValueError: the folder exists, or its parent can not be written.
-    """
-    out, stem = run.out, run.name or stem
+    run: RunSpec = spec.run  # type: ignore[attr-defined]
+    out, stem = run.out, run.name or getattr(spec, "recipe", None) or stem
     writable(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -78,7 +61,7 @@ def begin(run: RunSpec, stem: str, file: str, text: str) -> Path:
             folder.mkdir()
         else:
             folder = _numbered(out, stem)
-        (folder / file).write_text(text)
+        (folder / SPEC).write_text(dump(spec, command))
     except FileExistsError:
         raise ValueError(
             f"run.name: {out / stem} exists; take another name, or go on with it: raystill resume {out / stem}"
@@ -124,53 +107,57 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def dump(spec: Saved) -> str:
-    """A spec as the YAML that makes it again."""
-    return str(yaml.safe_dump(spec.dump(), sort_keys=False))
+def dump(spec: BaseModel, command: str = "distill") -> str:
+    """The YAML that `raystill COMMAND --config` makes the spec of again."""
+    return str(yaml.safe_dump({"command": command, **spec.model_dump(mode="json")}, sort_keys=False))
 
 
 def made_by(folder: Path) -> str:
-    """The command that made a run: `distill`, or one of `OTHERS`.
+    """The command that made a folder: `distill`, or one of `MAKERS`.
 
     Raises:
-        ValueError: not a run folder, or its spec is torn.
+        ValueError: not a run folder, or its spec is torn or names no command.
     """
-    if (folder / MAKER).is_file():
-        return (folder / MAKER).read_text().strip()
-    found = _read(folder)
-    return str(found.get("command", "distill")) if isinstance(found, dict) else "distill"
+    command = _read(folder).get("command")
+    if command != "distill" and command not in MAKERS:
+        raise ValueError(f"{folder / SPEC}: command: {command!r} makes no runs; valid: distill, {', '.join(MAKERS)}")
+    return str(command)
 
 
 def load(folder: Path) -> DistillSpec:
     """The resolved spec of a distillation.
 
     Raises:
-        ValueError: not a run folder, or its spec is torn or foreign.
+        ValueError: not a run folder, or its spec is torn or another command's.
     """
     return load_as(DistillSpec, folder)
 
 
 def load_as(model: type[Spec], folder: Path) -> Spec:
-    """The resolved spec of a run of some command.
+    """The resolved spec of a command's run.
 
     Raises:
-        ValueError: not a run folder, or its spec is torn or foreign.
+        ValueError: not a run folder, or its spec is torn or another command's.
     """
-    path, found = folder / "spec.yaml", _read(folder)
+    fields = _read(folder)
+    fields.pop("command", None)
     try:
-        return model.model_validate(found)
+        return model.model_validate(fields)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{path} is not a spec: {wrong}") from None
+        raise ValueError(f"{folder / SPEC} is not a spec: {wrong}") from None
 
 
-def _read(folder: Path) -> Any:
-    path = folder / "spec.yaml"
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / SPEC
     if not path.is_file():
-        near = sorted(p.parent.name for p in folder.parent.glob("*/spec.yaml")) if folder.parent.is_dir() else []
+        near = sorted(p.parent.name for p in folder.parent.glob(f"*/{SPEC}")) if folder.parent.is_dir() else []
         here = f"; runs beside it: {', '.join(near)}" if near else ""
-        raise ValueError(f"{folder} is not a run: it has no spec.yaml{here}")
+        raise ValueError(f"{folder} is not a run: it has no {SPEC}{here}")
     try:
-        return yaml.safe_load(path.read_text())
+        fields = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} can not be read: {' '.join(str(error).split())}") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} is not a spec: it holds no mapping of sections")
+    return fields

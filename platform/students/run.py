@@ -49,7 +49,7 @@ def kd(spec: KdSpec, plugins: Plugins | None = None) -> Path:
     check(bench)
     spec = resolved(bench)
     bench.spec = spec
-    folder = runs.create(spec, "kd")
+    folder = runs.create(spec, "kd", "kd")
     carry_out(bench, folder)
     return folder
 

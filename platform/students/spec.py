@@ -85,7 +85,6 @@ Alpha = Annotated[float, Field(ge=0.0, le=1.0)]
 class KdSpec(Part):
     """Everything about one training of students."""
 
-    command: Literal["kd"] = Field("kd", description="what the spec is for")
     recipe: str | None = Field(None, description="named recipe that this spec started from")
     data: DataSpec = DataSpec()
     transfer: TransferSpec = TransferSpec()

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from pydantic import ValidationError
 
 from raystill.actors.drive.session import open_session
 from raystill.platform import runs
@@ -24,7 +22,7 @@ from raystill.search.card.spec import CardSpec
 from raystill.search.ranking import evaluators, ground_truth, levels
 from raystill.search.ranking.scoring import Ranking, Scorer, fitting
 
-SPEC, CARD, PAGE = "search.yaml", "card.json", "report.html"
+CARD, PAGE = "card.json", "report.html"
 Data = tuple[Sequence[Distilled], Distilled | None, Mapping[str, Distilled]]
 """Curricula, the untrained generator's, and more by their names."""
 HERE = Path(__file__).resolve().parents[2] / "benchmarks" / "data"
@@ -53,10 +51,8 @@ def rank_card(spec: CardSpec, tell: Callable[[str], None] = print) -> tuple[dict
         raise ValueError(
             f"search.truth: was made from data {table.fingerprint[:12]}, these are {plan.data.fingerprint[:12]}"
         )
-    folder = runs.create(plan.spec, f"card-{spec.level}")
     kept = spec.model_copy(update={"run": plan.spec.run.model_copy(update={"workers": spec.run.workers})})
-    (folder / SPEC).write_text(yaml.safe_dump(kept.model_dump(mode="json"), sort_keys=False))
-    (folder / runs.MAKER).write_text("search card\n")
+    folder = runs.create(kept, "search card", f"card-{spec.level}")
     return *carry_out(kept, folder, tell), folder
 
 
@@ -99,10 +95,7 @@ def resume(folder: Path, workers: int | str | None = None) -> dict[str, Any]:
     Raises:
         ValueError: not a card.
     """
-    try:
-        spec = CardSpec.model_validate(yaml.safe_load((folder / SPEC).read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"{folder / SPEC} can not be read: {' '.join(str(error).split())[:200]}") from None
+    spec = runs.load_as(CardSpec, folder)
     changes: dict[str, Any] = {"out": folder.absolute().parent} | ({} if workers is None else {"workers": workers})
     spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
     return carry_out(spec, folder, resumed=True)[0]

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from pydantic import ValidationError
 
 from raystill.actors.drive import pipeline
 from raystill.actors.drive.session import Session, open_session
@@ -36,7 +34,7 @@ from raystill.search.ranking.levels import Protocol
 from raystill.search.ranking.rankers import CHEAP, RankerOptions
 from raystill.search.ranking.scoring import Ranking, Scorer
 
-SPEC, LEDGER, RESULT = "search.yaml", "ledger.parquet", "result.json"
+LEDGER, RESULT = "ledger.parquet", "result.json"
 
 
 def nas(spec: NasSpec) -> dict[str, Any]:
@@ -55,14 +53,11 @@ def nas(spec: NasSpec) -> dict[str, Any]:
     named = curriculum.checked(spec)
     plan = evaluators.planned(spec.data, spec.run, spec.tracking, named, str(spec.curriculum))
     space(spec.space).check(plan.data.shape)
-    folder = runs.create(plan.spec, "nas")
     run = plan.spec.run.model_copy(update={"workers": spec.run.workers})
     kept = spec.model_copy(update={"run": run, "tracking": plan.spec.tracking})
     if named is not None:
         kept = kept.model_copy(update={"curriculum": str(Path(str(spec.curriculum)).absolute())})
-    (folder / SPEC).write_text(yaml.safe_dump(kept.model_dump(mode="json"), sort_keys=False))
-    (folder / runs.MAKER).write_text("search nas\n")
-    return carry_out(kept, folder)
+    return carry_out(kept, runs.create(kept, "search nas", "nas"))
 
 
 def write_report(folder: Path) -> Path:
@@ -77,18 +72,11 @@ def resume(folder: Path, workers: int | str | None = None) -> dict[str, Any]:
     Raises:
         ValueError: not a search.
     """
-    spec = _saved(folder)
+    spec = runs.load_as(NasSpec, folder)
     changes: dict[str, Any] = {"out": folder.absolute().parent}
     if workers is not None:
         changes["workers"] = workers
     return carry_out(spec.model_copy(update={"run": spec.run.model_copy(update=changes)}), folder, resumed=True)
-
-
-def _saved(folder: Path) -> NasSpec:
-    try:
-        return NasSpec.model_validate(yaml.safe_load((folder / SPEC).read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"{folder / SPEC} can not be read: {' '.join(str(error).split())[:200]}") from None
 
 
 def carry_out(spec: NasSpec, folder: Path, resumed: bool = False) -> dict[str, Any]:
@@ -196,7 +184,7 @@ def replay(folder: Path) -> int:
     Raises:
         ValueError: not a search, or it is not finished.
     """
-    spec = _saved(folder)
+    spec = runs.load_as(NasSpec, folder)
     if not (folder / RESULT).is_file():
         raise ValueError(f"{folder}: is not finished; `raystill resume {folder}` ends it")
     found, ledger = curriculum.curriculum(spec, folder), Ledger(folder / LEDGER)

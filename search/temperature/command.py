@@ -20,7 +20,7 @@ def command(argv: list[str]) -> int:
     spec, _ = options.load(TemperatureSpec, "search temperature", text, argv, default="temperature-digits")
     began = time.monotonic()
     spec, plan = prepared(spec)
-    folder = runs.create(spec)
+    folder = runs.create(spec, "search temperature", "temperature")
     _close(folder, carry_out(spec, plan, folder), time.monotonic() - began)
     return 0
 

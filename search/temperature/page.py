@@ -88,6 +88,6 @@ def render(folder: Path, spec: TemperatureSpec, rows: Sequence[Row], result: dic
         title=f"The temperature of {spec.data.source}", run_name=folder.resolve().name, css=Markup(css),
         numbers=_numbers(result), result=result, spread=spread, named=named, plural=plural,
         surface=_picture(folder / "surface.png"), curves=_picture(folder / "curves.png"),
-        best=_best(rows, spec.student.training.steps), spec=spec, spec_text=redacted(dump(spec)),
+        best=_best(rows, spec.student.training.steps), spec=spec, spec_text=redacted(dump(spec, "search temperature")),
         recipes={p.name: p.read_text() for p in sorted(folder.glob("recipe*.yaml"))},
     )  # fmt: skip

@@ -50,7 +50,7 @@ def search_temperature(spec: TemperatureSpec, plugins: registry.Plugins | None =
         Interrupted: stopped by Ctrl-C; `resume` goes on.
     """
     spec, plan = prepared(spec, plugins)
-    return carry_out(spec, plan, runs.create(spec))
+    return carry_out(spec, plan, runs.create(spec, "search temperature", "temperature"))
 
 
 def resume(folder: Path, workers: int | str | None = None, plugins: registry.Plugins | None = None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from pydantic_settings import CliSuppress
 
 from raystill.platform.spec import DataSpec, DistillSpec, LearnerSpec, RunSpec, TrackingSpec
 from raystill.platform.spec.section import Count, Fraction, Part, Positive
@@ -64,7 +63,6 @@ class SearchSpec(Part):
 class TemperatureSpec(Part):
     """Everything about one search for T and alpha."""
 
-    command: CliSuppress[Literal["search temperature"]] = "search temperature"
     recipe: str | None = Field(None, description="named recipe that this spec started from")
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()

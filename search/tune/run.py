@@ -30,7 +30,7 @@ from raystill.platform.tracking import Tracker, reachable
 from raystill.search.tune.explore import BEGUN, Explorer, interval
 from raystill.search.tune.space import METRIC, applied, domains, param_space
 
-SETTINGS, RESULT = "search.yaml", "result.json"
+SETTINGS, RESULT = "settings.yaml", "result.json"
 SCHEDULERS = {"asha": "stops poor trials early", "pbt": "has them take over good ones' states", "none": "stops none"}
 HEAD = 0.01
 """CPU of a trial's driver, which waits most of the time."""
@@ -84,9 +84,8 @@ def tune(spec: DistillSpec, settings: dict[str, Any]) -> dict[str, Any]:
         reachable(spec.tracking)
     spec = _placed(spec)
     _concurrent(spec)
-    folder = runs.create(spec, "tune")
+    folder = runs.create(spec, "search tune", "tune")
     (folder / SETTINGS).write_text(yaml.safe_dump(settings, sort_keys=False))
-    (folder / runs.MAKER).write_text("search tune\n")
     return carry_out(spec, settings, folder)
 
 

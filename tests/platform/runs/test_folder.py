@@ -21,7 +21,7 @@ def test_a_run_keeps_the_spec_that_makes_it_again(tmp_path: Path) -> None:
     folder = runs.create(given)
     assert folder == tmp_path / "deep" / "runs" / "mine"
     assert runs.load(folder) == given
-    assert yaml.safe_load((folder / "spec.yaml").read_text()) == given.dump()
+    assert yaml.safe_load((folder / "spec.yaml").read_text()) == {"command": "distill", **given.dump()}
 
 
 def test_runs_without_a_name_are_numbered_after_their_recipe(tmp_path: Path) -> None:
@@ -69,6 +69,21 @@ def test_a_folder_that_is_no_run_is_refused_with_the_runs_beside_it(tmp_path: Pa
             runs.load(folder)
     with pytest.raises(ValueError, match=r"it has no spec\.yaml$"):
         runs.load(tmp_path / "no" / "where")
+
+
+@pytest.mark.parametrize("command", ["distill", *runs.MAKERS])
+def test_a_folder_says_which_command_made_it(tmp_path: Path, command: str) -> None:
+    folder = runs.create(spec(tmp_path), command, "stem")
+    assert folder.name == "stem-1"
+    assert runs.made_by(folder) == command
+    assert runs.load(folder) == spec(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{}", "command: dance"])
+def test_a_folder_of_no_command_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "spec.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"spec\.yaml: command: .* makes no runs; valid: distill, pretrain, kd, "):
+        runs.made_by(tmp_path)
 
 
 @pytest.mark.parametrize(

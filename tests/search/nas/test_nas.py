@@ -103,7 +103,7 @@ def test_a_replay_computes_every_score_and_retrained_candidate_again(
 
 
 def test_a_search_without_a_replay_says_so(tmp_path: Path) -> None:
-    (tmp_path / runs.MAKER).write_text("search tune\n")
+    (tmp_path / runs.SPEC).write_text("command: search tune\n")
     with pytest.raises(ValueError, match="made by `raystill search tune`, of which there is no replay"):
         command([str(tmp_path)])
 
@@ -286,7 +286,7 @@ def test_the_best_of_a_generation_outlive_the_next_one() -> None:
 
 def test_a_ledger_of_another_search_is_refused(tmp_path: Path, small: Make) -> None:
     nas(small(tmp_path))
-    path = tmp_path / "nas-1" / "search.yaml"
+    path = tmp_path / "nas-1" / "spec.yaml"
     path.write_text(path.read_text().replace("searcher: evolution", "searcher: tpe"))
     with pytest.raises(ValueError, match="other architectures than tpe asks for"):
         resume(tmp_path / "nas-1")

@@ -56,7 +56,7 @@ def test_a_killed_search_goes_on_and_picks_the_same(tmp_path: Path) -> None:
     expected = run.search_temperature(whole)
     cut = whole.model_copy(update={"run": whole.run.model_copy(update={"out": tmp_path / "cut"})})
     config, folder = tmp_path / "run.yaml", tmp_path / "cut" / "run"
-    config.write_text(runs.dump(cut))
+    config.write_text(runs.dump(cut, "search temperature"))
     driver = subprocess.Popen([*COMMAND, "search", "temperature", "--config", str(config)], env={**os.environ})
     end = time.monotonic() + 120
     while time.monotonic() < end and not (folder.exists() and log_of(folder, "students")):
