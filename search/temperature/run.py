@@ -263,7 +263,7 @@ def _tracker(spec: TemperatureSpec, session: Session) -> Tracker:
         noted = str(json.loads(session.home.read(TRACKING, 10_000))["run_id"])
     name = session.folder.name
     tracker = Tracker.start(
-        spec.tracking, name, spec.dump(), {"raystill.run": name, "raystill.command": spec.command}, noted
+        spec.tracking, name, spec.dump(), {"raystill.run": name, "raystill.command": "search temperature"}, noted
     )
     if tracker.run_id and tracker.run_id != noted:
         session.home.write(TRACKING, json.dumps({"run_id": tracker.run_id}).encode())

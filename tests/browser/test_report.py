@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from selenium import webdriver
 from sklearn.datasets import load_digits
 
-from raystill.platform import seeds
+from raystill.platform import runs, seeds
 from raystill.platform.artifacts.files import Distilled, save_distilled
 from raystill.platform.report import write_report
 from raystill.platform.spec import DistillSpec
@@ -103,7 +102,7 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         run / "artefact", _distilled({"colour": 3, "hard": 2}.get(case, 1), case == "soft", case == "colour")
     )
     spec = DistillSpec.model_validate({"recipe": "mnist-fixed-10", "data": {"source": "mnist"}})
-    (run / "spec.yaml").write_text(yaml.safe_dump(spec.dump(), sort_keys=False))
+    (run / runs.SPEC).write_text(runs.dump(spec))
     if case != "bare":
         _history(run / "history.parquet")
         (run / "assessment.json").write_text(json.dumps(_assessment()))

@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
-from raystill.platform import seeds
+from raystill.platform import runs, seeds
 from raystill.platform.artifacts.files import Distilled, save_distilled
 from raystill.platform.spec import DistillSpec
 
@@ -57,8 +56,7 @@ def made(tmp_path: Path) -> Callable[..., Path]:
         folder.mkdir()
         names = classes or [str(k) for k in range(10)]
         save_distilled(folder / "artefact", _distilled(steps, per_step, soft, shape, names))
-        resolved = DistillSpec.model_validate(spec or {}).dump()
-        (folder / "spec.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+        (folder / runs.SPEC).write_text(runs.dump(DistillSpec.model_validate(spec or {})))
         if history:
             t = np.arange(1, history + 1)
             known = [None if step % 10 else 90.0 + step / 100 for step in t]
