@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
     return {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in PACKAGES}}
 
 
-def introduction(device: str) -> dict[str, Any]:
+def describe_process(device: str) -> dict[str, Any]:
     """What an actor says of itself when it starts: node, process, versions, hardware."""
     import ray
 
@@ -102,7 +102,7 @@ def cpu_slots() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def draining() -> set[str]:
+def draining_nodes() -> set[str]:
     """Ids of nodes that have been told to go."""
     from ray._private.state import state  # Ray has no public way to ask
 

@@ -27,7 +27,7 @@ import numpy as np
 from raystill.actors.messages import Arrays, Outcome
 from raystill.platform.files.storage import Storage
 
-KINDS: dict[str, tuple[str, ...]] = {
+FAULTS: dict[str, tuple[str, ...]] = {
     "evaluator": ("kill", "exception", "hang", "slow", "nan", "full"),
     "server": ("kill",),
     "driver": ("kill",),
@@ -63,8 +63,8 @@ def parse(line: str) -> Fault:
         raise ValueError(f"run.faults: {line!r} is no fault; write one as `evaluator 1 at step 3: kill`")
     target = match[1] or match[5]
     kind = match[4] or match[7]
-    if kind not in KINDS[target]:
-        raise ValueError(f"run.faults: {line!r}: a fault of {target} is one of {', '.join(KINDS[target])}")
+    if kind not in FAULTS[target]:
+        raise ValueError(f"run.faults: {line!r}: a fault of {target} is one of {', '.join(FAULTS[target])}")
     return Fault(target, int(match[3] or match[6]), kind, int(match[2] or -1))
 
 
@@ -101,7 +101,7 @@ class Schedule:
         return None
 
 
-def around(kind: str | None, work: Callable[[], tuple[Outcome, Arrays]]) -> tuple[Outcome, Arrays]:
+def inject(kind: str | None, work: Callable[[], tuple[Outcome, Arrays]]) -> tuple[Outcome, Arrays]:
     """Do a work item at an evaluator that a fault strikes."""
     if kind is None:
         return work()

@@ -13,7 +13,7 @@ from raystill.actors.drive.pipeline import Interrupted
 from raystill.actors.drive.plan import Plan, make_plan
 from raystill.actors.drive.session import Session, open_session
 from raystill.actors.messages import WorkItem
-from raystill.actors.server.shards import ServerLost
+from raystill.actors.server.backends import ServerLost
 from raystill.actors.signals import Stopped
 from raystill.platform import learners, registry, runs
 from raystill.platform.command_line import options

@@ -23,7 +23,7 @@ import numpy as np
 
 from raystill.actors.drive.commit_log import CommitLog
 from raystill.actors.drive.crew import Crew
-from raystill.actors.fleet.on_ray import OnRay
+from raystill.actors.fleet.ray_executor import RayExecutor
 from raystill.actors.messages import Outcome, WorkItem
 from raystill.actors.server.parameter_server import ParameterServer
 from raystill.actors.server.shards import Handle
@@ -55,7 +55,7 @@ def _applied(server: ParameterServer, chunks: list[dict[str, np.ndarray]]) -> No
 
 def _server(megabytes: float) -> ParameterServer:
     server = ParameterServer(SPEC.model_dump(), GROUPS)
-    server.begin(_arrays(megabytes, 0))
+    server.init(_arrays(megabytes, 0))
     return server
 
 
@@ -159,7 +159,7 @@ class _Reference:
         self.item = item
 
 
-class _Bookkeeping(OnRay):
+class _Bookkeeping(RayExecutor):
     """The product's executor with nothing behind it: what is left is the driver's own work."""
 
     def _new_server(self, groups: dict[str, str]) -> Any:

@@ -27,7 +27,7 @@ from typing import Any
 from raystill.actors.drive import coordinator, pipeline
 from raystill.actors.drive.commit_log import CommitLog
 from raystill.actors.drive.crew import Crew
-from raystill.actors.fleet import on_ray
+from raystill.actors.fleet import ray_executor
 from raystill.actors.fleet.evaluator import compute
 from raystill.platform import runs
 from raystill.platform.command_line import options
@@ -54,7 +54,9 @@ def distributed(spec: DistillSpec, workers: int, seconds: float, out: Path) -> d
     folder = runs.create(made.spec)
     log = CommitLog(folder / "commits")
     marks: dict[str, float] = {}
-    executor = on_ray.OnRay(made.spec, dict(made.synthesizer.groups), None, (workers, workers), made.data.fingerprint)
+    executor = ray_executor.RayExecutor(
+        made.spec, dict(made.synthesizer.groups), None, (workers, workers), made.data.fingerprint
+    )
     executor.await_all()
     crew = Crew(executor, log, made.spec.run.deadline)
 

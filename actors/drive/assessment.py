@@ -12,7 +12,8 @@ import numpy as np
 from raystill.actors.drive.crew import Crew
 from raystill.actors.drive.session import Session
 from raystill.actors.messages import WorkItem
-from raystill.actors.server.shards import Handle, ServerLost
+from raystill.actors.server.backends import ServerLost
+from raystill.actors.server.shards import Handle
 from raystill.platform import evaluation, runs
 from raystill.platform.artifacts import Distilled
 from raystill.platform.artifacts.export import quantised

@@ -20,7 +20,8 @@ from raystill.actors.drive.items import gradient_item, gradient_items, validatio
 from raystill.actors.faults import Schedule
 from raystill.actors.messages import WorkItem
 from raystill.actors.server import checkpoints
-from raystill.actors.server.shards import Handle, ServerLost
+from raystill.actors.server.backends import ServerLost
+from raystill.actors.server.shards import Handle
 from raystill.actors.signals import whole
 from raystill.platform.data import DataSet
 from raystill.platform.files.storage import Storage
@@ -154,7 +155,7 @@ def _roll_back(loop: Loop, why: Exception) -> None:
     address = Address(loop.spec.run.seed, loop.attempt, loop.step)
     loop.crew.forget()
     for version in sorted(loop.unscored):
-        _score(loop, version, loop.crew.executor.server.kept(version))
+        _score(loop, version, loop.crew.executor.server.snapshot_at(version))
     _take_scores(loop, wait=True)
     loop.attempt += 1
     loop.step = loop.crew.executor.server.roll_back(loop.attempt)
@@ -202,7 +203,7 @@ def _strike(loop: Loop) -> None:
         loop.log.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     if loop.faults.take("server", loop.step):
-        loop.crew.executor.server.strike()
+        loop.crew.executor.server.kill_one()
     if loop.faults.take("tracking", loop.step):
         loop.tracker.lose()
 
@@ -212,7 +213,7 @@ def _finish(loop: Loop) -> dict[str, Any]:
         _ask_for_scores(loop)
     _take_scores(loop, wait=True)
     save(loop, wait=True)
-    return loop.crew.executor.server.score_of_best()
+    return loop.crew.executor.server.best_score()
 
 
 def _ask_for_gradients(loop: Loop, step: int, meta: Handle) -> list[WorkItem]:
@@ -245,14 +246,14 @@ def _start(loop: Loop) -> None:
     if newest is None:
         loop.step = loop.asked = 0
         first = loop.synthesizer.start(loop.data, Address(loop.spec.run.seed, stream="start"))
-        server.begin(first)
+        server.init(first)
         return
     facts = server.restore(loop.store.root, newest, identity)
     loop.step, loop.attempt, loop.saved = facts["step"], facts["attempt"], facts["step"]
     loop.asked = facts["asked"]
     loop.crew.cpu_seconds = max(loop.crew.cpu_seconds, facts["cpu_seconds"])
     for version in facts["unscored"]:
-        _score(loop, version, server.kept(version))
+        _score(loop, version, server.snapshot_at(version))
 
 
 def _ask_for_scores(loop: Loop) -> None:

@@ -110,7 +110,7 @@ class Crew:
 
     def _copy_late(self) -> None:
         """Start copies of items that take long, where someone is idle; the first answer wins, both the same bits."""
-        for late in self.executor.late():
+        for late in self.executor.stragglers():
             took = self._took.get(late.item.kind)
             if late.item in self._copied or late.item not in self._owned or not took:
                 continue

@@ -126,7 +126,7 @@ def _handed(spec: DistillSpec, synthesizer: Synthesizer, data: DataSet) -> Disti
     """
     if spec.donor.checkpoint is None or spec.donor.content is not None:
         return spec
-    groups, facts = checkpoints.handed(spec.donor)
+    groups, facts = checkpoints.load_donor(spec.donor)
     has = {k: v.shape for k, v in groups["meta"].items()}
     first = synthesizer.start(data, Address(spec.run.seed, stream="start"))
     for name in has | first:
@@ -142,7 +142,7 @@ def _handed(spec: DistillSpec, synthesizer: Synthesizer, data: DataSet) -> Disti
     if facts["step"] >= spec.outer.steps:
         raise ValueError(f"donor.checkpoint: is of step {facts['step']}, and outer.steps is {spec.outer.steps}")
     place = spec.donor.checkpoint if is_remote(spec.donor.checkpoint) else str(Path(spec.donor.checkpoint).absolute())
-    told = {"checkpoint": place, "step": int(facts["step"]), "content": checkpoints.content(groups, facts)}
+    told = {"checkpoint": place, "step": int(facts["step"]), "content": checkpoints.digest(groups, facts)}
     return spec.model_copy(update={"donor": spec.donor.model_copy(update=told)})
 
 

@@ -20,10 +20,10 @@ from raystill.actors.drive import commit_log
 from raystill.actors.drive.items import ITEMS, gradient_item
 from raystill.actors.drive.plan import make_plan
 from raystill.actors.fleet.evaluator import compute
-from raystill.actors.fleet.executors import Here
 from raystill.actors.messages import Arrays, Outcome, WorkItem
 from raystill.actors.server import checkpoints
-from raystill.actors.server.shards import Handle, Shards, parted
+from raystill.actors.server.backends import InProcessBackend
+from raystill.actors.server.shards import Handle, Shards, split
 from raystill.platform import registry, runs
 from raystill.platform.artifacts import load_distilled
 from raystill.platform.progress import progress
@@ -81,18 +81,18 @@ class Replay:
         self.folder, self.spec, self.made = folder, made.spec, made
         self.bench = Workbench(made.spec, plugins, made.data)
         outer = made.spec.outer
-        self.server = Shards(Here(outer, dict(made.synthesizer.groups)), outer.shards)
+        self.server = Shards(InProcessBackend(outer, dict(made.synthesizer.groups)), outer.shards)
         self.first = made.spec.donor.step or 0
         self.versions: dict[int, Handle] = {}
         if made.spec.donor.checkpoint is not None:
-            checkpoints.handed(made.spec.donor)  # is it still the state that the run took over?
-            storage, name = checkpoints.opened(made.spec.donor.checkpoint)
+            checkpoints.load_donor(made.spec.donor)  # is it still the state that the run took over?
+            storage, name = checkpoints.locate(made.spec.donor.checkpoint)
             self.server.restore(storage.root, name)
             for version in range(max(0, self.first - outer.delay), self.first + 1):
                 self.versions[version] = self.server.version(version)
         else:
             first = made.synthesizer.start(made.data, Address(made.spec.run.seed, stream="start"))
-            self.versions[0] = self.server.begin(first)
+            self.versions[0] = self.server.init(first)
 
     def to(self, last: int, attempt: int = 0) -> None:
         """Apply the run's steps up to this one, exclusive, on the way to an attempt.
@@ -124,7 +124,7 @@ class Replay:
 
     def _compute(self, item: WorkItem, inputs: Handle) -> tuple[Outcome, Handle]:
         outcome, arrays = compute(self.bench, -1, item, self.server.fetch(inputs))
-        return outcome, Handle(parted(inputs.cut, arrays), inputs.cut)
+        return outcome, Handle(split(inputs.cut, arrays), inputs.cut)
 
     def one(self, kind: str, address: Address) -> tuple[Outcome, Arrays]:
         """Compute one item as an evaluator did, on the meta-parameters that it had.

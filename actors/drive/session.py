@@ -16,9 +16,9 @@ from raystill.actors.drive.crew import Crew
 from raystill.actors.drive.mirror import Mirror
 from raystill.actors.drive.plan import Plan
 from raystill.actors.faults import Fault, Schedule
-from raystill.actors.fleet.executors import Executor, InProcess
+from raystill.actors.fleet.executors import Executor, InProcessExecutor
 from raystill.actors.fleet.metrics import Metrics
-from raystill.actors.fleet.on_ray import OnRay
+from raystill.actors.fleet.ray_executor import RayExecutor
 from raystill.actors.signals import stopping
 from raystill.platform import runs
 from raystill.platform.files.storage import Storage
@@ -109,9 +109,9 @@ def open_session(plan: Plan, folder: Path) -> Iterator[Session]:
         faults = Schedule(spec.run.faults, folder / "faults.txt")
         groups = dict(plan.synthesizer.groups)
         executor: Executor = (
-            OnRay(spec, groups, plan.plugins, plan.workers, plan.data.fingerprint, faults)
+            RayExecutor(spec, groups, plan.plugins, plan.workers, plan.data.fingerprint, faults)
             if plan.workers[1]
-            else InProcess(spec, groups, plan.plugins, plan.data, faults)
+            else InProcessExecutor(spec, groups, plan.plugins, plan.data, faults)
         )
         stack.callback(executor.close)
         log = CommitLog(folder / "commits")

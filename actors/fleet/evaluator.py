@@ -12,7 +12,7 @@ import numpy as np
 
 from raystill.actors import cluster, faults
 from raystill.actors.messages import Arrays, Outcome, WorkItem
-from raystill.actors.server.shards import joined, parted
+from raystill.actors.server.shards import join, split
 from raystill.platform import registry
 from raystill.platform.outer.blocks import Cut
 from raystill.platform.spec import DistillSpec
@@ -45,7 +45,7 @@ class Evaluator:
         """Who this is, where, and with which data: the executor checks it against what was planned with."""
         device = self.bench.spec.run.device
         return {"number": self.number, "data": self.bench.data.fingerprint, "device": device,
-                **cluster.introduction(device)}  # fmt: skip
+                **cluster.describe_process(device)}  # fmt: skip
 
     def run(self, item: WorkItem, cut: Cut | None, fault: str | None, *parts: Arrays) -> tuple[Outcome | Arrays, ...]:
         """One work item on a handle's parts; the outcome goes to the coordinator, the arrays stay in the object store.
@@ -53,5 +53,5 @@ class Evaluator:
         Returns:
             The outcome, and the arrays, cut as the inputs are: each shard pulls its part alone.
         """
-        outcome, arrays = faults.around(fault, lambda: compute(self.bench, self.number, item, joined(cut, parts)))
-        return outcome, *parted(cut, arrays)
+        outcome, arrays = faults.inject(fault, lambda: compute(self.bench, self.number, item, join(cut, parts)))
+        return outcome, *split(cut, arrays)

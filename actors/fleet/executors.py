@@ -10,18 +10,18 @@ import os
 from collections import deque
 from typing import Any, NamedTuple, Protocol
 
-from raystill.actors.faults import Schedule, around
+from raystill.actors.faults import Schedule, inject
 from raystill.actors.fleet.evaluator import compute
 from raystill.actors.messages import Arrays, Outcome, WorkItem
-from raystill.actors.server.parameter_server import ParameterServer
-from raystill.actors.server.shards import Handle, ServerLost, Shards, joined, parted
+from raystill.actors.server.backends import InProcessBackend
+from raystill.actors.server.shards import Handle, Shards, join, split
 from raystill.platform import registry
 from raystill.platform.data import DataSet
-from raystill.platform.spec import DistillSpec, OuterSpec
+from raystill.platform.spec import DistillSpec
 from raystill.platform.work.workbench import Workbench
 
 
-class Late(NamedTuple):
+class Straggler(NamedTuple):
     """An item that is being computed while an evaluator has nothing to do."""
 
     item: WorkItem
@@ -47,7 +47,7 @@ class Executor(Protocol):
     def next(self, timeout: float) -> tuple[Outcome, Handle] | None:
         """The next outcome with its arrays, or None after `timeout` seconds."""
 
-    def late(self) -> list[Late]:
+    def stragglers(self) -> list[Straggler]:
         """Items in flight, where the queue is empty and an evaluator idle; else none."""
 
     def quarantine(self, number: int) -> None:
@@ -67,35 +67,7 @@ class Executor(Protocol):
         """Give back what was started."""
 
 
-class Here:
-    """Shards of the parameter server in this process."""
-
-    def __init__(self, spec: OuterSpec, groups: dict[str, str]) -> None:
-        self._spec, self._groups = spec.model_dump(), groups
-        self._alive: list[ParameterServer] = []
-
-    def start(self, number: int) -> ParameterServer:
-        """A shard."""
-        self._alive.append(ParameterServer(self._spec, self._groups, number))
-        return self._alive[-1]
-
-    def send(self, shard: ParameterServer, method: str, returns: int, *args: Any) -> Any:
-        """The answer itself: there is no one to wait for."""
-        if shard not in self._alive:
-            raise ServerLost(f"shard {shard.number} of the parameter server is gone at {method}")
-        return getattr(shard, method)(*args)
-
-    def get(self, reference: Any, method: str) -> Any:
-        """The answer itself."""
-        return reference
-
-    def kill(self, shard: ParameterServer) -> None:
-        """Lose its state; a checkpoint that it was at is whole or never begun, since no thread can be killed here."""
-        shard.saved(True)
-        self._alive = [other for other in self._alive if other is not shard]
-
-
-class InProcess:
+class InProcessExecutor:
     """Computes in this process, in the order of submission: for tests, debugging, and GPUs without Ray."""
 
     def __init__(
@@ -107,7 +79,7 @@ class InProcess:
         faults: Schedule | None = None,
     ) -> None:
         self._bench = Workbench(spec, plugins, data)
-        self.server = Shards(Here(spec.outer, groups), spec.outer.shards)
+        self.server = Shards(InProcessBackend(spec.outer, groups), spec.outer.shards)
         self._queue: deque[tuple[WorkItem, Handle]] = deque()
         self._faults = faults or Schedule()
 
@@ -125,10 +97,10 @@ class InProcess:
             return None
         item, inputs = self._queue.popleft()
         fault = self._faults.take("evaluator", item.version, -1)
-        outcome, arrays = around(fault, lambda: compute(self._bench, -1, item, joined(inputs.cut, inputs.parts)))
-        return outcome, Handle(parted(inputs.cut, arrays), inputs.cut)
+        outcome, arrays = inject(fault, lambda: compute(self._bench, -1, item, join(inputs.cut, inputs.parts)))
+        return outcome, Handle(split(inputs.cut, arrays), inputs.cut)
 
-    def late(self) -> list[Late]:
+    def stragglers(self) -> list[Straggler]:
         """None: there is no second evaluator."""
         return []
 

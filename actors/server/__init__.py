@@ -1,1 +1,1 @@
-"""The parameter server: its shards, their checkpoints, and their Ray actors."""
+"""The parameter server: its shards, where they live, and their checkpoints."""

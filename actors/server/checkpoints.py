@@ -1,10 +1,10 @@
-"""Checkpoints: immutable step folders, of a part for each shard, and a LATEST pointer that is replaced.
+"""Checkpoints: step folders, which are written once, with a part for each shard; and LATEST, which names the newest.
 
 checkpoints/step-00000050.3/part-0.safetensors   checkpoints/LATEST
 
-The shard that finds all parts there after it wrote its own points LATEST at the folder: shards wait for no one, and the
-last one sees all parts. A folder is trusted only if all its parts verify and hold the same facts, so writers may die
-anywhere; the folder before it then serves.
+The shard that sees all parts after it wrote its own points LATEST at the folder, so shards do not wait for each other.
+A folder counts only if all its parts verify and hold the same facts, so a writer may die anywhere; the folder before it
+then serves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from raystill.platform.spec import DonorSpec
 KEEP = 3
 PART, LATEST = "part-{}.safetensors", "LATEST"
 MOST_BYTES = 64 << 30
-"""Largest part that is read."""
+"""The largest part that is read."""
 
 
 class Corrupt(ValueError):
@@ -31,7 +31,7 @@ class Corrupt(ValueError):
 
 
 def name_of(step: int, number: int) -> str:
-    """The name of a step's folder; the higher number is the newer, also where a rollback made the step smaller."""
+    """The name of a step's folder; a higher number is newer, also where a rollback made the step smaller."""
     return f"step-{step:08d}.{number}"
 
 
@@ -41,7 +41,7 @@ def file_of(name: str, part: int) -> str:
 
 
 def last_number(storage: Storage) -> int:
-    """The highest number of a folder, whole or not; -1 where there is none."""
+    """The highest number of a folder, complete or not; -1 where there is none."""
     return max((int(name.rpartition(".")[2]) for name in _names(storage)), default=-1)
 
 
@@ -54,44 +54,46 @@ def write(
     part: int = 0,
     keep: int = KEEP,
 ) -> None:
-    """Write a part of a step folder; if that makes it whole, point LATEST at it and drop all but the last few.
+    """Write a part of a step folder; if that completes it, point LATEST at it and remove old folders.
 
     Args:
         storage: the run's `checkpoints`.
-        name: from `name_of`, and never used before.
-        groups: named sets of named arrays, of which each is this part of what `cut` cuts.
-        facts: JSON-able, the same for each part; `spec` (a digest) says whose it is.
-        keep: folders that stay.
+        name: from `name_of`, never used before.
+        groups: named sets of named arrays, each of them this part of the whole arrays that `cut` describes.
+        facts: JSON values, the same for each part; `spec`, a digest, names the run's spec.
+        cut: how the arrays are cut into parts.
+        part: number of this part.
+        keep: number of folders that stay.
 
     Raises:
-        OSError: something can not be written; what was there stays good.
+        OSError: something can not be written; earlier checkpoints stay valid.
     """
     flat = {f"{group}/{key}": array for group, members in groups.items() for key, array in members.items()}
-    whole = {"shapes": cut.shapes, "shards": cut.shards, **facts}
-    storage.write(file_of(name, part), arrays.pack(flat, whole))
+    header = {"shapes": cut.shapes, "shards": cut.shards, **facts}
+    storage.write(file_of(name, part), arrays.pack(flat, header))
     if cut.shards > 1 and not {PART.format(k) for k in range(cut.shards)} <= set(storage.under(name).files()):
         return
     storage.write(LATEST, name.encode())
     names = _names(storage)
-    for old in names[: max(0, names.index(name) + 1 - keep)]:  # those after this one may be on the way
-        with suppress(OSError):  # two shards may be last, and remove the same
+    for old in names[: max(0, names.index(name) + 1 - keep)]:  # later ones may be half written
+        with suppress(OSError):  # two shards may both be last, and remove the same
             storage.remove(old)
 
 
 def _names(storage: Storage) -> list[str]:
     """Step folders, the oldest first."""
-    found = [n for n in storage.folders() if n.startswith("step-") and n.rpartition(".")[2].isdigit()]
-    return sorted(found, key=lambda n: int(n.rpartition(".")[2]))
+    steps = [name for name in storage.folders() if name.startswith("step-") and name.rpartition(".")[2].isdigit()]
+    return sorted(steps, key=lambda name: int(name.rpartition(".")[2]))
 
 
 def read(storage: Storage, name: str, spec: str | None = None) -> tuple[dict[str, Arrays], dict[str, Any]]:
-    """A step folder's groups, whole, and its facts, after its hashes were checked.
+    """The groups, of whole arrays, and the facts of a step folder, after its hashes were checked.
 
     Args:
         spec: digest of the spec that the checkpoint must belong to; None takes any.
 
     Raises:
-        Corrupt: a file is missing, torn, altered, too large, or another run's.
+        Corrupt: a file is missing, torn, altered, too large, or belongs to another run.
     """
     where = f"checkpoint {storage.root.split('?')[0]}/{name}"
     try:
@@ -121,7 +123,7 @@ def _read_part(storage: Storage, name: str, where: str, part: int) -> tuple[dict
 
 
 def newest(storage: Storage, spec: str | None = None) -> str | None:
-    """The newest step folder that verifies: LATEST's, else any before it; None where there is none."""
+    """The newest step folder that verifies: LATEST's, else the newest other one; None where there is none."""
     names = _names(storage)[::-1]
     try:
         latest = storage.read(LATEST, 1000).decode(errors="replace").strip()
@@ -138,8 +140,8 @@ def newest(storage: Storage, spec: str | None = None) -> str | None:
     return None
 
 
-def opened(place: str) -> tuple[Storage, str]:
-    """The storage and the name of a checkpoint that is told as one path or URI.
+def locate(place: str) -> tuple[Storage, str]:
+    """The storage and the name of a checkpoint that is given as one path or URI.
 
     Raises:
         ValueError: it is neither.
@@ -153,41 +155,41 @@ def opened(place: str) -> tuple[Storage, str]:
     return Storage(root + mark + query), name
 
 
-def content(groups: dict[str, Arrays], facts: dict[str, Any]) -> str:
-    """sha256 of all that the rest of a run depends on: the same state has the same, wherever and whenever written."""
-    kept = {key: facts.get(key) for key in ("step", "attempt", "norm", "asked", "unscored", "anchors", "best")}
-    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
+def digest(groups: dict[str, Arrays], facts: dict[str, Any]) -> str:
+    """sha256 of everything that the rest of a run depends on: equal states have equal digests, wherever written."""
+    state = {key: facts.get(key) for key in ("step", "attempt", "norm", "asked", "unscored", "anchors", "best")}
+    sha256 = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
     for group, name, array in sorted((g, n, a) for g, members in groups.items() for n, a in members.items()):
-        digest.update(f"{group}/{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+        sha256.update(f"{group}/{name} {array.dtype} {array.shape}\n".encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()
 
 
-def handed(donor: DonorSpec) -> tuple[dict[str, Arrays], dict[str, Any]]:
+def load_donor(donor: DonorSpec) -> tuple[dict[str, Arrays], dict[str, Any]]:
     """The groups and facts of a donor's checkpoint.
 
     Raises:
-        Corrupt: it is not there, not whole, or not the one that the spec was planned with.
+        Corrupt: it is missing, incomplete, or not the one that the spec was planned with.
     """
     assert donor.checkpoint is not None
-    groups, facts = read(*opened(donor.checkpoint))
-    if donor.content is not None and content(groups, facts) != donor.content:
+    groups, facts = read(*locate(donor.checkpoint))
+    if donor.content is not None and digest(groups, facts) != donor.content:
         raise Corrupt(f"donor.checkpoint: {donor.checkpoint} holds another state than this run was planned with")
     return groups, facts
 
 
 def adopt(storage: Storage, donor: DonorSpec, spec: str, number: int) -> str:
-    """Write a donor's state as a run's first checkpoint; its name.
+    """Write a donor's state as the first checkpoint of a run; its name.
 
     Args:
         storage: the run's `checkpoints`.
-        spec: digest of the run's own spec, which the donor's content is a part of.
+        spec: digest of the run's own spec.
         number: of the checkpoint, never used before.
 
     Raises:
-        Corrupt: as `handed`.
+        Corrupt: as `load_donor`.
     """
-    groups, facts = handed(donor)
+    groups, facts = load_donor(donor)
     own = {k: v for k, v in facts.items() if k not in ("shapes", "shards")}
     name = name_of(int(facts["step"]), number)
     write(storage, name, groups, {**own, "spec": spec, "cpu_seconds": 0.0, "tracking": None}, Cut.of(groups["meta"], 1))

@@ -17,8 +17,9 @@ import numpy as np
 
 from raystill.actors.drive import commit_log
 from raystill.actors.drive.session import Session
-from raystill.actors.fleet.executors import Handle, ServerLost
 from raystill.actors.messages import WorkItem
+from raystill.actors.server.backends import ServerLost
+from raystill.actors.server.shards import Handle
 from raystill.platform.architectures import Arch
 from raystill.platform.artifacts import Distilled
 from raystill.platform.data import DataSet

@@ -14,7 +14,7 @@ import pytest
 
 from raystill.actors.drive import commit_log, crew, pipeline
 from raystill.actors.drive.coordinator import gradient_items
-from raystill.actors.fleet import on_ray
+from raystill.actors.fleet import ray_executor
 from raystill.platform.artifacts.files import load_distilled
 from raystill.platform.runs import folder as runs
 from raystill.platform.seeds import Address
@@ -66,7 +66,7 @@ def test_evaluators_change_no_byte(
 @pytest.fixture
 def all_present(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs this short can end before a second evaluator has started: wait for all of them first."""
-    monkeypatch.setattr(on_ray.OnRay, "_await_first", on_ray.OnRay.await_all)
+    monkeypatch.setattr(ray_executor.RayExecutor, "_await_first", ray_executor.RayExecutor.await_all)
 
 
 def test_both_evaluators_worked(tmp_path: Path, ray_cluster: None, all_present: None) -> None:

@@ -11,8 +11,9 @@ import pytest
 from raystill.actors import faults
 from raystill.actors.drive import commit_log, coordinator, crew, pipeline
 from raystill.actors.faults import Fault, Schedule
-from raystill.actors.fleet import on_ray
-from raystill.actors.server.shards import Handle, ServerLost
+from raystill.actors.fleet import ray_executor
+from raystill.actors.server.backends import ServerLost
+from raystill.actors.server.shards import Handle
 from raystill.platform.runs import folder
 from raystill.platform.spec import DistillSpec
 from tests.actors.test_cluster import digest, spec
@@ -69,7 +70,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return digest(out / "run-1" / "artefact")
 
 
-EVALUATOR = [f"evaluator 1 at step 4: {kind}" for kind in faults.KINDS["evaluator"]]
+EVALUATOR = [f"evaluator 1 at step 4: {kind}" for kind in faults.FAULTS["evaluator"]]
 OTHERS = [
     "server at step 7: kill",
     "server at step 1: kill",
@@ -84,7 +85,7 @@ OTHERS = [
 def test_a_fault_changes_no_byte(
     tmp_path: Path, ray_cluster: None, undisturbed: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray.OnRay, "_await_first", on_ray.OnRay.await_all)
+    monkeypatch.setattr(ray_executor.RayExecutor, "_await_first", ray_executor.RayExecutor.await_all)
     if line.endswith(("kill", "exception", "nan")):
         monkeypatch.setattr(crew, "LEAST_PATIENCE", 60.0)  # a copy can win before Ray tells of the loss
     made = spec(tmp_path, 2, delay=1, members=2, chunk=1, steps=16)
@@ -147,7 +148,7 @@ def test_what_was_in_flight_when_a_server_died_is_no_news_to_the_next(tmp_path: 
     import ray
 
     made = pipeline.make_plan(spec(tmp_path, 1, steps=1, members=2, chunk=1))
-    executor = on_ray.OnRay(made.spec, dict(made.synthesizer.groups), None, (1, 1), made.data.fingerprint)
+    executor = ray_executor.RayExecutor(made.spec, dict(made.synthesizer.groups), None, (1, 1), made.data.fingerprint)
     dead = ray.remote(Dead).remote()
     ray.kill(dead)
     gone = Handle((dead.forget.remote(),))

@@ -11,7 +11,7 @@ import pytest
 from raystill.actors.drive import commit_log
 from raystill.actors.drive.commit_log import CommitLog
 from raystill.actors.drive.crew import Crew, WorkFailed
-from raystill.actors.fleet.executors import Late
+from raystill.actors.fleet.executors import Straggler
 from raystill.actors.messages import Outcome, WorkItem
 from raystill.platform.seeds import Address
 
@@ -23,7 +23,7 @@ class Scripted:
         self.scripts = {k: deque(v) for k, v in scripts.items()}
         self.queue: list[tuple[WorkItem, int | None]] = []
         self.avoided: list[int | None] = []
-        self.lates: deque[list[Late]] = deque()
+        self.lates: deque[list[Straggler]] = deque()
         self.quarantined: list[int] = []
 
     def submit(self, item: WorkItem, inputs: Any, avoid: int | None = None) -> None:
@@ -38,7 +38,7 @@ class Scripted:
         status = script.popleft() if script else "ok"
         return Outcome(item, status, 1 if avoid == 0 else 0, 1.0, 0.5, {}, "why"), f"arrays of {item.kind}"
 
-    def late(self) -> list[Late]:
+    def stragglers(self) -> list[Straggler]:
         return self.lates.popleft() if self.lates else []
 
     def quarantine(self, number: int) -> None:
@@ -161,7 +161,7 @@ def test_a_late_item_is_copied_once_and_the_first_answer_wins(tmp_path: Path) ->
         return answers.popleft() if answers else real(timeout)
 
     executor.next = next_  # type: ignore[method-assign]
-    executor.lates.extend([[Late(late, 0, 2.9)], [Late(late, 0, 3.1)], [Late(late, 0, 9.0)]])
+    executor.lates.extend([[Straggler(late, 0, 2.9)], [Straggler(late, 0, 3.1)], [Straggler(late, 0, 9.0)]])
     (result,) = c.wait([c.add(late, None)])
     assert c.copies == 1
     assert executor.avoided[-1] == 0
@@ -178,7 +178,7 @@ def test_a_late_item_is_copied_once_and_the_first_answer_wins(tmp_path: Path) ->
 
 def test_no_copy_before_the_usual_time_is_known(tmp_path: Path) -> None:
     executor = Scripted()
-    executor.lates.append([Late(item("a"), 0, 1000.0)])
+    executor.lates.append([Straggler(item("a"), 0, 1000.0)])
     c = crew(tmp_path, executor)
     c.wait([c.add(item("a"), None)])
     assert c.copies == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from raystill.actors.drive import commit_log, coordinator, pipeline, replay
-from raystill.actors.fleet import on_ray
+from raystill.actors.fleet import ray_executor
 from raystill.platform import cli
 from raystill.platform.artifacts.files import load_distilled
 from raystill.platform.runs import folder as runs
@@ -29,7 +29,7 @@ def test_a_run_is_derived_again_bit_for_bit(tmp_path: Path, outer: dict[str, int
 def test_an_asynchronous_run_is_bounded_logged_and_replayed(
     tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray.OnRay, "_await_first", on_ray.OnRay.await_all)
+    monkeypatch.setattr(ray_executor.RayExecutor, "_await_first", ray_executor.RayExecutor.await_all)
     made = spec(tmp_path, 2, steps=20, staleness=1, members=2, chunk=1)
     slow = [f"evaluator 1 at step {step}: slow" for step in (2, 3, 4, 5)]
     made = made.model_copy(update={"run": made.run.model_copy(update={"faults": tuple(slow)})})

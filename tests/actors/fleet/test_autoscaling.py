@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from raystill.actors.drive import commit_log, coordinator, pipeline
-from raystill.actors.fleet import on_ray
+from raystill.actors.fleet import ray_executor
 from raystill.platform.runs import folder as runs
 from raystill.platform.seeds import Address
 from tests.actors.test_cluster import digest, spec
@@ -149,9 +149,9 @@ def test_a_run_grows_to_three_nodes_and_gives_them_back(
 
 
 def test_evaluators_follow_the_work(tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_ray, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(ray_executor, "IDLE_SECONDS", 0.5)
     made = pipeline.make_plan(spec(tmp_path, 1, steps=1, members=12, chunk=1))
-    executor = on_ray.OnRay(made.spec, dict(made.synthesizer.groups), None, (1, 3), made.data.fingerprint)
+    executor = ray_executor.RayExecutor(made.spec, dict(made.synthesizer.groups), None, (1, 3), made.data.fingerprint)
     meta = executor.put(made.synthesizer.start(made.data, Address(0, stream="start")))
     items = coordinator.gradient_items(made.spec, 0, 0)
     assert len(executor.status()) == 1

@@ -107,7 +107,7 @@ def test_nothing_good_is_nothing(tmp_path: Path) -> None:
 
 def server() -> ParameterServer:
     made = ParameterServer(OuterSpec(lr=0.1, ema=0.5, clip_relative=1.0).model_dump(), {"images": "lr"})
-    made.begin({"images": np.zeros((2, 2), np.float32)})
+    made.init({"images": np.zeros((2, 2), np.float32)})
     return made
 
 
@@ -155,5 +155,5 @@ def test_the_choice_does_not_depend_on_the_order_of_scores(order: list[tuple[int
             made.snapshot()
     for step, accuracy in order:
         made.score(step, accuracy, 0.0)
-    assert made.score_of_best()["step"] == 2, "the earliest of the best"
+    assert made.best_score()["step"] == 2, "the earliest of the best"
     assert not made.snapshots

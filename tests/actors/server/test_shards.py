@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from raystill.actors.drive import commit_log, coordinator, pipeline, replay
-from raystill.actors.fleet import on_ray
-from raystill.actors.fleet.executors import Here
-from raystill.actors.server import checkpoints, shard_actors
-from raystill.actors.server.shards import Handle, ServerLost, Shards, parted
+from raystill.actors.fleet import ray_executor
+from raystill.actors.server import backends, checkpoints
+from raystill.actors.server.backends import InProcessBackend, ServerLost
+from raystill.actors.server.shards import Handle, Shards, split
 from raystill.platform import cli, seeds
 from raystill.platform.files.storage import Storage
 from raystill.platform.outer.blocks import BLOCK, Cut
@@ -30,7 +30,7 @@ def draw(stream: str) -> dict[str, np.ndarray]:
 
 
 def server(count: int, **changes: Any) -> Shards:
-    return Shards(Here(OuterSpec(shards=count, **{**OUTER, **changes}), GROUPS), count)
+    return Shards(InProcessBackend(OuterSpec(shards=count, **{**OUTER, **changes}), GROUPS), count)
 
 
 def work(one: Shards, steps: range) -> list[dict[str, Any]]:
@@ -39,7 +39,7 @@ def work(one: Shards, steps: range) -> list[dict[str, Any]]:
     for step in steps:
         cut = Cut(tuple((name, SHAPES[name]) for name in sorted(SHAPES)), one.version(step).cut.shards)  # type: ignore[union-attr]
         chunks = [{k: v * 10 ** (step % 3) for k, v in draw(f"{step}/{m}").items() if k in GROUPS} for m in range(2)]
-        applied, _ = one.apply(0, step, 4, [Handle(parted(cut, chunk), cut) for chunk in chunks])
+        applied, _ = one.apply(0, step, 4, [Handle(split(cut, chunk), cut) for chunk in chunks])
         found.append(applied())
     return found
 
@@ -51,7 +51,7 @@ def content(one: Shards, version: int) -> dict[str, bytes]:
 @pytest.mark.parametrize("changes", [{}, {"clip_relative": None}, {"clip": None}])
 def test_any_number_of_shards_makes_the_same_bits(changes: dict[str, Any]) -> None:
     alone = server(1, **changes)
-    alone.begin(draw("start"))
+    alone.init(draw("start"))
     figures = work(alone, range(6))
     mean = [sum(draw(f"0/{m}")[k].astype(np.float64) for m in range(2)) / 4 for k in GROUPS]
     if "clip_relative" in changes:
@@ -59,26 +59,26 @@ def test_any_number_of_shards_makes_the_same_bits(changes: dict[str, Any]) -> No
     assert figures[0]["bytes"] == 4 * sum(np.prod(shape) for shape in SHAPES.values())
     for count in range(2, 7):  # up to as many as there are blocks
         several = server(count, **changes)
-        several.begin(draw("start"))
+        several.init(draw("start"))
         assert work(several, range(6)) == figures
         assert all(content(several, v) == content(alone, v) for v in (4, 5, 6))
         assert several.fetch(several.snapshot())["images"].shape == SHAPES["images"]
     with pytest.raises(ValueError, match=r"outer\.shards: 8 shards, .* take 1 to 6"):
-        server(8).begin(draw("start"))
+        server(8).init(draw("start"))
 
 
 def test_a_gradient_that_is_not_finite_stops_all_shards_alike() -> None:
     one = server(3, clip_relative=None)
-    cut = one.begin(draw("start")).cut
+    cut = one.init(draw("start")).cut
     chunk = {**draw("0/0"), "lr": np.full(6, np.inf, np.float32)}
     with pytest.raises(FloatingPointError, match="outer step 0 is not finite"):
-        one.apply(0, 0, 1, [Handle(parted(cut, chunk), cut)])[0]()
+        one.apply(0, 0, 1, [Handle(split(cut, chunk), cut)])[0]()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_a_checkpoint_of_three_shards_serves_any_number(tmp_path: Path, count: int) -> None:
     three = server(3)
-    three.begin(draw("start"))
+    three.init(draw("start"))
     work(three, range(4))
     three.snapshot()
     three.save(str(tmp_path), "step-00000004.0", {"spec": "mine"}, 3)
@@ -92,12 +92,12 @@ def test_a_checkpoint_of_three_shards_serves_any_number(tmp_path: Path, count: i
     work(other, range(4, 6))
     assert all(content(other, v) == content(three, v) for v in (4, 5, 6))
     other.score(4, 80.0, 1.0)
-    assert other.score_of_best() == {"step": 4, "accuracy": 80.0, "spread": 1.0, "attempt": 0}
+    assert other.best_score() == {"step": 4, "accuracy": 80.0, "spread": 1.0, "attempt": 0}
 
 
 def test_one_part_that_fails_fails_the_checkpoint(tmp_path: Path) -> None:
     three = server(3)
-    three.begin(draw("start"))
+    three.init(draw("start"))
     three.save(str(tmp_path), "step-00000000.0", {}, 3, "full")
     (done,) = three.saved(wait=True)
     assert "No space left" in done["error"]
@@ -107,12 +107,12 @@ def test_one_part_that_fails_fails_the_checkpoint(tmp_path: Path) -> None:
 
 def test_a_lost_shard_is_a_lost_server() -> None:
     three = server(3)
-    three.begin(draw("start"))
-    three.strike()
+    three.init(draw("start"))
+    three.kill_one()
     with pytest.raises(ServerLost):
         three.version(0)
     three.restart()
-    three.begin(draw("start"))
+    three.init(draw("start"))
     assert len(work(three, range(1))) == 1
 
 
@@ -187,7 +187,7 @@ def test_shards_on_a_cluster_change_no_byte(
     spread: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shard_actors, "is_remote", lambda _: spread)  # as with a storage that all nodes reach
+    monkeypatch.setattr(backends, "is_remote", lambda _: spread)  # as with a storage that all nodes reach
     pipeline.distill(cut(tmp_path, workers, shards))
     assert digest(tmp_path / "run-1" / "artefact") == undisturbed
 
@@ -200,7 +200,7 @@ def test_shards_on_a_cluster_change_no_byte(
 def test_a_fault_among_shards_changes_no_byte(
     tmp_path: Path, ray_cluster: None, undisturbed: str, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray.OnRay, "_await_first", on_ray.OnRay.await_all)
+    monkeypatch.setattr(ray_executor.RayExecutor, "_await_first", ray_executor.RayExecutor.await_all)
     faults = [fault, "server at step 8: kill"] if fault.startswith("checkpoint") else [fault]
     pipeline.distill(cut(tmp_path, 2, 3, *faults))
     log = commit_log.read(tmp_path / "run-1" / "commits").to_pylist()

@@ -160,7 +160,7 @@ def test_a_trial_that_takes_over_begins_a_generation_with_the_donors_state(
     assert folder == home / "b-1"
     (name, *_) = sorted(path.name for path in folder.glob("checkpoints/step-*"))
     taken, facts = checkpoints.read(Storage(folder / "checkpoints"), name)
-    groups, _ = checkpoints.read(*checkpoints.opened(given["checkpoint"]))
+    groups, _ = checkpoints.read(*checkpoints.locate(given["checkpoint"]))
     for group, arrays in groups.items():
         for key, array in arrays.items():
             assert taken[group][key].tobytes() == array.tobytes()
@@ -199,7 +199,7 @@ def test_a_settled_step_is_scored_and_kept(home: Path) -> None:
     pipeline.learn(made, folder, lambda step, accuracy, place: seen.append((step, accuracy, place)), 2)
     ((step, accuracy, place),) = seen
     assert place is not None
-    _, facts = checkpoints.read(*checkpoints.opened(place))
+    _, facts = checkpoints.read(*checkpoints.locate(place))
     assert (step, facts["step"], facts["unscored"]) == (2, 2, [])
     (row,) = (row for row in pipeline.history.rows(folder) if row["step"] == 2)
     assert row["validation_accuracy"] == pytest.approx(accuracy)

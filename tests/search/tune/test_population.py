@@ -127,7 +127,7 @@ def test_a_trial_takes_over_anothers_state_and_a_stop_loses_none(
     store_of_heir = Storage(home / row["run"] / "checkpoints")
     (name, *_) = sorted(n for n in store_of_heir.folders() if n.startswith(f"step-{heir['from_step']:08d}"))
     taken, facts = checkpoints.read(store_of_heir, name, runs.load(home / row["run"]).identity)
-    given, _ = checkpoints.read(*checkpoints.opened(told["donor"]["checkpoint"]))
+    given, _ = checkpoints.read(*checkpoints.locate(told["donor"]["checkpoint"]))
     assert facts["step"] == heir["from_step"]
     for group in ("meta", "first", "second", "average", "best"):
         for key, array in given[group].items():

@@ -9,11 +9,11 @@ from typing import Any
 from raystill.actors import cluster
 from raystill.actors.faults import Schedule
 from raystill.actors.fleet.evaluator import Evaluator
-from raystill.actors.fleet.executors import Late
+from raystill.actors.fleet.executors import Straggler
 from raystill.actors.fleet.slots import Flight, Slot
 from raystill.actors.messages import Arrays, Outcome, WorkItem
-from raystill.actors.server.shard_actors import OnActors
-from raystill.actors.server.shards import NOTHING, Handle, ServerLost, Shards
+from raystill.actors.server.backends import RayBackend, ServerLost
+from raystill.actors.server.shards import NOTHING, Handle, Shards
 from raystill.platform import registry
 from raystill.platform.spec import DistillSpec
 
@@ -35,7 +35,7 @@ IDLE_SECONDS = 15.0
 """An evaluator beyond the least number that had nothing to do for so long is given back."""
 
 
-class OnRay:
+class RayExecutor:
     """Computes on a Ray cluster. Lost items come back as outcomes; a lost evaluator is restarted by Ray.
 
     Between the least and the most number of evaluators the fleet follows the work: with more items than evaluators it
@@ -71,7 +71,7 @@ class OnRay:
         self._await_first()
 
     def _new_server(self, groups: dict[str, str]) -> Shards:
-        return Shards(OnActors(self._spec, groups), self._spec.outer.shards)
+        return Shards(RayBackend(self._spec, groups), self._spec.outer.shards)
 
     def _new_slot(self) -> Slot:
         number, self._numbers = self._numbers, self._numbers + 1
@@ -189,7 +189,7 @@ class OnRay:
         if time.monotonic() < self._look_again:
             return
         self._look_again = time.monotonic() + DRAIN_SECONDS
-        going = cluster.draining()
+        going = cluster.draining_nodes()
         for slot in self._slots:
             slot.draining = slot.facts.get("node") in going
 
@@ -282,12 +282,12 @@ class OnRay:
         slot.lose(time.monotonic())
         slot.ready = slot.actor.ready.remote()
 
-    def late(self) -> list[Late]:
+    def stragglers(self) -> list[Straggler]:
         """Items in flight beside an idle evaluator."""
         if self._queue or not any(s.takes_work and not s.flying for s in self._slots):
             return []
         now = time.monotonic()
-        return [Late(f.item, slot.number, now - f.since) for slot in self._slots for f in slot.flying.values()]
+        return [Straggler(f.item, slot.number, now - f.since) for slot in self._slots for f in slot.flying.values()]
 
     def quarantine(self, number: int) -> None:
         """The first time the evaluator gets a new process; the second time it goes for good, if another is left."""
