@@ -60,7 +60,8 @@ def _numbered(groups: dict[str, Arrays], prefix: str) -> dict[int, Arrays]:
 
 def _read_state(groups: dict[str, Arrays], step: int, norm: float, prefix: str = "") -> Anchor:
     """What `_groups` made groups of."""
-    state = outer.OuterState(step, *(groups[f"{prefix}{field}"] for field in FIELDS), norm)
+    meta, first, second, average = (groups[f"{prefix}{field}"] for field in FIELDS)
+    state = outer.OuterState(step, meta, first, second, average, norm)
     return Anchor(state, {**_numbered(groups, f"{prefix}recent-"), step: state.meta})
 
 
