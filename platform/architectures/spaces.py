@@ -7,6 +7,7 @@ architectures that are the same function of their weights have the same text.
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -91,6 +92,12 @@ class Arch:
     def draw(self) -> Figure:
         """A picture: a matplotlib figure, which `savefig` writes as SVG or PNG."""
         return self.space.picture(self)
+
+    def _repr_svg_(self) -> str:
+        """The picture, as a notebook shows it."""
+        stream = io.StringIO()
+        self.draw().savefig(stream, format="svg")
+        return stream.getvalue()
 
 
 @dataclass(frozen=True)
