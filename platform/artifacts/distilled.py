@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
 
 from raystill.platform import learners, registry, seeds
 from raystill.platform.data import Text
 from raystill.platform.data.text import ids_of, tokens
+from raystill.platform.meta import optimisers
 from raystill.platform.objectives import Out, Step, of_labels
-from raystill.platform.spec import LearnerSpec
+from raystill.platform.spec import InnerSpec, LearnerSpec
+from raystill.platform.training import State, descend
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +65,8 @@ class Distilled:
     def train(self, model: nn.Module | None = None, plugins: registry.Plugins | None = None) -> nn.Module:
         """Trains a model on the distilled steps in their order, each with its learned rate; in place.
 
-        The loss is the mean of the inner objective that the data was distilled for (cross-entropy on ids or rows);
-        the update is the heavy ball, v' = mu v + g, theta' = theta - lr v'.
+        The loss is the mean of the inner objective that the data was distilled for, the update that of its inner
+        optimiser: v' = mu v + g, theta' = theta - lr v' where there is a momentum.
 
         Args:
             model: starts from its own weights, on its own device. None takes the learner and the weights that a
@@ -78,24 +81,28 @@ class Distilled:
                 images or has fewer outputs than it has classes.
         """
         model = self.learner(plugins) if model is None else model
-        weights = [p for p in model.parameters() if p.requires_grad]
-        x = torch.tensor(self.images).to(weights[0])
+        weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        x = torch.tensor(self.images).to(next(iter(weights.values())))
         y = torch.tensor(self.labels, device=x.device)
         rates = {name: torch.tensor(rate, device=x.device) for name, rate in self.rates.items()}
-        velocity = [torch.zeros_like(p) for p in weights]
-        inner = self.manifest.get("spec", {}).get("inner", {}).get("objective", "cross_entropy")
-        objective = of_labels(inner, plugins, "manifest.spec.inner.objective")
+        inner = InnerSpec.model_validate(self.manifest.get("spec", {}).get("inner", {}))
+        objective = of_labels(inner.objective, plugins, "manifest.spec.inner.objective")
+        optimiser = optimisers.resolve(inner, plugins) or optimisers.choose(rates)
         self._try_on(model, x)
-        for t, s in enumerate(self.order):
-            loss = objective(Step(x[s], y[s], Out(model(x[s])))).mean()
-            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-            with torch.no_grad():
-                for p, v, g in zip(weights, velocity, gradients):
-                    if g is not None:
-                        if "momentum" in rates:
-                            g = rates["momentum"][t].to(p.dtype) * v + g
-                            v.copy_(g)
-                        p.sub_(rates["lr"][t].to(p.dtype) * g)
+
+        def gradients(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor | None]:
+            leaves = {name: p.requires_grad_() for name, p in parameters.items()}
+            loss = objective(Step(x, y, Out(functional_call(model, leaves, (x,))))).mean()
+            return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)))
+
+        def update(state: State, gradient: Tensor, hyper: Mapping[str, Tensor]) -> State:
+            return optimiser.update(state, gradient, {name: rate.to(gradient.dtype) for name, rate in hyper.items()})
+
+        batches = (((x[s], y[s]), {name: rate[t] for name, rate in rates.items()}) for t, s in enumerate(self.order))
+        with torch.no_grad():
+            state = {name: optimiser.init(p.detach()) for name, p in weights.items()}
+            for name, (value, *_) in descend(state, batches, torch.enable_grad()(gradients), update).items():
+                weights[name].copy_(value)
         return model
 
     def _try_on(self, model: nn.Module, x: Tensor) -> None:

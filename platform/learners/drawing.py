@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from raystill.platform import registry, seeds
+from raystill.platform import registry, seeds, training
 from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner, architectures
 from raystill.platform.learners.networks import Shape
@@ -82,17 +81,20 @@ def begins_to_learn(
     """
     address = seeds.Address(0, stream="trial")
     for factor in (1.0, 0.2, 5.0):
-        rng, theta = seeds.numpy_rng(address), learner.init(address).to(data.x.device)
-        velocity, seen = torch.zeros_like(theta), []
-        for _ in range(steps):
-            x, y = data.batch(rng.choice(len(data), min(BATCH, len(data)), replace=False))
-            leaf = theta.detach().requires_grad_()
-            loss = total(leaf, x, y) / len(y)
-            (g,) = torch.autograd.grad(loss, leaf)
-            velocity = MOMENTUM * velocity + g
-            theta = theta - factor * RATE * velocity
-            seen.append(float(loss.detach()))
-        last = seen[-max(1, steps // 4) :]
+        rng, losses = seeds.numpy_rng(address), []
+
+        def mean(theta: Tensor, x: Tensor, y: Tensor, losses: list[float] = losses) -> Tensor:
+            loss = total(theta, x, y) / len(y)
+            losses.append(float(loss.detach()))
+            return loss
+
+        rows = (rng.choice(len(data), min(BATCH, len(data)), replace=False) for _ in range(steps))
+        hyper = {"lr": factor * RATE, "momentum": MOMENTUM}
+        start = training.still(learner.init(address).to(data.x.device))
+        training.descend(
+            start, ((data.batch(index), hyper) for index in rows), training.gradient(mean), training.momentum
+        )
+        last = losses[-max(1, steps // 4) :]
         if sum(last) / len(last) < begun * math.log(classes):  # a nan is not below
             return True
     return False

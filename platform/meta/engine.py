@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from raystill.platform import training
 from raystill.platform.meta import linearise, optimisers
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -63,7 +64,7 @@ def _graph_bytes(linear: linearise.Linearise, theta: Tensor, x: Tensor, y: Tenso
 
 
 def make_engine(
-    loss: linearise.Loss,
+    loss: training.Loss,
     mode: str = "reverse",
     stack: str = "loop",
     keep: int = 0,
@@ -85,7 +86,7 @@ def make_engine(
     """
     rounded = torch.bfloat16 if trajectory == "bfloat16" else None
     if stack == "loop" and mode == "reverse" and wrap is None:
-        return Engine(linearise.gradient(loss), linearise.reverse(loss), keep, memory, rounded, optimiser)
+        return Engine(training.gradient(loss), linearise.reverse(loss), keep, memory, rounded, optimiser)
     gradient, product = linearise.stepwise(loss, mode)
     if stack == "vmap":
         gradient = torch.func.vmap(gradient, in_dims=(0, None, None))
@@ -93,5 +94,5 @@ def make_engine(
     if wrap is not None:
         gradient, product = wrap(gradient), wrap(product)
     elif stack == "loop":
-        gradient = linearise.gradient(loss)  # the same without functorch's overhead
+        gradient = training.gradient(loss)  # the same without functorch's overhead
     return Engine(gradient, linearise.rebuilt(gradient, product), 0, memory, rounded, optimiser)

@@ -12,23 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+from raystill.platform.training import Loss
+
 Product = Callable[[Tensor, bool], tuple["Tensor | None", Tensor, "Tensor | None"]]
 """(c, whether theta's is asked for) -> cotangents of (theta, x, y)."""
 Linearise = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Product]]
 Gradient = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def gradient(loss: Loss) -> Gradient:
-    """g(theta, x, y) without a graph."""
-
-    def run(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        leaf = theta.detach().requires_grad_()
-        with torch.enable_grad():
-            (g,) = torch.autograd.grad(loss(leaf, x, y), leaf)
-        return g
-
-    return run
 
 
 def reverse(loss: Loss) -> Linearise:

@@ -7,7 +7,7 @@ hyper-parameters are scalars, or [J, 1].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,9 +15,7 @@ from torch import Tensor
 
 from raystill.platform import registry
 from raystill.platform.spec import InnerSpec
-
-State = tuple[Tensor, ...]
-Hyper = Mapping[str, Tensor]
+from raystill.platform.training import Hyper, State, momentum, sgd, still
 
 
 class Optimiser(NamedTuple):
@@ -40,22 +38,9 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1)  # pairwise; BLAS's is twenty times less exact in float32
 
 
-def _sgd(state: State, gradient: Tensor, hyper: Hyper) -> State:
-    """theta' = theta - lr g."""
-    (theta,) = state
-    return (theta - hyper["lr"] * gradient,)
-
-
 def _vjp_sgd(state: State, gradient: Tensor, hyper: Hyper, cotangent: State) -> tuple[State, Tensor, dict[str, Tensor]]:
     (c,) = cotangent
     return cotangent, -hyper["lr"] * c, {"lr": -_dot(gradient, c)}
-
-
-def _momentum(state: State, gradient: Tensor, hyper: Hyper) -> State:
-    """v' = mu v + g; theta' = theta - lr v' (heavy ball, torch's convention)."""
-    theta, velocity = state
-    velocity = hyper["momentum"] * velocity + gradient
-    return theta - hyper["lr"] * velocity, velocity
 
 
 def _vjp_momentum(
@@ -68,8 +53,8 @@ def _vjp_momentum(
     return (c, mu * new), new, rates
 
 
-SGD = Optimiser(lambda theta: (theta,), _sgd, _vjp_sgd)
-MOMENTUM = Optimiser(lambda theta: (theta, torch.zeros_like(theta)), _momentum, _vjp_momentum, reads=("lr", "momentum"))
+SGD = Optimiser(lambda theta: (theta,), sgd, _vjp_sgd)
+MOMENTUM = Optimiser(still, momentum, _vjp_momentum, reads=("lr", "momentum"))
 INNER_OPTIMISERS = {"sgd": SGD, "momentum": MOMENTUM}
 
 

@@ -17,7 +17,7 @@ from math import comb
 
 import torch
 
-from raystill.platform.meta.optimisers import State
+from raystill.platform.training import State
 
 Advance = Callable[[State, int], State]
 """(state before step t, t) -> state after it."""

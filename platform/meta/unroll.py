@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from raystill.platform import training
 from raystill.platform.meta import linearise, optimisers
 from raystill.platform.meta.engine import Engine
 from raystill.platform.meta.trajectory import Tape, slots
@@ -60,12 +61,8 @@ def _step_hyper(steps: Steps, t: int, theta: Tensor) -> dict[str, Tensor]:
 def train(engine: Engine, theta0: Tensor, steps: Steps) -> Tensor:
     """theta_T: the inner loop alone."""
     optimiser = engine.optimiser or optimisers.choose(steps.hyper)
-    state = optimiser.init(theta0)
-    for t in range(steps.length):
-        state = optimiser.update(
-            state, engine.gradient(state[0], steps.x[t], steps.y[t]), _step_hyper(steps, t, theta0)
-        )
-    return state[0]
+    batches = (((steps.x[t], steps.y[t]), _step_hyper(steps, t, theta0)) for t in range(steps.length))
+    return training.descend(optimiser.init(theta0), batches, engine.gradient, optimiser.update)[0]
 
 
 @torch.no_grad()
@@ -100,7 +97,7 @@ def unroll(
     # with its graph a gradient may have other last bits (group norm's has): a budget must not change where that begins
     graphs_from = keep_from = stop - engine.kept(theta0, steps.x[0], steps.y[0], stop - start)
 
-    def advance(state: optimisers.State, t: int, g: Tensor | None = None) -> optimisers.State:
+    def advance(state: training.State, t: int, g: Tensor | None = None) -> training.State:
         if g is None:
             one_step = (state[0], steps.x[t], steps.y[t])
             g = engine.gradient(*one_step) if t < graphs_from else engine.linearise(*one_step)[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from torch import nn
 
 from raystill.platform.registry import nearest
 from raystill.platform.spec.section import Fraction, Part, Positive
+from raystill.platform.training import cosine
 
 Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -78,4 +78,4 @@ def factor(spec: OptimizerSpec, done: int, steps: int) -> float:
         return (done + 1) / warm
     if spec.schedule == "constant":
         return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (done - warm) / max(steps - warm, 1)))
+    return cosine(done - warm, max(steps - warm, 1))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raystill.platform import training
 from raystill.platform.data.shift import shifted
 from raystill.platform.evaluation import neighbours
 from raystill.platform.evaluation.protocol import (
@@ -85,19 +86,16 @@ def train_full(bench: Workbench, address: Address, options: TrainFullOptions, in
     """
     problem = bench.problem(bench.spec.learner)
     theta = bench.theta0(problem.learner, address)
-    velocity = torch.zeros_like(theta)
     rng, size, count = numpy_rng(address.at(stream=f"{address.stream}/full")), 64, len(bench.train)
     total = options.epochs * -(-count // size)
-    done = 0
-    for _ in range(options.epochs):
-        order = rng.permutation(count)
-        for at in range(0, count, size):
-            x, y = bench.train.batch(order[at : at + size])
-            leaf = theta.detach().requires_grad_()
-            (g,) = torch.autograd.grad(problem.total(leaf, x, y) / len(y), leaf)
-            velocity = 0.9 * velocity + g
-            theta = theta - options.lr * 0.5 * (1 + np.cos(np.pi * done / total)) * velocity
-            done += 1
+    passes = (rng.permutation(count) for _ in range(options.epochs))
+    rows = (order[at : at + size] for order in passes for at in range(0, count, size))
+    batches = (
+        (bench.train.batch(index), {"lr": options.lr * training.cosine(done, total), "momentum": 0.9})
+        for done, index in enumerate(rows)
+    )
+    mean = training.gradient(lambda theta, x, y: problem.total(theta, x, y) / len(y))
+    theta, _ = training.descend(training.still(theta), batches, mean, training.momentum)
     return problem.evaluate(theta, bench.split(options.split)), {"theta": theta.cpu().numpy()}
 
 

@@ -14,10 +14,10 @@ from raystill.platform.evaluation.accuracy import evaluate
 from raystill.platform.files.digests import file_digest
 from raystill.platform.learners import Learner, files
 from raystill.platform.meta import Engine, optimisers
-from raystill.platform.meta.linearise import Loss
 from raystill.platform.meta.trajectory import slots
 from raystill.platform.objectives import Objective, Out, Step
 from raystill.platform.spec import DistillSpec
+from raystill.platform.training import Loss
 
 
 def resolve_auto(spec: DistillSpec, device: str) -> DistillSpec:

@@ -9,7 +9,6 @@ so that settings are compared in pairs, and the first layer sees one batch inste
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from raystill.platform.objectives import Objective, Out, Step, make
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import LearnerSpec
 from raystill.platform.spec.section import Count, Fraction, Part, Positive
+from raystill.platform.training import cosine
 from raystill.platform.work.workbench import Arrays, Inputs, Numbers, Workbench
 
 AT_ONCE = 4096
@@ -144,7 +144,7 @@ class Cohort:
             x, y = self._data.batch(rows)
             g = self._gradient(x, y, self._logits[rows.to(self._logits.device)])
             self._velocity.mul_(self._training.momentum).add_(g)
-            rate = self._training.lr * 0.5 * (1 + math.cos(math.pi * self.done / total))
+            rate = self._training.lr * cosine(self.done, total)
             self.theta.sub_(self._velocity, alpha=rate)
             self.done += 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raystill.platform import learners
+from raystill.platform import learners, training
 from raystill.platform.architectures import Arch
 from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner
@@ -49,16 +48,13 @@ def init(learner: Learner, address: Address, device: torch.device) -> State:
 
 def descend(learner: Learner, data: Resident, address: Address, protocol: Protocol, state: State, until: int) -> State:
     """The state after `until` minibatches in all: the same bits however often training was stopped on the way."""
-    theta, velocity = state.theta, state.velocity
-    draws = batches(len(data), protocol.batch, until, address.at(stream=f"{address.stream}/batches"))
-    for done, rows in enumerate(draws):
-        if done < state.done:
-            continue
-        x, y = data.batch(rows)
-        leaf = theta.detach().requires_grad_()
-        (g,) = torch.autograd.grad(F.cross_entropy(learner.apply(leaf, x), y), leaf)
-        velocity = protocol.momentum * velocity + g
-        theta = theta - protocol.lr * 0.5 * (1 + math.cos(math.pi * done / protocol.steps)) * velocity
+    draws = enumerate(batches(len(data), protocol.batch, until, address.at(stream=f"{address.stream}/batches")))
+    left = (
+        (data.batch(rows), {"lr": protocol.lr * training.cosine(done, protocol.steps), "momentum": protocol.momentum})
+        for done, rows in draws if done >= state.done
+    )  # fmt: skip
+    mean = training.gradient(lambda theta, x, y: F.cross_entropy(learner.apply(theta, x), y))
+    theta, velocity = training.descend((state.theta, state.velocity), left, mean, training.momentum)
     return State(theta, velocity, until)
 
 

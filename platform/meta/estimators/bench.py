@@ -10,10 +10,10 @@ from torch import Tensor
 from raystill.platform.data.resident import Resident
 from raystill.platform.learners import Learner
 from raystill.platform.meta.engine import Engine
-from raystill.platform.meta.linearise import Loss
 from raystill.platform.meta.unroll import MetaGradient, Steps
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DistillSpec, LearnerSpec
+from raystill.platform.training import Loss
 
 
 class Problem(Protocol):

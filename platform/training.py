@@ -1,0 +1,98 @@
+"""Gradient descent: the steps that every network takes which raystill trains by itself.
+
+A state is a tuple whose first entry is the parameters, behind them what the optimiser remembers: tensors of the same
+shape. For one flat vector, or a stack of them, it is that tuple; for parameters by name, a mapping of such tuples.
+Everything is pure: a step gives a new state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+Named = Mapping[str, State]
+Hyper = Mapping[str, Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(theta, x, y) -> scalar."""
+Update = Callable[[State, Tensor, Mapping[str, "Tensor | float"]], State]
+"""(state, gradient, hyper-parameters) -> next state."""
+
+AnyState = TypeVar("AnyState", State, Named)
+
+
+def cosine(done: float, steps: float) -> float:
+    """The half-cosine's share of the highest rate after `done` of `steps`: 1 at the start, 0 at the end."""
+    return 0.5 * (1 + math.cos(math.pi * done / steps))
+
+
+def sgd(state: State, gradient: Tensor, hyper: Mapping[str, Tensor | float]) -> State:
+    """theta' = theta - lr g."""
+    (theta,) = state
+    return (theta - hyper["lr"] * gradient,)
+
+
+def momentum(state: State, gradient: Tensor, hyper: Mapping[str, Tensor | float]) -> State:
+    """v' = mu v + g; theta' = theta - lr v' (heavy ball, torch's convention)."""
+    theta, velocity = state
+    velocity = hyper["momentum"] * velocity + gradient
+    return theta - hyper["lr"] * velocity, velocity
+
+
+def still(theta: Tensor) -> State:
+    """The first state of `momentum`."""
+    return theta, torch.zeros_like(theta)
+
+
+def gradient(loss: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """g(theta, x, y) = d loss / d theta, without a graph."""
+
+    def run(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        leaf = theta.detach().requires_grad_()
+        with torch.enable_grad():
+            (g,) = torch.autograd.grad(loss(leaf, x, y), leaf)
+        return g
+
+    return run
+
+
+def step(
+    state: AnyState,
+    gradients: Tensor | Mapping[str, Tensor | None],
+    update: Update,
+    hyper: Mapping[str, Tensor | float],
+) -> AnyState:
+    """One step of the optimiser.
+
+    Args:
+        gradients: in the form of the state; a parameter by name whose gradient is None stays as it is.
+        hyper: hyper-parameters of this step.
+    """
+    if isinstance(state, tuple):
+        assert isinstance(gradients, Tensor)
+        return update(state, gradients, hyper)
+    assert isinstance(gradients, Mapping)
+    return {name: own if (g := gradients[name]) is None else update(own, g, hyper) for name, own in state.items()}
+
+
+def descend(
+    state: AnyState,
+    batches: Iterable[tuple[tuple[Tensor, ...], Mapping[str, Tensor | float]]],
+    gradients: Callable[..., Tensor | Mapping[str, Tensor | None]],
+    update: Update,
+) -> AnyState:
+    """The state after one step on each batch.
+
+    Args:
+        batches: (x, y) and the hyper-parameters of each step.
+        gradients: (parameters, x, y) -> their gradients; parameters by name are a mapping.
+        update: of the optimiser.
+    """
+    for batch, hyper in batches:
+        parameters = state[0] if isinstance(state, tuple) else {name: own[0] for name, own in state.items()}
+        state = step(state, gradients(parameters, *batch), update, hyper)
+    return state
