@@ -97,11 +97,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        import difflib
+        from raystill.platform.registry import nearest
 
-        near = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        print(f"raystill: unknown command {name!r}{hint} valid: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"raystill: unknown command {name!r}; {nearest(name, COMMANDS)}", file=sys.stderr)
         return 2
     try:
         return resolved(COMMANDS[name][0])(rest) or 0

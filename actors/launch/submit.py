@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import difflib
 import json
 import os
 import shlex
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from raystill.actors.cluster import token
 from raystill.platform.cli import COMMANDS, Parser
 from raystill.platform.files.redaction import redacted
+from raystill.platform.registry import nearest
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -154,9 +154,8 @@ def submit(argv: list[str]) -> int:
     if bool(args.follow) == bool(args.command):
         raise ValueError("give either a raystill command to run, or --follow JOB_ID")
     if args.command and (args.command[0] not in COMMANDS or args.command[0] == "submit"):
-        near = difflib.get_close_matches(args.command[0], COMMANDS, 1)
-        hint = f"; did you mean {near[0]}?" if near and near[0] != "submit" else ""
-        raise ValueError(f"no command to submit: {args.command[0]!r}{hint} valid: {', '.join(COMMANDS)}")
+        valid = [name for name in COMMANDS if name != "submit"]
+        raise ValueError(f"no command to submit: {args.command[0]!r}; {nearest(args.command[0], valid)}")
     address = _address(args.address)
     cluster = client(address)
     job = args.follow or cluster.submit_job(entrypoint=shlex.join(["raystill", *args.command]))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,11 +17,6 @@ from raystill.platform.cli import Parser
 from raystill.platform.recipes import of, recipe
 
 Spec = TypeVar("Spec", bound=BaseModel)
-
-
-def _near(key: str, valid: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, valid, 1, 0.5)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def merge(into: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,7 +36,7 @@ def _parse(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = N
         whole = word.partition(".")[0]
         if "dict[" in str(getattr(parser._option_string_actions.get(whole), "metavar", "")):
             raise ValueError(f"unknown option {word}: {whole} takes a whole mapping; for a part give YAML by --config")
-        raise ValueError(f"unknown option {word}{_near(word, list(parser._option_string_actions))}")
+        raise ValueError(f"unknown option {word}{_hint(registry.closest(word, parser._option_string_actions))}")
     return cast(argparse.Namespace, done)
 
 
@@ -138,6 +132,10 @@ def load(
     return spec, args
 
 
+def _hint(close: str | None) -> str:
+    return f"; did you mean {close}?" if close else ""
+
+
 def _own(error: ValidationError) -> list[Any]:
     """The mistakes, without a list's that it is too short, where that is so because an item is wrong."""
     found = error.errors()
@@ -149,8 +147,7 @@ def _line(error: Any, options: list[str]) -> str:
     key = ".".join(str(part) for part in error["loc"])
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        near = _near(f"--{key}", options).replace("--", "")
-        return f"{key}: unknown key{near}"
+        return f"{key}: unknown key{_hint(registry.closest(key, [option.lstrip('-') for option in options]))}"
     if not key or message.startswith(key.split(".")[0] + "."):
         return str(message)
     given = f" (given: {error['input']!r})" if not isinstance(error["input"], dict) else ""

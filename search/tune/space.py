@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from raystill.platform.command_line.options import merge
+from raystill.platform.registry import closest
 from raystill.platform.spec import DistillSpec
 
 METRIC, CLOCK = "validation", "clock"
@@ -91,8 +91,8 @@ def applied(spec: DistillSpec, values: Mapping[str, Any]) -> DistillSpec:
 def _unknown(field: str, spec: DistillSpec) -> str:
     known = [f"{section}.{name}" for section, part in spec.dump().items() if isinstance(part, dict) for name in part]
     same = [name for name in known if name.partition(".")[2] == field.rpartition(".")[2]]
-    near = same or difflib.get_close_matches(field, known, 1, 0.5)
-    return "unknown field" + (f"; did you mean {' or '.join(near)}?" if near else "")
+    close = " or ".join(same) or closest(field, known)
+    return "unknown field" + (f"; did you mean {close}?" if close else "")
 
 
 def param_space(found: Found) -> dict[str, Any]:

@@ -6,32 +6,15 @@ import re
 from collections.abc import Callable, Iterator
 
 from raystill.actors.launch.cluster_file.document import ClusterFile, Finding
+from raystill.platform.files.redaction import credential_in
 
 TOKEN_MODE = re.compile(r"\bRAY_AUTH_MODE=[\"']?token\b")
-
-_SECRETS = [
-    (re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"), "an AWS access key"),
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"), "a private key"),
-    (re.compile(r"\b(gh[pousr]_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[abp]-[\w-]{10,})"), "an access token"),
-    (re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}"), "an access token"),
-    (re.compile(r"://[^/\s:@]+:[^/\s:@$]+@"), "a password in an address"),
-    (re.compile(r"(?i)aws_secret_access_key[\"']?\s*[:=]\s*[\"']?[a-z0-9/+]{40}"), "a credential"),
-    (
-        # a name of a secret, and a value that is neither a path nor a variable nor a list
-        re.compile(
-            r"(?i)[\w-]*(secret|token|passw(or)?d|api_?key|access_?key)[\w-]*[\"']?\s*[:=]\s*"
-            r"(?![\"']?[~$/<\[{.])[\"']?[^\s\"'#]{6,}"
-        ),
-        "a credential",
-    ),
-]
 
 
 def secrets(file: ClusterFile) -> Iterator[Finding]:
     """No credential in the text, comments included; the message never repeats it."""
     for number, line in enumerate(file.text.splitlines(), 1):
-        what = next((what for pattern, what in _SECRETS if pattern.search(line)), None)
-        if what:
+        if what := credential_in(line):
             fix = "take it out and revoke it; mount a file of yours, or give the nodes a role"
             yield Finding(number, f"{what} stands in the file, which is copied to every node", fix)
 

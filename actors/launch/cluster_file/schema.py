@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import json
 import logging
@@ -15,6 +14,7 @@ from typing import Any
 
 from raystill.actors.launch.cluster_file import facts
 from raystill.actors.launch.cluster_file.document import ClusterFile, Finding
+from raystill.platform.registry import closest
 
 WRITE = {
     "integer": "write a whole number, without quotes",
@@ -36,8 +36,8 @@ RESOURCES = ("CPU", "GPU", "memory", "object_store_memory", "TPU")
 def instead(word: str, valid: Iterable[str]) -> str:
     """The fix of a mistyped word: the nearest valid one, or all of them."""
     names = sorted(map(str, valid))
-    close = difflib.get_close_matches(word, names, 1, 0.6) or [n for n in names if n.lower() == word.lower()]
-    return f"did you mean `{close[0]}`?" if close else f"write one of {', '.join(names)}"
+    close = closest(word, names, 0.6) or next((n for n in names if n.lower() == word.lower()), None)
+    return f"did you mean `{close}`?" if close else f"write one of {', '.join(names)}"
 
 
 def of_ray(file: ClusterFile) -> Iterator[Finding]:
@@ -103,10 +103,10 @@ def below(file: ClusterFile) -> Iterator[Finding]:
                 yield Finding(line, f"`{name}` names no instance type", "add such as `InstanceType: g4dn.xlarge`")
         for key in file.mapping(*at, "resources"):
             # any name is a resource to Ray, so one that is nearly a real one would ask for what no node has
-            close = difflib.get_close_matches(str(key).lower(), [r.lower() for r in RESOURCES], 1, 0.8)
+            close = closest(str(key).lower(), [r.lower() for r in RESOURCES], 0.8)
             if key not in RESOURCES and close:
                 wrong = f"no resource of Ray's is called `{key}`"
-                yield Finding(file.line(*at, "resources", key), wrong, instead(close[0], RESOURCES))
+                yield Finding(file.line(*at, "resources", key), wrong, instead(close, RESOURCES))
         role = file.get(*at, "labels", "role")
         if role is not None and role not in ("server", "evaluator"):
             line = file.line(*at, "labels", "role")

@@ -126,7 +126,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_what_can_not_be_submitted(capsys: pytest.CaptureFixture[str], other_server: str) -> None:
     assert refusal(capsys) == "give either a raystill command to run, or --follow JOB_ID"
     assert refusal(capsys, "--follow", "x", "doctor").startswith("give either")
-    assert "no command to submit: 'distil'; did you mean distill?" in refusal(capsys, "distil")
+    assert "no command to submit: 'distil'; did you mean 'distill'?" in refusal(capsys, "distil")
     assert "no command to submit: 'submit'" in refusal(capsys, "submit", "doctor")
     assert "is no job server's address" in refusal(capsys, "--address", "ray://head:10001", "doctor")
     assert "no Ray cluster answers at http://127.0.0.1:9" in refusal(capsys, "--address", "127.0.0.1:9", "doctor")

@@ -51,7 +51,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Any:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["distil"], "unknown command 'distil'; did you mean distill"),
+        (["distil"], "unknown command 'distil'; did you mean 'distill'"),
         (["xyzzy"], "unknown command 'xyzzy'"),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (["recipes", "mnist"], "unknown recipe 'mnist'; "),

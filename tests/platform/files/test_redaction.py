@@ -16,6 +16,9 @@ from raystill.platform.files.redaction import redacted
         ("x", "aws_secret_access_key", "[redacted]"),
         ("None", "password", "None"),
         ("mnist", "data.source", "mnist"),
+        ("sent by " + "ghp_" + "b" * 30 + " today", "note", "sent by [redacted] today"),
+        ("token", "learner.token", "token"),
+        ("uri: s3://bucket/task-0123456789-0123456789", "", "uri: s3://bucket/task-0123456789-0123456789"),
     ],
 )
 def test_redacted(text: str, name: str, expected: str) -> None:
