@@ -39,6 +39,7 @@ def pretrain(spec: PretrainSpec, plugins: registry.Plugins | None = None) -> poo
         Interrupted: stopped by Ctrl-C; `raystill resume` goes on.
     """
     plan = make_plan(spec.distillation, plugins)
+    spec = spec.model_copy(update={"data": plan.spec.data})
     source = re.sub(r"[^A-Za-z0-9]+", "-", spec.data.source).strip("-")
     stem = f"{source}-{re.sub(r'[^A-Za-z0-9]+', '-', spec.learner.name)}"[:50]
     return carry_out(plan, spec, runs.create(spec, "pretrain", stem))

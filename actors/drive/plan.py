@@ -73,6 +73,7 @@ def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resume
         for name in names:
             learners.resolve(name, plugins, field)
     data = load(spec.data, plugins)
+    spec = spec.model_copy(update={"data": spec.data.known_by(data.fingerprint)})
     if not len(data.validation):
         raise ValueError(
             "data.validation: no validation images; give a share above 0, since the best data is chosen by them"

@@ -30,6 +30,10 @@ class Corrupt(ValueError):
     """A checkpoint that must not be loaded, and why."""
 
 
+class Foreign(Corrupt):
+    """A whole checkpoint of a run with another spec."""
+
+
 def name_of(step: int, number: int) -> str:
     """The name of a step's folder; a higher number is newer, also where a rollback made the step smaller."""
     return f"step-{step:08d}.{number}"
@@ -109,7 +113,7 @@ def read(storage: Storage, name: str, spec: str | None = None) -> tuple[dict[str
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Corrupt(f"{where} can not be read: {error}") from error
     if spec is not None and facts.get("spec") != spec:
-        raise Corrupt(f"{where} belongs to a run with another spec")
+        raise Foreign(f"{where} belongs to a run with another spec")
     return groups, facts
 
 
@@ -123,7 +127,14 @@ def _read_part(storage: Storage, name: str, where: str, part: int) -> tuple[dict
 
 
 def newest(storage: Storage, spec: str | None = None) -> str | None:
-    """The newest step folder that verifies: LATEST's, else the newest other one; None where there is none."""
+    """The newest step folder that verifies: LATEST's, else the newest other one; None where there is none.
+
+    Args:
+        spec: digest of the spec that it must belong to; None takes any.
+
+    Raises:
+        ValueError: there are whole ones, all of runs with another spec.
+    """
     names = _names(storage)[::-1]
     try:
         latest = storage.read(LATEST, 1000).decode(errors="replace").strip()
@@ -131,12 +142,21 @@ def newest(storage: Storage, spec: str | None = None) -> str | None:
         latest = ""
     if latest in names:
         names = [latest, *(n for n in names if n != latest)]
+    foreign: list[str] = []
     for name in names:
         try:
             read(storage, name, spec)
+        except Foreign:
+            foreign.append(name)
         except Corrupt:
             continue
-        return name
+        else:
+            return name
+    if foreign:
+        raise ValueError(
+            f"{storage.root.split('?')[0]}: holds checkpoints of a run with another spec (the newest is {foreign[0]}) "
+            "and none of this one; go on with that spec, or take another folder"
+        )
     return None
 
 

@@ -6,7 +6,7 @@ What the bits of a result depend on is said here; what a run is beside that, in 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -50,3 +50,27 @@ class DataSpec(Part):
     limit: Count | None = Field(None, description="use at most this many training images, drawn by the split seed")
     download: bool = Field(False, description="let torchvision download what the data root lacks")
     cache: Path | None = Field(None, description="folder of the Arrow cache; else $RAYSTILL_CACHE or ~/.cache/raystill")
+    content: str | None = Field(None, description="sha256 of the data; filled in as a run is planned")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a result depends on, JSON-able: no place, and in place of the sources their content once it is known."""
+        places = {"root", "cache", "download"}
+        sources = {"source", "embeddings", "corpus"} if self.content is not None else set()
+        return self.model_dump(mode="json", exclude=places | sources)
+
+    def known_by(self, content: str) -> DataSpec:
+        """This section with the content of the data.
+
+        Args:
+            content: `DataSet.fingerprint` of what was loaded.
+
+        Raises:
+            ValueError: it was planned with other content.
+        """
+        if self.content is not None and self.content != content:
+            raise ValueError(
+                f"data.source: {self.source} is not the data that this run began with (sha256 {self.content[:12]}); "
+                "put that back, or begin a new run with data.content none"
+            )
+        return self.model_copy(update={"content": content})

@@ -48,8 +48,8 @@ class PretrainSpec(Part):
     @property
     def identity(self) -> str:
         """sha256 of what the weights depend on; how many there are is not among it, so that a pool can grow."""
-        told = self.model_dump(mode="json", include={"data", "learner", "epochs", "lr"})
-        return digest({**told, "seed": self.run.seed})
+        method = self.model_dump(mode="json", include={"learner", "epochs", "lr"})
+        return digest({**method, "data": self.data.identity, "seed": self.run.seed})
 
 
 class DistillSpec(Part):
@@ -90,15 +90,16 @@ class DistillSpec(Part):
 
     @property
     def identity(self) -> str:
-        """sha256 of what the bits of a result depend on; where and by whom it is computed is not among it."""
+        """sha256 of what the bits of a result depend on; where and by whom it is computed is not among it.
+
+        Files are known by their content, wherever they lie, as soon as a plan has filled it in.
+        """
         # a memory budget changes what is computed twice, shards change where, and neither a bit
-        told = self.model_dump(mode="json", exclude={"run": True, "tracking": True, "assess": True, "recipe": True,
-                                                     "meta": {"memory"}, "outer": {"shards"},
-                                                     "initialisation": {"path"}, "donor": {"checkpoint"}})  # fmt: skip
-        content = told["outer"].pop("teacher_content")
-        if content is not None:  # the file is known by what it holds, wherever it lies
-            told["outer"]["teacher"] = content
-        return digest({**told, "seed": self.run.seed})
+        method = self.model_dump(mode="json", exclude={
+            "run": True, "tracking": True, "assess": True, "recipe": True, "data": True, "meta": {"memory"},
+            "outer": {"shards", "teacher"}, "initialisation": {"path"}, "donor": {"checkpoint"},
+        })  # fmt: skip
+        return digest({**method, "data": self.data.identity, "seed": self.run.seed})
 
     def dump(self) -> dict[str, Any]:
         """Plain JSON-able mapping, the form in which specs are saved and sent."""

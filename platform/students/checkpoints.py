@@ -54,7 +54,10 @@ class Checkpoints:
         else:
             return None
         if facts["identity"] != self.identity:
-            raise ValueError(f"{file}: belongs to another training; take another folder")
+            raise ValueError(
+                f"{self.folder} belongs to another training (its newest checkpoint is {file.name}); take another "
+                "folder, or remove it"
+            )
         return tensors, facts
 
     @contextmanager

@@ -24,6 +24,9 @@ class TransferSpec(Part):
     labels: Count | None = Field(None, description="images that keep their labels; the others are there without")
     without: tuple[Natural, ...] = Field((), description="classes that students are never shown")
     distilled: Path | None = Field(None, description="artefact of `raystill distill` to learn from in their place")
+    distilled_content: str | None = Field(
+        None, description="sha256 of the artefact's data; filled in as a run is planned"
+    )
 
 
 class TrainSpec(Part):
@@ -132,9 +135,9 @@ class KdSpec(Part):
     @property
     def identity(self) -> str:
         """sha256 of what the bits of a result depend on."""
-        told = self.model_dump(mode="json", exclude={"run": True, "tracking": True, "recipe": True})
-        told |= {"precision": self.run.precision}
-        return digest(told)
+        aside = {"run": True, "tracking": True, "recipe": True, "data": True, "transfer": {"distilled"}}
+        method = self.model_dump(mode="json", exclude=aside)
+        return digest({**method, "data": self.data.identity, "precision": self.run.precision})
 
     def dump(self) -> dict[str, Any]:
         """Plain JSON-able mapping, the form in which specs are saved."""

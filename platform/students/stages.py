@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from raystill.platform import learners
-from raystill.platform.artifacts import load_distilled
+from raystill.platform.artifacts import DATA, load_distilled
 from raystill.platform.data import DataSet, Split, load
 from raystill.platform.data.cut import draw
 from raystill.platform.data.resident import Resident, resident
+from raystill.platform.files.digests import file_digest
 from raystill.platform.learners.initialise import initialise
 from raystill.platform.objectives import Term
 from raystill.platform.registry import Plugins
@@ -28,8 +29,22 @@ from raystill.platform.students.checkpoints import Checkpoints
 from raystill.platform.students.examples import Examples, Some, distilled
 from raystill.platform.students.features import see
 from raystill.platform.students.loop import Log, Result, fit
-from raystill.platform.students.spec import KdSpec, StageSpec
+from raystill.platform.students.spec import KdSpec, StageSpec, TransferSpec
 from raystill.platform.students.teachers import Teacher
+
+
+def _known(transfer: TransferSpec) -> TransferSpec:
+    """The section with the content of its artefact.
+
+    Raises:
+        ValueError: it can not be read, or is not the one that the run was planned with.
+    """
+    if transfer.distilled is None:
+        return transfer
+    content = file_digest(transfer.distilled / DATA)
+    if transfer.distilled_content not in (None, content):
+        raise ValueError(f"transfer.distilled: {transfer.distilled} is not the artefact that this run began with")
+    return transfer.model_copy(update={"distilled_content": content})
 
 
 @dataclass
@@ -47,6 +62,8 @@ class Bench:
             raise ValueError("run.device: cuda, but this machine has no GPU that torch sees; valid here: cpu, auto")
         self.device = torch.device("cuda" if wish != "cpu" and torch.cuda.is_available() else "cpu")
         self.data = load(self.spec.data, self.plugins)
+        sections = {"data": self.spec.data.known_by(self.data.fingerprint), "transfer": _known(self.spec.transfer)}
+        self.spec = self.spec.model_copy(update=sections)
         self.rows = lru_cache(maxsize=4)(self._rows)
 
     @cached_property

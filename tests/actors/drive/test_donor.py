@@ -92,8 +92,9 @@ def test_its_identity_holds_what_it_took_over_and_no_other_run_takes_its_checkpo
     store = Storage(donor.parent / "taken")
     name = checkpoints.adopt(store, made.donor, made.identity, 0)
     assert checkpoints.newest(store, made.identity) == name
-    assert checkpoints.newest(store, plain.identity) is None
-    assert checkpoints.newest(store, other.identity) is None
+    for stranger in (plain, other):
+        with pytest.raises(ValueError, match=rf"taken: holds checkpoints of a run with another spec .*{name}"):
+            checkpoints.newest(store, stranger.identity)
 
 
 def test_a_killed_heir_goes_on_and_one_whose_donor_changed_is_refused(

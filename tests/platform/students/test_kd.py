@@ -319,3 +319,38 @@ def test_a_verdict_needs_more_than_the_spread_of_the_differences(
     found = results(student, baseline)
     assert gain(found).word == word
     assert says in verdict(found)
+
+
+def test_a_moved_cache_changes_nothing_and_another_spec_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run.kd(spec_in(tmp_path, "whole"))
+    spec = spec_in(tmp_path, "stopped")
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"cache": tmp_path / "cache"})})
+    step, steps = run._log, iter(range(1000))
+
+    def stop(*about: Any) -> Any:
+        log = step(*about)
+
+        def one(*row: Any) -> None:
+            log(*row)
+            if next(steps) == 9:
+                raise KeyboardInterrupt
+
+        return one
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_log", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run.kd(spec)
+    folder = tmp_path / "stopped"
+    (newest,) = sorted(folder.glob("checkpoints/*/step-*"))[-1:]
+    saved = yaml.safe_load((folder / "spec.yaml").read_text())
+    (folder / "spec.yaml").write_text(yaml.safe_dump(options.merge(saved, {"optimizer": {"lr": 0.5}})))
+    with pytest.raises(ValueError, match=rf"{newest.parent} belongs to another training .*{newest.name}"):
+        run.resume(folder)
+    (tmp_path / "cache").rename(tmp_path / "elsewhere")
+    moved = options.merge(saved, {"data": {"cache": str(tmp_path / "elsewhere")}})
+    (folder / "spec.yaml").write_text(yaml.safe_dump(moved))
+    run.resume(folder)
+    assert networks(folder) == networks(whole)
