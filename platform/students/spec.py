@@ -135,7 +135,7 @@ class KdSpec(Part):
     @property
     def identity(self) -> str:
         """sha256 of what the bits of a result depend on."""
-        aside = {"run": True, "tracking": True, "recipe": True, "data": True, "transfer": {"distilled"}}
+        aside: Any = {"run": True, "tracking": True, "recipe": True, "data": True, "transfer": {"distilled"}}
         method = self.model_dump(mode="json", exclude=aside)
         return digest({**method, "data": self.data.identity, "precision": self.run.precision})
 

@@ -346,11 +346,11 @@ def test_a_moved_cache_changes_nothing_and_another_spec_is_refused(
     folder = tmp_path / "stopped"
     (newest,) = sorted(folder.glob("checkpoints/*/step-*"))[-1:]
     saved = yaml.safe_load((folder / "spec.yaml").read_text())
-    (folder / "spec.yaml").write_text(yaml.safe_dump(options.merge(saved, {"optimizer": {"lr": 0.5}})))
+    (folder / "spec.yaml").write_text(yaml.safe_dump(options.merge(saved, {"optimizer": {"lr": 0.5}}), sort_keys=False))
     with pytest.raises(ValueError, match=rf"{newest.parent} belongs to another training .*{newest.name}"):
         run.resume(folder)
     (tmp_path / "cache").rename(tmp_path / "elsewhere")
     moved = options.merge(saved, {"data": {"cache": str(tmp_path / "elsewhere")}})
-    (folder / "spec.yaml").write_text(yaml.safe_dump(moved))
+    (folder / "spec.yaml").write_text(yaml.safe_dump(moved, sort_keys=False))
     run.resume(folder)
     assert networks(folder) == networks(whole)
