@@ -1,4 +1,4 @@
-"""The Ray cluster: joining or starting one, what it offers, and whether its nodes fit together."""
+"""The Ray cluster: how to join or start one, its resources, and the versions of its nodes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 from raystill.platform.work import hardware
 
 PACKAGES = ("raystill", "ray", "torch", "numpy")
-"""What every node must have alike: messages and bits depend on it."""
+"""Packages of which every node needs the same version: messages and bits depend on them."""
 
 
 def worker_environment() -> dict[str, Any]:
-    """Variables of every actor: one thread whatever the machine says, and where this process finds its data."""
-    found = {name: os.environ[name] for name in ("RAYSTILL_DATA", "RAYSTILL_CACHE") if name in os.environ}
-    return {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **found}}
+    """Ray's runtime environment of every actor: one thread, and this process's variables for data and cache."""
+    folders = {name: os.environ[name] for name in ("RAYSTILL_DATA", "RAYSTILL_CACHE") if name in os.environ}
+    return {"env_vars": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **folders}}
 
 
 def versions() -> dict[str, str]:
-    """This process's versions of what nodes must have alike."""
+    """This process's versions of Python and of PACKAGES."""
     return {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in PACKAGES}}
 
 
 def describe_process(device: str) -> dict[str, Any]:
-    """What an actor says of itself when it starts: node, process, versions, hardware."""
+    """Facts of this process: Ray node, host, process id, versions, hardware."""
     import ray
 
     node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
@@ -36,31 +36,35 @@ def describe_process(device: str) -> dict[str, Any]:
 
 
 def token() -> str | None:
-    """The token of Ray's clusters from where Ray looks for it, in Ray's order; None where it is off or there is none.
+    """The token for Ray clusters, from the places where Ray looks for it; None where there is none or it is off.
 
     Raises:
-        ValueError: a file of a token is named and can not be read.
+        ValueError: RAY_AUTH_TOKEN_PATH names a file that can not be read.
     """
-    # read here and not by Ray, whose client sends one only where RAY_AUTH_MODE was set before Ray was imported
+    # Ray's own client sends a token only if RAY_AUTH_MODE was set before Ray was imported
     if os.environ.get("RAY_AUTH_MODE", "token").lower() == "disabled":
         return None
-    if found := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return found
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
+    if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return value
+    own_path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(own_path).expanduser() if own_path else Path.home() / ".ray" / "auth_token"
     try:
         return path.read_text().strip() or None
     except OSError as error:
-        if named:
+        if own_path:
             raise ValueError(f"RAY_AUTH_TOKEN_PATH: {path} can not be read: {error.strerror}") from None
         return None
 
 
 def connect(address: str | None, workers: int | None) -> None:
-    """Join a cluster, or start a local one that is large enough.
+    """Join a cluster, or start a local one.
+
+    Args:
+        address: of the cluster; None takes RAY_ADDRESS, or starts a local cluster where that is not set.
+        workers: number of evaluators for which a local cluster needs CPU slots.
 
     Raises:
-        ValueError: no cluster answers at `address`, or it does not take our token.
+        ValueError: no cluster answers at `address`, or it refuses our token.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -74,7 +78,7 @@ def connect(address: str | None, workers: int | None) -> None:
         except (ConnectionError, OSError, RuntimeError, ray.exceptions.RayError) as error:
             line = " ".join(str(error).split())[:200]
             if "token" in line.lower() and os.environ.get("RAY_AUTH_MODE") != "token":
-                # not set here: a driver with a token can not be reached by a cluster without one
+                # we do not set the mode: a driver with a token can not be reached by a cluster without one
                 line = "it asks for a token; set RAY_AUTH_MODE=token, with the token where docs/cluster.md says"
             raise ValueError(f"run.address: no Ray cluster answers at {address!r}: {line}") from None
         return
@@ -86,27 +90,26 @@ def connect(address: str | None, workers: int | None) -> None:
 
 
 def default_workers() -> tuple[int, str]:
-    """(evaluators, device) that the cluster offers: one per GPU where there are any, else one per CPU slot."""
+    """The number of evaluators and their device: one for each GPU of the cluster, else one for each CPU slot."""
     import ray
 
-    offered = ray.cluster_resources()
-    if gpus := int(offered.get("GPU", 0)):
+    if gpus := int(ray.cluster_resources().get("GPU", 0)):
         return gpus, "cuda"
-    return max(1, int(offered.get("CPU", 1))), "cpu"
+    return cpu_slots(), "cpu"
 
 
 def cpu_slots() -> int:
-    """CPU slots that the cluster offers."""
+    """The number of CPU slots of the cluster."""
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def draining_nodes() -> set[str]:
-    """Ids of nodes that have been told to go."""
-    from ray._private.state import state  # Ray has no public way to ask
+    """Ids of the nodes that will soon be taken away, such as spot machines after their notice."""
+    from ray._private.state import state  # not public; Ray has no public call for it
 
     try:
         return set(state.get_draining_nodes())
-    except (AttributeError, RuntimeError):  # another Ray, or a head that does not answer now
+    except (AttributeError, RuntimeError):  # another version of Ray, or a head that does not answer
         return set()

@@ -1,4 +1,4 @@
-"""Fault injection: faults that a run brings upon itself, so that its promises can be tested. Off unless asked.
+"""Injected faults, with which the promises of a run are tested (`run.faults`).
 
 A fault is one line, `TARGET at step N: KIND`:
 
@@ -6,9 +6,9 @@ A fault is one line, `TARGET at step N: KIND`:
     server at step 9: kill      driver at step 5: kill
     checkpoint at step 4: full | torn      tracking at step 2: gone
 
-The driver owns the schedule. Each fault strikes once in a run, also in one that is resumed: what has struck is noted
-in the run folder before it strikes. A fault strikes the evaluator's first item from its step on, but never one that was
-lost before, so that the three losses of one item are left to real trouble.
+The driver owns the schedule. Each fault strikes once in a run, resumed or not: it is recorded in the run folder before
+it strikes. It strikes the evaluator's first item from its step on that was not lost before, so injected faults alone
+never add up to the number of losses of one item that ends a run.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "checkpoint": ("full", "torn"),
     "tracking": ("gone",),
 }
-SLOWER = 10
+SLOWDOWN = 10
+"""Times the seconds of the work that a slow item takes."""
 _LINE = re.compile(r"(evaluator) (\d+) at step (\d+): (\w+)|(server|driver|checkpoint|tracking) at step (\d+): (\w+)")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: what it strikes, from which step on, and how."""
+    """One fault: its target, the outer step from which on it strikes, its kind; `number` is an evaluator's."""
 
     target: str
     step: int
@@ -53,14 +54,14 @@ class Fault:
 
 
 def parse(line: str) -> Fault:
-    """A fault from its line.
+    """Parse the line of a fault.
 
     Raises:
-        ValueError: it is not one; says what would be.
+        ValueError: it is not a fault.
     """
     match = _LINE.fullmatch(line.strip())
     if match is None:
-        raise ValueError(f"run.faults: {line!r} is no fault; write one as `evaluator 1 at step 3: kill`")
+        raise ValueError(f"run.faults: {line!r} is not a fault; write one as `evaluator 1 at step 3: kill`")
     target = match[1] or match[5]
     kind = match[4] or match[7]
     if kind not in FAULTS[target]:
@@ -72,27 +73,27 @@ class Schedule:
     """The faults that have not struck yet."""
 
     def __init__(self, lines: Iterable[str] = (), struck: Path | None = None) -> None:
-        """Take up a schedule.
+        """Parse a schedule.
 
         Args:
-            lines: see the module.
-            struck: file in which struck faults are noted.
+            lines: in the form that the module describes.
+            struck: file in which faults are recorded when they strike.
 
         Raises:
             ValueError: a line is not a fault.
         """
-        self._noted = struck
-        gone = set(struck.read_text().splitlines()) if struck is not None and struck.exists() else set()
-        self._waiting = [fault for fault in map(parse, lines) if str(fault) not in gone]
+        self._record = struck
+        past = set(struck.read_text().splitlines()) if struck is not None and struck.exists() else set()
+        self._waiting = [fault for fault in map(parse, lines) if str(fault) not in past]
         self.on_strike: Callable[[Fault], None] = lambda fault: None
 
     def take(self, target: str, step: int, number: int = -1) -> str | None:
-        """The kind of a fault that strikes now, or None; it does not strike again."""
+        """The kind of a fault that strikes this target at this step, which leaves the schedule; None if none does."""
         for fault in self._waiting:
             if fault.target == target and fault.number in (-1, number) and fault.step <= step:
                 self._waiting.remove(fault)
-                if self._noted is not None:
-                    with self._noted.open("a") as stream:
+                if self._record is not None:
+                    with self._record.open("a") as stream:
                         stream.write(f"{fault}\n")
                         stream.flush()
                         os.fsync(stream.fileno())
@@ -102,7 +103,7 @@ class Schedule:
 
 
 def inject(kind: str | None, work: Callable[[], tuple[Outcome, Arrays]]) -> tuple[Outcome, Arrays]:
-    """Do a work item at an evaluator that a fault strikes."""
+    """Do the work of an item under a fault of this kind; None is no fault."""
     if kind is None:
         return work()
     if kind == "kill":
@@ -112,7 +113,7 @@ def inject(kind: str | None, work: Callable[[], tuple[Outcome, Arrays]]) -> tupl
     began = time.perf_counter()
     outcome, arrays = work()
     if kind == "slow":
-        time.sleep((SLOWER - 1) * (time.perf_counter() - began))
+        time.sleep((SLOWDOWN - 1) * (time.perf_counter() - began))
     if kind == "exception":
         return replace(outcome, status="failed", numbers={}, error="an injected exception"), {}
     if kind == "full":
@@ -124,13 +125,13 @@ def inject(kind: str | None, work: Callable[[], tuple[Outcome, Arrays]]) -> tupl
 
 
 def before_checkpoint(kind: str | None) -> None:
-    """Raises OSError where the disk is to be full."""
+    """Raise OSError for a full disk, where the fault is `full`."""
     if kind == "full":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def after_checkpoint(kind: str | None, storage: Storage, file: str) -> None:
-    """Tears a checkpoint's file that was just written."""
+    """Cut a checkpoint's file in half, where the fault is `torn`."""
     if kind == "torn":
         data = storage.read(file)
         storage.write(file, data[: len(data) // 2])

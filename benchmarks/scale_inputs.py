@@ -24,6 +24,7 @@ import numpy as np
 from raystill.actors.drive.commit_log import CommitLog
 from raystill.actors.drive.crew import Crew
 from raystill.actors.fleet.ray_executor import RayExecutor
+from raystill.actors.fleet.roster import Roster
 from raystill.actors.messages import Outcome, WorkItem
 from raystill.actors.server.parameter_server import ParameterServer
 from raystill.actors.server.shards import Handle
@@ -159,19 +160,27 @@ class _Reference:
         self.item = item
 
 
-class _Bookkeeping(RayExecutor):
-    """The product's executor with nothing behind it: what is left is the driver's own work."""
+class _InstantRoster(Roster):
+    """Evaluators that answer at once."""
 
-    def _new_server(self, groups: dict[str, str]) -> Any:
-        return None
-
-    def _new_actor(self, number: int) -> Any:
+    def new_actor(self, number: int) -> Any:
         return _Instant()
 
-    def _await_first(self) -> None:
-        self._ray, self._look_again = _Instant(), math.inf  # there is no cluster whose notices could be read
-        for slot in self._slots:
+    def wait_ready(self, count: int) -> None:
+        self._next_drain_query = math.inf  # there is no cluster to ask
+        for slot in self.slots:
             slot.ready = None
+
+
+class _Bookkeeping(RayExecutor):
+    """The product's executor without a cluster: only the driver's own work is left."""
+
+    def _new_server(self, spec: DistillSpec, groups: dict[str, str]) -> Any:
+        self._ray = _Instant()
+        return None
+
+    def _new_roster(self, *args: Any) -> Roster:
+        return _InstantRoster(*args)
 
 
 def driver() -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Where items are computed: executors, evaluators on Ray, and what they report."""
+"""Executors, which compute work items in this process or on Ray; evaluators; the metrics of a run."""

@@ -1,7 +1,6 @@
-"""Where items are computed: in this process, or by evaluators on a Ray cluster; one interface.
+"""Executors compute work items: the interface, and the executor in this process (`ray_executor` has the other one).
 
-An executor computes and reports; it decides nothing. Retries, copies, order and the commit log belong to the crew,
-which owns the items.
+An executor decides nothing: retries, copies, order and the commit log belong to the crew, which owns the items.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from raystill.platform.work.workbench import Workbench
 
 
 class Straggler(NamedTuple):
-    """An item that is being computed while an evaluator has nothing to do."""
+    """An item that is still being computed, for `seconds` so far, while another evaluator is idle."""
 
     item: WorkItem
     evaluator: int
@@ -30,45 +29,41 @@ class Straggler(NamedTuple):
 
 
 class Executor(Protocol):
-    """What the crew needs of a place to compute, and the parameter server that is there.
-
-    Attributes:
-        server: all its shards.
-    """
+    """Computes items, beside a parameter server."""
 
     server: Shards
 
     def put(self, arrays: Arrays) -> Handle:
-        """Arrays as a handle that items can take as input."""
+        """A handle of arrays, which items can take as input."""
 
     def submit(self, item: WorkItem, inputs: Handle, avoid: int | None = None) -> None:
-        """Queue an item; `avoid` names an evaluator that should not have it, where there is another."""
+        """Queue an item; the evaluator `avoid` gets it only if there is no other."""
 
     def next(self, timeout: float) -> tuple[Outcome, Handle] | None:
-        """The next outcome with its arrays, or None after `timeout` seconds."""
+        """The next outcome and its arrays, or None after `timeout` seconds."""
 
     def stragglers(self) -> list[Straggler]:
-        """Items in flight, where the queue is empty and an evaluator idle; else none."""
+        """The items in flight, where the queue is empty and an evaluator idle; else none."""
 
     def quarantine(self, number: int) -> None:
-        """An evaluator that computed what others did not: its process is not used again."""
+        """Stop using the process of an evaluator, which failed at an item that another one computed."""
 
     def forget(self) -> None:
-        """Drop what is queued; answers of what is in flight are to be ignored."""
+        """Drop what is queued; the caller ignores the answers of what is in flight."""
 
     @property
     def capacity(self) -> int:
-        """Items that can be in flight together."""
+        """The number of items that can be in flight."""
 
     def status(self) -> list[dict[str, Any]]:
-        """One row per evaluator: number, node, device, state, items in flight."""
+        """One row for each evaluator: number, node, device, state, items in flight."""
 
     def close(self) -> None:
-        """Give back what was started."""
+        """End what was started."""
 
 
 class InProcessExecutor:
-    """Computes in this process, in the order of submission: for tests, debugging, and GPUs without Ray."""
+    """Computes in this process, in the order of submission: for tests, debugging, and a GPU without Ray."""
 
     def __init__(
         self,
@@ -88,11 +83,11 @@ class InProcessExecutor:
         return Handle((arrays,))
 
     def submit(self, item: WorkItem, inputs: Handle, avoid: int | None = None) -> None:
-        """Queue an item; there is no other process to give it to."""
+        """Queue an item."""
         self._queue.append((item, inputs))
 
     def next(self, timeout: float) -> tuple[Outcome, Handle] | None:
-        """Compute the oldest item, now."""
+        """Compute the oldest item."""
         if not self._queue:
             return None
         item, inputs = self._queue.popleft()
@@ -101,11 +96,11 @@ class InProcessExecutor:
         return outcome, Handle(split(inputs.cut, arrays), inputs.cut)
 
     def stragglers(self) -> list[Straggler]:
-        """None: there is no second evaluator."""
+        """Always empty: there is no second evaluator."""
         return []
 
     def quarantine(self, number: int) -> None:
-        """There is no other process."""
+        """Nothing: there is no other process."""
 
     def forget(self) -> None:
         """Drop what is queued."""
@@ -113,13 +108,13 @@ class InProcessExecutor:
 
     @property
     def capacity(self) -> int:
-        """One computes; one more waits, as at an evaluator."""
+        """Two: one item is computed, and one waits."""
         return 2
 
     def status(self) -> list[dict[str, Any]]:
-        """This process."""
+        """One row, for this process."""
         return [{"evaluator": -1, "node": "here", "device": self._bench.device.type, "state": "computing",
                  "pid": os.getpid(), "in_flight": len(self._queue)}]  # fmt: skip
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Nothing: nothing was started."""

@@ -1,7 +1,4 @@
-"""Figures for Ray's metrics (Prometheus): step and member seconds, retries, copies, staleness, checkpoints, bytes.
-
-Few and with few labels; where no cluster runs, nothing is measured.
-"""
+"""Metrics of a run for Ray's exporter (Prometheus): seconds of steps, members and checkpoints; retries; bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ _BOUNDS = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
 
 
 class Metrics:
-    """Made once in a driver's process; `on` says whether Ray is there to take the figures."""
+    """The metrics of a driver's process; where Ray does not run (`on` is false), nothing is exported."""
 
     def __init__(self, on: bool) -> None:
         self._on = on
@@ -38,24 +35,29 @@ class Metrics:
         }
 
     def step(self, figures: Mapping[str, float], seconds: float, outer: OuterSpec) -> None:
-        """An outer step that was applied."""
+        """Export an applied outer step.
+
+        Args:
+            figures: `staleness` and `bytes` of the step, where it has them.
+            seconds: wall time.
+        """
         self.observe("step_seconds", seconds)
         self.observe("member_seconds", seconds / outer.members)
         self.observe("staleness", figures.get("staleness", float(outer.delay)))
         self.observe("meta_bytes", figures.get("bytes", 0.0))
-        # a version goes to every chunk, and a gradient of its size comes back
+        # each chunk gets the meta-parameters, and returns a gradient of their size
         self._bytes += 2 * figures.get("bytes", 0.0) * outer.members / outer.chunk
         self.total("bytes_moved", self._bytes)
 
     def observe(self, name: str, value: float) -> None:
-        """One more value of a histogram, or a gauge's present value."""
+        """Add a value to a histogram, or set a gauge."""
         if self._on:
             metric = self._of[name]
             (metric.observe if hasattr(metric, "observe") else metric.set)(value)
 
     def total(self, name: str, value: float, reason: str = "") -> None:
-        """A counter's total so far."""
-        grown = value - self._before.get((name, reason), 0.0)
-        if self._on and grown > 0:
+        """Set a counter's total."""
+        growth = value - self._before.get((name, reason), 0.0)
+        if self._on and growth > 0:
             self._before[name, reason] = value
-            self._of[name].inc(grown, {"reason": reason} if reason else None)
+            self._of[name].inc(growth, {"reason": reason} if reason else None)

@@ -1,4 +1,4 @@
-"""The Ray executor: evaluators that come and go, beside the parameter server's actors."""
+"""The executor on a Ray cluster: gives items to evaluators, and turns their answers and deaths into outcomes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import time
 from collections import deque
 from typing import Any
 
-from raystill.actors import cluster
 from raystill.actors.faults import Schedule
-from raystill.actors.fleet.evaluator import Evaluator
 from raystill.actors.fleet.executors import Straggler
+from raystill.actors.fleet.roster import PROBE_SECONDS, Roster
 from raystill.actors.fleet.slots import Flight, Slot
 from raystill.actors.messages import Arrays, Outcome, WorkItem
 from raystill.actors.server.backends import RayBackend, ServerLost
@@ -18,28 +17,17 @@ from raystill.platform import registry
 from raystill.platform.spec import DistillSpec
 
 IN_FLIGHT = 2
-"""Items at one evaluator: one being computed and one that waits there, so that no round trip lies between them."""
-
-START_SECONDS = 180.0
-
-FAILED_STARTS = 3
-"""Starts in a row that may fail before an evaluator's error is the run's."""
-
-PROBE_SECONDS = 0.5
-"""Between two questions to an evaluator that waits for a node, or is being restarted."""
-
-DRAIN_SECONDS = 2.0
-"""Between two looks at the cluster's notices of nodes that will go; spot machines give 30 to 120 s."""
-
-IDLE_SECONDS = 15.0
-"""An evaluator beyond the least number that had nothing to do for so long is given back."""
+"""Items at one evaluator: one that it computes and one that waits there, to hide the round trip between them."""
 
 
 class RayExecutor:
-    """Computes on a Ray cluster. Lost items come back as outcomes; a lost evaluator is restarted by Ray.
+    """Computes on a Ray cluster; an item whose evaluator dies comes back with the status `lost` or `returned`.
 
-    Between the least and the most number of evaluators the fleet follows the work: with more items than evaluators it
-    asks the cluster for one more (an autoscaler then brings a node), idle ones are given back.
+    Args:
+        groups: name of a meta-parameter -> the learning-rate field of the spec that it takes its steps with.
+        workers: the least and the most number of evaluators.
+        fingerprint: of the data that every evaluator must have loaded.
+        faults: faults to inject.
     """
 
     def __init__(
@@ -54,81 +42,33 @@ class RayExecutor:
         import ray
 
         self._ray: Any = ray
-        self._spec, self._plugins = spec, plugins
         self._deadline = spec.run.deadline
-        self._least, self._most = workers
-        self._fingerprint, self._versions = fingerprint, cluster.versions()
         self._faults = faults or Schedule()
         self._queue: deque[tuple[WorkItem, Handle, int | None]] = deque()
-        self._answers: deque[tuple[Any, Slot]] = deque()  # in, and not handed on yet
-        self._hurt: set[WorkItem] = set()  # items that were lost or failed before: no injected fault for them
-        self._slots: list[Slot] = []
-        self._numbers = 0
-        self._look_again = 0.0
-        self.server = self._new_server(groups)
-        for _ in range(self._least):
-            self._slots.append(self._new_slot())
+        self._answers: deque[tuple[Any, Slot]] = deque()  # those that are in and not handed on yet
+        self._no_faults: set[WorkItem] = set()  # items that were lost or failed: no fault is injected into them again
+        self.server = self._new_server(spec, groups)
+        self._roster = self._new_roster(spec, plugins, workers, fingerprint)
         self._await_first()
 
-    def _new_server(self, groups: dict[str, str]) -> Shards:
-        return Shards(RayBackend(self._spec, groups), self._spec.outer.shards)
+    def _new_server(self, spec: DistillSpec, groups: dict[str, str]) -> Shards:
+        return Shards(RayBackend(spec, groups), spec.outer.shards)
 
-    def _new_slot(self) -> Slot:
-        number, self._numbers = self._numbers, self._numbers + 1
-        actor = self._new_actor(number)
-        return Slot(number, actor, actor.ready.remote())
-
-    def _new_actor(self, number: int) -> Any:
-        gpu = self._spec.run.device == "cuda"
-        return (
-            self._ray.remote(Evaluator)
-            .options(num_cpus=0 if gpu else 1, num_gpus=1 if gpu else 0, max_restarts=-1, max_task_retries=0,
-                     runtime_env=cluster.worker_environment())
-            .remote(number, self._spec.dump(), self._plugins)
-        )  # fmt: skip
+    def _new_roster(
+        self, spec: DistillSpec, plugins: registry.Plugins | None, workers: tuple[int, int], fingerprint: str
+    ) -> Roster:
+        return Roster(spec, plugins, workers, fingerprint)
 
     def _await_first(self) -> None:
-        """Wait until one evaluator has its data; the others join when they are ready."""
-        self._await(1)
+        """Wait for one evaluator; the others join when they are ready."""
+        self._roster.wait_ready(1)
 
     def await_all(self) -> None:
-        """Wait until every evaluator is ready; for benchmarks, which must not time a start."""
-        self._await(len(self._slots))
-
-    def _await(self, count: int) -> None:
-        pending = {slot.ready: slot for slot in self._slots if slot.ready is not None}
-        count -= len(self._slots) - len(pending)
-        if count <= 0:
-            return
-        done, _ = self._ray.wait(list(pending), num_returns=count, timeout=START_SECONDS)
-        if len(done) < count:
-            raise TimeoutError(
-                f"{count - len(done)} of {len(self._slots)} evaluators were not ready after {START_SECONDS:.0f} s; "
-                f"the cluster offers {self._ray.cluster_resources()}"
-            )
-        for reference in done:
-            self._take_in(pending[reference])
-
-    def _take_in(self, slot: Slot) -> None:
-        """Take an evaluator that has answered into service, once it is known to be like the others.
-
-        Raises:
-            RuntimeError: its node holds other data, or other versions.
-        """
-        facts = self._ray.get(slot.ready)
-        where = f"evaluator {slot.number} on node {facts['host']}"
-        if wrong := {k: v for k, v in facts["versions"].items() if self._versions[k] != v}:
-            pairs = ", ".join(f"{k} {v} (here {self._versions[k]})" for k, v in wrong.items())
-            raise RuntimeError(f"{where} has other versions: {pairs}; install the same on every node")
-        if facts["data"] != self._fingerprint:
-            raise RuntimeError(
-                f"{where} loaded other data than this process: fingerprint {facts['data'][:12]}, not "
-                f"{self._fingerprint[:12]}; the source must hold the same content on every node"
-            )
-        slot.facts, slot.ready, slot.failures, slot.idle_since = facts, None, 0, time.monotonic()
+        """Wait for every evaluator; for benchmarks, which must not time a start."""
+        self._roster.wait_ready(len(self._roster.slots))
 
     def put(self, arrays: Arrays) -> Handle:
-        """One copy in the object store."""
+        """Put one copy into the object store."""
         return Handle((self._ray.put(arrays),))
 
     def submit(self, item: WorkItem, inputs: Handle, avoid: int | None = None) -> None:
@@ -137,186 +77,129 @@ class RayExecutor:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Hand queued items, the oldest first, to the evaluators with the fewest in flight."""
+        """Give queued items, the oldest first, to the evaluators with the fewest items in flight."""
+        slots = self._roster.slots
         for entry in list(self._queue):
             item, inputs, avoid = entry
-            room = [s for s in self._slots if s.takes_work and len(s.flying) < IN_FLIGHT]
-            if not room:
+            free = [s for s in slots if s.takes_work and len(s.in_flight) < IN_FLIGHT]
+            if not free:
                 return
-            others = [s for s in room if s.number != avoid]
-            if not others and any(s.number != avoid and not s.leaving for s in self._slots):
-                continue  # only the evaluator that this item avoids has room; those behind it may go
-            slot = min(others or room, key=lambda s: (len(s.flying), s.number))
+            others = [s for s in free if s.number != avoid]
+            if not others and any(s.number != avoid and not s.leaving for s in slots):
+                continue  # only the evaluator that this item avoids is free; items behind it may go there
+            slot = min(others or free, key=lambda s: (len(s.in_flight), s.number))
             self._queue.remove(entry)
-            fault = None if item in self._hurt else self._faults.take("evaluator", item.version, slot.number)
+            fault = None if item in self._no_faults else self._faults.take("evaluator", item.version, slot.number)
             run = slot.actor.run.options(num_returns=1 + len(inputs.parts))
             outcome, *parts = run.remote(item, inputs.cut, fault, *inputs.parts)
-            slot.flying[outcome] = Flight(item, inputs, Handle(tuple(parts), inputs.cut), time.monotonic())
+            slot.in_flight[outcome] = Flight(item, inputs, Handle(tuple(parts), inputs.cut), time.monotonic())
 
     def next(self, timeout: float) -> tuple[Outcome, Handle] | None:
-        """Wait for the first outcome; a lost or late evaluator makes outcomes `lost` of what it had."""
+        """Wait for the first outcome; items of an evaluator that died or missed its deadline come back as lost."""
         end = time.monotonic() + timeout
         while True:
             while self._answers:
                 reference, slot = self._answers.popleft()
-                known = reference in slot.flying or reference == slot.ready  # a slot may have been renewed meanwhile
-                if known and (result := self._finish(reference, slot)) is not None:
+                current = reference in slot.in_flight or reference == slot.ready  # the slot may have been renewed
+                if current and (result := self._finish(reference, slot)) is not None:
                     self._dispatch()
                     return result
-            self._probe()
-            self._heed_drains()
-            self._resize()
+            self._roster.maintain(len(self._queue))
             self._dispatch()
-            references = {ref: slot for slot in self._slots for ref in [*slot.flying, slot.ready] if ref}
+            slots = self._roster.slots
+            references = {ref: slot for slot in slots for ref in [*slot.in_flight, slot.ready] if ref}
             left = end - time.monotonic()
             if left <= 0:
                 return None
             if not references:
-                if not any(slot.probe_at for slot in self._slots):
+                if not any(slot.probe_at for slot in slots):
                     return None
                 time.sleep(PROBE_SECONDS)
                 continue
             every = list(references)
             done, _ = self._ray.wait(every, num_returns=1, timeout=min(left, 1.0), fetch_local=True)
-            if done:  # all that are in: with hundreds of evaluators a look at each of them for each answer adds up
+            if done:  # take all answers that are in: one wait for each would be slow with hundreds of evaluators
                 done, _ = self._ray.wait(every, num_returns=len(every), timeout=0, fetch_local=True)
                 self._answers.extend((reference, references[reference]) for reference in done)
             elif (expired := self._expire()) is not None:
                 return expired
 
-    def _heed_drains(self) -> None:
-        """No new work for evaluators on nodes that are about to go; Ray restarts them elsewhere when they are gone."""
-        if time.monotonic() < self._look_again:
-            return
-        self._look_again = time.monotonic() + DRAIN_SECONDS
-        going = cluster.draining_nodes()
-        for slot in self._slots:
-            slot.draining = slot.facts.get("node") in going
-
-    def _probe(self) -> None:
-        for slot in self._slots:
-            if slot.probe_at is not None and time.monotonic() > slot.probe_at:
-                slot.ready, slot.probe_at = slot.actor.ready.remote(), None
-
-    def _resize(self) -> None:
-        """Ask for evaluators while items wait, give back those that are idle."""
-        now, staying = time.monotonic(), [s for s in self._slots if not s.leaving]
-        starting = sum(s.ready is not None or s.probe_at is not None for s in staying)
-        wanted = min(self._most - len(staying), len(self._queue) - starting)
-        self._slots += [self._new_slot() for _ in range(wanted)]
-        if len(staying) > self._least and not self._queue:
-            idle = [s for s in staying if s.takes_work and not s.flying and now - s.idle_since > IDLE_SECONDS]
-            for slot in idle[: len(staying) - self._least]:
-                self._dismiss(slot)
-        for slot in [s for s in self._slots if s.leaving and not s.flying]:
-            self._dismiss(slot)
-
-    def _dismiss(self, slot: Slot) -> None:
-        self._ray.kill(slot.actor)
-        self._slots.remove(slot)
-
     def _finish(self, reference: Any, slot: Slot) -> tuple[Outcome, Handle] | None:
-        errors = self._ray.exceptions
+        """The outcome behind a reference; None where it was an evaluator's start, or nobody waits for the item.
+
+        Raises:
+            ServerLost: the item's input, which the server gave out, is gone.
+        """
         if reference == slot.ready:
-            try:
-                self._take_in(slot)
-            except errors.RayActorError as lost:
-                # one that waits for a node is unavailable too; only what its own start raised is counted
-                slot.failures += isinstance(lost, errors.ActorDiedError) or lost.actor_init_failed
-                if slot.failures >= FAILED_STARTS:
-                    raise RuntimeError(f"evaluator {slot.number} can not start: {lost}") from lost
-                if isinstance(lost, errors.ActorDiedError):
-                    self._replace(slot)
-                else:
-                    slot.ready, slot.probe_at = None, time.monotonic() + PROBE_SECONDS
+            self._roster.finish_start(slot)
             return None
-        flight = slot.flying[reference]
+        errors, flight = self._ray.exceptions, slot.in_flight[reference]
         slot.idle_since = time.monotonic()
         try:
             outcome: Outcome = self._ray.get(reference)
-        except errors.RayTaskError as error:
-            if isinstance(error.cause, errors.RayError):  # it could not even begin: its input is gone
-                if flight.forgotten:  # with the server before this one
-                    return None
-                raise ServerLost(f"the input of {flight.item} is gone: {type(error.cause).__name__}") from None
-            raise
-        except errors.RayActorError as lost:
-            self._hurt.add(flight.item)
-            if slot.ready is None:  # the first news of this death
-                slot.lose(time.monotonic())
-                slot.ready = slot.actor.ready.remote()  # probed before it is used again
-            # those that only waited behind another there are not suspected of anything
-            status = "lost" if reference == slot.suspect else "returned"
-            return Outcome(flight.item, status, slot.number, error=str(lost).splitlines()[0]), NOTHING
         except errors.RayError as error:
-            if flight.forgotten:
+            # Ray raises a task's error as a class of its cause too, which may be the death of the server
+            task_failed = isinstance(error, errors.RayTaskError)
+            if task_failed and not isinstance(error.cause, errors.RayError):
+                raise
+            if isinstance(error, errors.RayActorError) and not task_failed:
+                self._no_faults.add(flight.item)
+                if slot.ready is None:  # the first answer that tells of this death
+                    self._roster.died(slot)
+                # the item that was being computed may be the cause; items that waited behind it are not
+                status = "lost" if reference == slot.suspect else "returned"
+                return Outcome(flight.item, status, slot.number, error=str(error).splitlines()[0]), NOTHING
+            if flight.forgotten:  # its input was lost with an earlier server
                 return None
-            raise ServerLost(f"{flight.item}: {type(error).__name__}") from None
+            arrays = f"the input of {flight.item}" if task_failed else f"the outcome of {flight.item}"
+            raise ServerLost(f"{arrays} is gone: {type(error).__name__}") from None
         finally:
-            del slot.flying[reference]
+            del slot.in_flight[reference]
         slot.count(outcome)
         if outcome.status != "ok":
-            self._hurt.add(flight.item)
+            self._no_faults.add(flight.item)
         return outcome, flight.arrays
 
-    def _replace(self, slot: Slot) -> None:
-        """A new actor in a slot whose actor Ray will not restart."""
-        slot.actor = self._new_actor(slot.number)
-        slot.ready = slot.actor.ready.remote()
-
     def _expire(self) -> tuple[Outcome, Handle] | None:
-        """Kill an evaluator whose oldest item is past its deadline; its items come back as lost."""
-        for slot in self._slots:
-            if not slot.flying:
+        """Renew an evaluator whose oldest item is past its deadline; its items come back as lost."""
+        for slot in self._roster.slots:
+            if not slot.in_flight:
                 continue
-            reference, flight = next(iter(slot.flying.items()))
-            if time.monotonic() - flight.since > self._deadline * len(slot.flying):
-                self._renew(slot)
-                slot.flying.pop(reference)
+            reference, flight = next(iter(slot.in_flight.items()))
+            if time.monotonic() - flight.since > self._deadline * len(slot.in_flight):
+                self._roster.renew(slot)
+                slot.in_flight.pop(reference)
                 why = f"no answer in {self._deadline:.0f} s (run.deadline)"
                 return Outcome(flight.item, "lost", slot.number, error=why), NOTHING
         return None
 
-    def _renew(self, slot: Slot) -> None:
-        self._ray.kill(slot.actor, no_restart=False)
-        slot.lose(time.monotonic())
-        slot.ready = slot.actor.ready.remote()
-
     def stragglers(self) -> list[Straggler]:
-        """Items in flight beside an idle evaluator."""
-        if self._queue or not any(s.takes_work and not s.flying for s in self._slots):
+        """Items in flight, where the queue is empty and an evaluator idle."""
+        slots, now = self._roster.slots, time.monotonic()
+        if self._queue or not any(slot.takes_work and not slot.in_flight for slot in slots):
             return []
-        now = time.monotonic()
-        return [Straggler(f.item, slot.number, now - f.since) for slot in self._slots for f in slot.flying.values()]
+        return [Straggler(f.item, slot.number, now - f.since) for slot in slots for f in slot.in_flight.values()]
 
     def quarantine(self, number: int) -> None:
-        """The first time the evaluator gets a new process; the second time it goes for good, if another is left."""
-        for slot in self._slots:
-            if slot.number != number or slot.leaving:
-                continue
-            slot.quarantined += 1
-            if slot.quarantined > 1 and sum(not s.leaving for s in self._slots) > 1:
-                slot.leaving = True
-            elif slot.ready is None:
-                self._renew(slot)
+        """The first time the evaluator gets a new process; the second time it is removed, if another one is left."""
+        self._roster.quarantine(number)
 
     def forget(self) -> None:
-        """Drop what is queued; what is in flight is waited for, and means nothing."""
+        """Drop what is queued, and ignore the losses of what is in flight."""
         self._queue.clear()
-        for slot in self._slots:
-            slot.flying = {reference: flight._replace(forgotten=True) for reference, flight in slot.flying.items()}
+        for slot in self._roster.slots:
+            slot.in_flight = {ref: flight._replace(forgotten=True) for ref, flight in slot.in_flight.items()}
 
     @property
     def capacity(self) -> int:
         """Two for each evaluator that takes work."""
-        return IN_FLIGHT * max(1, sum(s.takes_work for s in self._slots))
+        return IN_FLIGHT * max(1, sum(slot.takes_work for slot in self._roster.slots))
 
     def status(self) -> list[dict[str, Any]]:
-        """One row per evaluator."""
-        return [slot.row() for slot in self._slots]
+        """One row for each evaluator."""
+        return [slot.row() for slot in self._roster.slots]
 
     def close(self) -> None:
-        """End the actors that were started here; a cluster that we joined lives on."""
-        for slot in self._slots:
-            self._ray.kill(slot.actor)
+        """End the evaluators and the server; a cluster that we joined lives on."""
+        self._roster.close()
         self.server.close()

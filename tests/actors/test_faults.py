@@ -36,7 +36,7 @@ def test_a_line_is_a_fault(line: str, fault: Fault) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("evaluator at step 3: kill", "is no fault; write one as"),
+        ("evaluator at step 3: kill", "is not a fault; write one as"),
         ("evaluator 1 at step 3: tickle", "one of kill, exception, hang"),
         ("server at step 1: torn", "a fault of server is one of kill"),
     ],

@@ -1,1 +1,1 @@
-"""A cluster file judged offline, before it costs anything."""
+"""Checks a cluster file of Ray's launcher offline, before it costs anything."""

@@ -1,4 +1,4 @@
-"""A cluster file as data and as text: every key and value with the line that it stands on."""
+"""A cluster file as data and as text, with the line of every key and list item."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEEPEST = 40
 
 
 class Finding(NamedTuple):
-    """What is wrong on a line, and what to do about it."""
+    """What is wrong on a line of a cluster file, and how to fix it."""
 
     line: int
     wrong: str
@@ -24,7 +24,11 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class ClusterFile:
-    """A parsed cluster file; `lines` maps a path of keys, each as text, to the line of its last key."""
+    """A parsed cluster file.
+
+    Attributes:
+        lines: path of keys and list positions, each as text -> line.
+    """
 
     path: Path
     text: str
@@ -32,32 +36,32 @@ class ClusterFile:
     lines: dict[tuple[str, ...], int] = field(repr=False)
 
     def line(self, *keys: object) -> int:
-        """The line of a key, or of the nearest key above it where it is missing."""
+        """The line of a key; where the key is missing, of the nearest key above it."""
         path = tuple(str(key) for key in keys)
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
     def get(self, *keys: object) -> Any:
-        """The value under a path of keys; None where anything on the way is missing or of another kind."""
+        """The value under a path of keys; None where it is missing."""
         value: Any = self.data
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
     def mapping(self, *keys: object) -> dict[str, Any]:
-        """As `get`, for a mapping: empty where there is none."""
+        """The mapping under a path of keys; empty where there is none."""
         value = self.get(*keys)
         return value if isinstance(value, dict) else {}
 
     def strings(self, *keys: object) -> list[tuple[int, str]]:
-        """The texts of a list, each with its line."""
+        """The texts of a list, each after its line."""
         value = self.get(*keys)
         items = value if isinstance(value, list) else []
         return [(self.line(*keys, i), item) for i, item in enumerate(items) if isinstance(item, str)]
 
     def line_of(self, word: str, start: int) -> int:
-        """The line from `start` on that holds a word: a folded text is one value on several lines."""
+        """The first line from `start` on that contains a word, for values that are folded over several lines."""
         later = enumerate(self.text.splitlines()[start - 1 :], start)
         return next((number for number, line in later if word in line), start)
 
@@ -70,7 +74,7 @@ def read(path: Path) -> tuple[ClusterFile | None, list[Finding]]:
     """Parse a cluster file with YAML's safe loader.
 
     Returns:
-        The file, None where it is no YAML mapping; and what is wrong with it as YAML.
+        The file, None where it is not a YAML mapping; and what is wrong with it as YAML.
 
     Raises:
         ValueError: it can not be read, or is larger than a cluster file ever is.
@@ -84,7 +88,7 @@ def read(path: Path) -> tuple[ClusterFile | None, list[Finding]]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not text in UTF-8") from None
     if len(raw) > LARGEST_BYTES:
-        raise ValueError(f"{path} is larger than {LARGEST_BYTES >> 20} MiB: no cluster file")
+        raise ValueError(f"{path} is larger than {LARGEST_BYTES >> 20} MiB, too large for a cluster file")
     lines: dict[tuple[str, ...], int] = {}
     try:
         loader = yaml.SafeLoader(text)
@@ -106,10 +110,10 @@ def read(path: Path) -> tuple[ClusterFile | None, list[Finding]]:
 def _walk(
     node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], count: list[int]
 ) -> Iterator[Finding]:
-    """Fill `lines`; yields keys that are no text, and those that stand twice, of which YAML silently takes the last.
+    """Fill `lines`, and find keys that are not text, and keys that stand twice, of which YAML takes the last.
 
     Raises:
-        ValueError: aliases make more of it than a cluster file ever holds.
+        ValueError: its aliases unfold into too many nodes.
     """
     count[0] += 1
     if count[0] > LARGEST_NODES or len(path) > DEEPEST:
@@ -121,7 +125,7 @@ def _walk(
     if not isinstance(node, yaml.MappingNode):
         return
     merged = [v for k, v in node.value if k.tag == "tag:yaml.org,2002:merge"]
-    for value in merged:  # what `<<` brings lies under the mapping's own keys
+    for value in merged:  # the mapping's own keys override what `<<` merges
         for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
             yield from _walk(part, path, lines, count)
     own: dict[str, int] = {}
@@ -130,7 +134,7 @@ def _walk(
             continue
         name, line = str(key.value), key.start_mark.line + 1
         if key.tag != "tag:yaml.org,2002:str":
-            yield Finding(line, f"the key `{name}` is no text to YAML", f'write it in quotes: "{name}"')
+            yield Finding(line, f"the key `{name}` is not text to YAML", f'write it in quotes: "{name}"')
         if name in own:
             yield Finding(
                 line, f"`{name}` stands here and on line {own[name]}, and YAML takes the last", "remove one of them"

@@ -1,4 +1,4 @@
-"""What Ray's schema does not say: keys of the providers and of AWS's node_config, and what AWS's GPU nodes hold."""
+"""Facts that Ray's schema lacks: keys of the providers and of AWS's node_config, CPUs and GPUs of AWS's GPU nodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ANY_PROVIDER = {
 }  # fmt: skip
 
 Shape = dict[str, Any]
-"""Known keys; a mapping under a key says what lies in it (or in each item of a list), None that anything may."""
+"""Known keys -> the known keys of the mapping under it, or of each mapping in the list under it; None allows any."""
 
 PROVIDERS: dict[str, Shape] = {
     "aws": {
@@ -43,7 +43,7 @@ def _keys(names: str) -> Shape:
     return dict.fromkeys(names.split())
 
 
-# The request of EC2's RunInstances, which node_config becomes.
+# The fields of EC2's RunInstances request, which node_config becomes.
 AWS_NODE: Shape = {
     **_keys(
         "ImageId InstanceType Ipv6AddressCount Ipv6Addresses KernelId KeyName MaxCount MinCount RamdiskId "
@@ -89,12 +89,12 @@ _FAMILIES: dict[str, dict[str, tuple[int, int]]] = {
     "p6-b200": {"48xlarge": (192, 8)},
 }  # fmt: skip
 
-AWS_GPU_NODES = {f"{family}.{size}": held for family, sizes in _FAMILIES.items() for size, held in sizes.items()}
-"""NVIDIA nodes by instance type: (vCPUs, GPUs)."""
+AWS_GPU_NODES = {f"{family}.{size}": counts for family, sizes in _FAMILIES.items() for size, counts in sizes.items()}
+"""Instance type -> (vCPUs, GPUs), for nodes with GPUs of NVIDIA."""
 
 
 def aws_gpus(instance: str) -> int | None:
-    """GPUs of an instance type; None where we do not know."""
+    """The number of GPUs of an instance type; None where it is unknown."""
     if instance in AWS_GPU_NODES:
         return AWS_GPU_NODES[instance][1]
-    return 0 if re.match(r"[mcrt]\d", instance) else None  # general, compute and memory families hold none
+    return 0 if re.match(r"[mcrt]\d", instance) else None  # the general, compute and memory families have none

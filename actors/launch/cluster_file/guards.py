@@ -1,4 +1,4 @@
-"""Who may enter a cluster: no secret in the file, a token at every door, no door to the world."""
+"""Rules on access to a cluster: no secrets in the file, a token for every connection, no port open to the world."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ TOKEN_MODE = re.compile(r"\bRAY_AUTH_MODE=[\"']?token\b")
 
 
 def secrets(file: ClusterFile) -> Iterator[Finding]:
-    """No credential in the text, comments included; the message never repeats it."""
+    """The text, comments included, contains no credential; the message never repeats one."""
     for number, line in enumerate(file.text.splitlines(), 1):
-        if what := credential_in(line):
+        if credential := credential_in(line):
             fix = "take it out and revoke it; mount a file of yours, or give the nodes a role"
-            yield Finding(number, f"{what} stands in the file, which is copied to every node", fix)
+            yield Finding(number, f"{credential} stands in the file, which is copied to every node", fix)
 
 
 def authentication(file: ClusterFile) -> Iterator[Finding]:
-    """Ray runs what anyone sends it unless it asks for a token, and a token must reach every node."""
+    """Ray asks for a token, without which it runs what anyone sends it, and every node gets the token."""
     everywhere = any(TOKEN_MODE.search(text) for _, text in file.strings("docker", "run_options"))
     for side in ("head", "worker"):
         key = f"{side}_start_ray_commands"
         starts = [(line, text) for line, text in file.strings(key) if re.search(r"\bray start\b", text)]
         if not starts:
-            wrong = f"`{key}` start no Ray, and Ray's own commands ask for no token"
+            wrong = f"`{key}` do not start Ray, and Ray's own commands ask for no token"
             yield Finding(file.line(key), wrong, "take them from the cluster.yaml of raystill")
         options = any(TOKEN_MODE.search(text) for _, text in file.strings("docker", f"{side}_run_options"))
         for line, text in starts:
@@ -35,7 +35,7 @@ def authentication(file: ClusterFile) -> Iterator[Finding]:
                     "put `export RAY_AUTH_MODE=token;` before `ray start`, or `-e RAY_AUTH_MODE=token` into run_options"
                 )
                 at = file.line_of("ray start", line)
-                yield Finding(at, "whoever reaches this Ray can run code on it: no RAY_AUTH_MODE=token", fix)
+                yield Finding(at, "anyone who reaches this Ray can run code on it: no RAY_AUTH_MODE=token", fix)
     mounted = any("auth_token" in f"{remote} {local}" for remote, local in file.mapping("file_mounts").items())
     if not mounted and "RAY_AUTH_TOKEN_PATH" not in file.text:
         fix = "add `/home/ray/.ray/auth_token: ~/.ray/auth_token` to file_mounts"
@@ -43,7 +43,7 @@ def authentication(file: ClusterFile) -> Iterator[Finding]:
 
 
 def head_command(file: ClusterFile) -> Iterator[Finding]:
-    """The head autoscales, and shows its dashboard to itself alone."""
+    """The head autoscales, and its dashboard listens on the head alone."""
     for line, text in file.strings("head_start_ray_commands"):
         if not re.search(r"\bray start\b.*--head", text, re.DOTALL):
             continue
@@ -59,7 +59,7 @@ def head_command(file: ClusterFile) -> Iterator[Finding]:
 
 
 def open_ports(file: ClusterFile) -> Iterator[Finding]:
-    """AWS's firewall lets the world in by SSH at most."""
+    """AWS's firewall opens no port to the world but that of SSH."""
     path = ("provider", "security_group", "IpPermissions")
     rules = file.get(*path)
     for i, rule in enumerate(rules if isinstance(rules, list) else []):

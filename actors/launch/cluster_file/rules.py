@@ -1,4 +1,4 @@
-"""What a cluster file must say beyond being well formed: who may enter, what it may cost, what every node must have."""
+"""Rules on the node types of a cluster file, their images, their cost, and what is copied to every node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raystill.actors.launch.cluster_file.facts import AWS_GPU_NODES, aws_gpus
 from raystill.actors.launch.cluster_file.schema import instead
 
 LARGEST_CAP = 64
-"""Nodes that a file may rent without being told otherwise."""
+"""The largest `max_workers` that is accepted, unless the user sets another bound."""
 
 BUILD = "pip wheel --no-deps -w dist ."
 
@@ -29,7 +29,7 @@ def _head(file: ClusterFile) -> str:
 
 
 def node_types(file: ClusterFile) -> Iterator[Finding]:
-    """The head's type exists, and computes nothing; counts fit one another."""
+    """The head's node type exists and takes no work; `min_workers` and `max_workers` agree."""
     types = file.node_types()
     if not types:
         return
@@ -50,12 +50,12 @@ def node_types(file: ClusterFile) -> Iterator[Finding]:
         yield Finding(line, f"the head node {head!r} takes work that needs GPUs", "remove `GPU` from its resources")
     least = sum(_number(node.get("min_workers")) for node in types.values())
     if file.get("max_workers") is not None and least > _number(file.get("max_workers")):
-        wrong = f"`max_workers` is less than the {least} nodes that `min_workers` keeps"
+        wrong = f"`max_workers` is less than the {least} nodes that `min_workers` asks for"
         yield Finding(file.line("max_workers"), wrong, f"write `max_workers: {least}` or lower a `min_workers`")
 
 
 def spot_head(file: ClusterFile) -> Iterator[Finding]:
-    """The server's node is not one that the cloud may take away."""
+    """The head, on which the parameter server runs, is no spot node."""
     path = ("available_node_types", _head(file), "node_config")
     for last in (("InstanceMarketOptions", "MarketType"), ("azure_arm_parameters", "priority")):
         if str(file.get(*path, *last)).lower() == "spot":
@@ -71,19 +71,19 @@ def spot_head(file: ClusterFile) -> Iterator[Finding]:
 
 
 def gpu_counts(file: ClusterFile) -> Iterator[Finding]:
-    """CPUs and GPUs are those that AWS's instance type has."""
+    """CPUs and GPUs are those of AWS's instance type."""
     if file.get("provider", "type") != "aws":
         return
     for name in file.node_types():
         path = ("available_node_types", name)
         instance = str(file.get(*path, "node_config", "InstanceType"))
-        resources, held = file.mapping(*path, "resources"), aws_gpus(instance)
+        resources, gpus = file.mapping(*path, "resources"), aws_gpus(instance)
         line = file.line(*path, "resources", "GPU")
-        if held is not None and "GPU" in resources and resources["GPU"] != held:
-            fix = f"write `GPU: {held}`" if held else "take a GPU instance, such as g4dn.xlarge"
-            yield Finding(line, f"`{name}` promises {resources['GPU']} GPUs, and {instance} has {held}", fix)
-        elif held and resources and "GPU" not in resources and name != _head(file):
-            yield Finding(line, f"`{name}` hides the {held} GPUs of {instance}", f"add `GPU: {held}` to its resources")
+        if gpus is not None and "GPU" in resources and resources["GPU"] != gpus:
+            fix = f"write `GPU: {gpus}`" if gpus else "take a GPU instance, such as g4dn.xlarge"
+            yield Finding(line, f"`{name}` promises {resources['GPU']} GPUs, and {instance} has {gpus}", fix)
+        elif gpus and resources and "GPU" not in resources and name != _head(file):
+            yield Finding(line, f"`{name}` hides the {gpus} GPUs of {instance}", f"add `GPU: {gpus}` to its resources")
         cpus = AWS_GPU_NODES.get(instance, (0, 0))[0]
         if cpus and _number(resources.get("CPU")) > cpus:
             line = file.line(*path, "resources", "CPU")
@@ -93,7 +93,7 @@ def gpu_counts(file: ClusterFile) -> Iterator[Finding]:
 
 
 def image(file: ClusterFile) -> Iterator[Finding]:
-    """Ray's images carry the Ray and Python that are installed here, and CUDA where a node type has GPUs."""
+    """Ray's images have the Ray and Python that are installed here, and CUDA where a node type has GPUs."""
     python = f"py{sys.version_info.major}{sys.version_info.minor}"
     gpus = any(_number(file.get("available_node_types", name, "resources", "GPU")) for name in file.node_types())
     wanted = f"rayproject/ray:{version('ray')}-{python}" + ("-gpu" if gpus else "")
@@ -108,11 +108,11 @@ def image(file: ClusterFile) -> Iterator[Finding]:
             yield Finding(line, f"the image {name} names no release of Ray", fix)
         elif release[0] != version("ray"):
             yield Finding(line, f"the image has Ray {release[0]}, and here is {version('ray')}", fix)
-        elif not (found := re.search(r"-(py\d+)", tag)):
+        elif not (tagged := re.search(r"-(py\d+)", tag)):
             yield Finding(line, f"the image {name} names no Python", fix)
-        elif found[1] != python:
+        elif tagged[1] != python:
             yield Finding(
-                line, f"the image has Python {found[1][2]}.{found[1][3:]}, and here is {python[2]}.{python[3:]}", fix
+                line, f"the image has Python {tagged[1][2]}.{tagged[1][3:]}, and here is {python[2]}.{python[3:]}", fix
             )
         elif gpus and path[-1] != "head_image" and not re.search(r"-(gpu|cu\d+)", tag):
             yield Finding(line, f"the image {name} has no CUDA, and a node type has GPUs", fix)
@@ -121,13 +121,13 @@ def image(file: ClusterFile) -> Iterator[Finding]:
 
 
 def cost(file: ClusterFile, largest: int = LARGEST_CAP) -> Iterator[Finding]:
-    """A named bound on what can be rented."""
+    """The file bounds the number of rented nodes, by `largest` at most."""
     if file.get("provider", "type") == "local":  # nothing is rented
         return
     cap = file.get("max_workers")
     if cap is None:
         yield Finding(
-            1, "no `max_workers`, so no cost cap of yours", "add `max_workers: N`, the nodes that you would pay for"
+            1, "no `max_workers`, so no cost cap", "add `max_workers: N`, the number of nodes that you would pay for"
         )
     elif _number(cap) > largest:
         fix = f"lower it, or allow it with `raystill cluster check --max-nodes {cap}`"
@@ -141,7 +141,7 @@ def cost(file: ClusterFile, largest: int = LARGEST_CAP) -> Iterator[Finding]:
 
 
 def mounts(file: ClusterFile) -> Iterator[Finding]:
-    """What is to be copied is there, and the wheel among it is what the nodes install."""
+    """Everything in `file_mounts` exists, and the wheel that the nodes install is among it."""
     for remote, local in file.mapping("file_mounts").items():
         line = file.line("file_mounts", remote)
         if isinstance(local, str) and not _later(file, local) and not _local(file, local).exists():
@@ -161,12 +161,12 @@ def mounts(file: ClusterFile) -> Iterator[Finding]:
         if wheel not in both and folder not in both:
             yield Finding(line, f"nothing brings {wheel} to the nodes", f"add `{folder}: dist` to file_mounts")
         elif folder in both and _local(file, both[folder]).is_dir():
-            found = sorted(p.name for p in _local(file, both[folder]).glob("*.whl"))
-            fits = fnmatch.filter(found, name)
+            names = sorted(p.name for p in _local(file, both[folder]).glob("*.whl"))
+            fits = fnmatch.filter(names, name)
             if len(fits) > 1:
-                yield Finding(line, f"{len(fits)} wheels fit {name}: {', '.join(fits)}", "keep the newest alone")
-            elif not fits and found:
-                yield Finding(line, f"{both[folder]} holds no {name}", instead(name, found))
+                yield Finding(line, f"{len(fits)} wheels fit {name}: {', '.join(fits)}", "remove all but the newest")
+            elif not fits and names:
+                yield Finding(line, f"{both[folder]} has no {name}", instead(name, names))
     if not wheels and "raystill" not in str(file.get("docker")).replace(str(file.get("docker", "container_name")), ""):
         wrong = "nothing installs raystill on the nodes"
         yield Finding(
@@ -179,19 +179,19 @@ def _local(file: ClusterFile, local: str) -> Path:
 
 
 def _later(file: ClusterFile, local: str) -> bool:
-    """Whether a missing path is one that the user makes before `ray up`: the token, and a checkout's own build."""
+    """Whether a missing path is one that the user creates before `ray up`: the token, or the wheel of a checkout."""
     built = _local(file, local) == file.path.parent / "dist" and (file.path.parent / "pyproject.toml").is_file()
     return built or Path(local).name == "auth_token"
 
 
 def to_do(file: ClusterFile) -> Iterator[Finding]:
-    """What an accepted file still waits for on this machine."""
+    """Steps that are still to be done on this machine, before an accepted file can be used."""
     for remote, local in file.mapping("file_mounts").items():
         if not isinstance(local, str) or not _later(file, local):
             continue
         line, path = file.line("file_mounts", remote), _local(file, local)
         if path.name == "auth_token" and not path.is_file():
-            yield Finding(line, "no token yet", "`ray get-auth-token --generate` makes one")
+            yield Finding(line, "no token yet", "`ray get-auth-token --generate` creates one")
         elif path.name == "dist" and not list(path.glob("*.whl")):
             yield Finding(line, "no wheel yet", f"`{BUILD}` builds it")
     for name in file.node_types() if file.get("provider", "type") == "aws" else ():

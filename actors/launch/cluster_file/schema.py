@@ -1,4 +1,4 @@
-"""Known keys of a cluster file: Ray's own schema, and below it what the schema lets pass."""
+"""The known keys of a cluster file: by Ray's own schema, and by tables for what the schema does not check."""
 
 from __future__ import annotations
 
@@ -28,20 +28,23 @@ TEXTS = (
     ("docker", "run_options"), ("docker", "head_run_options"), ("docker", "worker_run_options"), ("rsync_exclude",),
     ("rsync_filter",), ("cluster_synced_files",), ("file_mounts",),
 )  # fmt: skip
-"""Lists and mappings of texts, which Ray's schema does not say."""
+"""Lists and mappings whose values must be text; Ray's schema does not check them."""
+
+OTHER_PROVIDERS = ("aliyun", "vsphere", "external", "spark", "readonly")
+"""Providers of Ray whose keys are not checked."""
 
 RESOURCES = ("CPU", "GPU", "memory", "object_store_memory", "TPU")
 
 
 def instead(word: str, valid: Iterable[str]) -> str:
-    """The fix of a mistyped word: the nearest valid one, or all of them."""
+    """The fix of an unknown word: the valid one that is most like it, or all of them."""
     names = sorted(map(str, valid))
-    close = closest(word, names, 0.6) or next((n for n in names if n.lower() == word.lower()), None)
-    return f"did you mean `{close}`?" if close else f"write one of {', '.join(names)}"
+    near = next((name for name in names if name.lower() == word.lower()), None) or closest(word, names, 0.6)
+    return f"did you mean `{near}`?" if near else f"write one of {', '.join(names)}"
 
 
 def of_ray(file: ClusterFile) -> Iterator[Finding]:
-    """Ray's own schema, on the file as it stands: every mistake, each with its line."""
+    """Every mistake by Ray's own schema, each with its line."""
     import jsonschema
 
     package = find_spec("ray")
@@ -72,21 +75,15 @@ def of_ray(file: ClusterFile) -> Iterator[Finding]:
 
 
 def below(file: ClusterFile) -> Iterator[Finding]:
-    """What Ray's schema lets pass: keys in `provider`, in AWS's node_config and in `resources`; texts that are none."""
+    """Mistakes that Ray's schema does not see, in `provider`, AWS's node_config, `resources`, roles and texts."""
     for path in TEXTS:
-        held = file.get(*path)
-        for key, item in held.items() if isinstance(held, dict) else enumerate(held if isinstance(held, list) else []):
+        texts = file.get(*path)
+        items = texts.items() if isinstance(texts, dict) else enumerate(texts if isinstance(texts, list) else [])
+        for key, item in items:
             if not isinstance(item, str):
-                yield Finding(file.line(*path, key), f"an entry of `{'.'.join(path)}` is no text", WRITE["string"])
+                yield Finding(file.line(*path, key), f"an entry of `{'.'.join(path)}` is not text", WRITE["string"])
     kind = str(file.get("provider", "type"))
-    if file.get("provider", "type") is not None and kind not in (
-        *facts.PROVIDERS,
-        "aliyun",
-        "vsphere",
-        "external",
-        "spark",
-        "readonly",
-    ):
+    if file.get("provider", "type") is not None and kind not in (*facts.PROVIDERS, *OTHER_PROVIDERS):
         line = file.line("provider", "type")
         yield Finding(line, f"Ray knows no provider {kind!r}", instead(kind, facts.PROVIDERS))
     if kind in facts.PROVIDERS:
@@ -102,11 +99,11 @@ def below(file: ClusterFile) -> Iterator[Finding]:
                 line = file.line(*at, "node_config", "InstanceType")
                 yield Finding(line, f"`{name}` names no instance type", "add such as `InstanceType: g4dn.xlarge`")
         for key in file.mapping(*at, "resources"):
-            # any name is a resource to Ray, so one that is nearly a real one would ask for what no node has
-            close = closest(str(key).lower(), [r.lower() for r in RESOURCES], 0.8)
-            if key not in RESOURCES and close:
+            # Ray takes any name as a resource of the user's, so a mistyped one would ask for what no node has
+            near = closest(str(key).lower(), map(str.lower, RESOURCES), 0.8)
+            if key not in RESOURCES and near:
                 wrong = f"no resource of Ray's is called `{key}`"
-                yield Finding(file.line(*at, "resources", key), wrong, instead(close, RESOURCES))
+                yield Finding(file.line(*at, "resources", key), wrong, instead(near, RESOURCES))
         role = file.get(*at, "labels", "role")
         if role is not None and role not in ("server", "evaluator"):
             line = file.line(*at, "labels", "role")
@@ -122,19 +119,19 @@ def _unknown(file: ClusterFile, value: Any, path: tuple[object, ...], shape: fac
     elif isinstance(value, dict):
         for key, inner in value.items():
             if key not in shape:
-                wrong = f"unknown key `{key}` in `{path[-1]}`, which Ray would pass over or hand on as it is"
+                wrong = f"unknown key `{key}` in `{path[-1]}`, which Ray would ignore, or pass on unchecked"
                 yield Finding(file.line(*path, key), wrong, instead(str(key), shape))
             elif shape[key] is not None:
                 yield from _unknown(file, inner, (*path, key), shape[key])
     else:
-        yield Finding(file.line(*path), f"`{path[-1]}` holds no keys", WRITE["object"])
+        yield Finding(file.line(*path), f"`{path[-1]}` is not a mapping", WRITE["object"])
 
 
-def last_word(file: ClusterFile) -> Iterator[Finding]:
-    """What Ray's launcher itself says to a file in which nothing else was found; it names no lines."""
+def of_launcher(file: ClusterFile) -> Iterator[Finding]:
+    """The mistake for which Ray's launcher itself refuses a file; its errors name no lines."""
     try:
         from ray.autoscaler._private.util import prepare_config, validate_config
-    except ImportError:  # not a public name: the schema above has been applied all the same
+    except ImportError:  # not a public name of Ray's; the schema was applied in any case
         return
     import copy
 
@@ -143,8 +140,8 @@ def last_word(file: ClusterFile) -> Iterator[Finding]:
         try:
             validate_config(prepare_config(copy.deepcopy(file.data)))
             return
-        except Exception as error:  # ValueError, AssertionError, click's: whatever it is, `ray up` would stop on it
-            said = " ".join(str(error).split()) or type(error).__name__
-    keys = [key for key in re.findall(r"\w+", said) if key in file.data]
+        except Exception as error:  # of any class: `ray up` would stop on it
+            message = " ".join(str(error).split()) or type(error).__name__
+    keys = [key for key in re.findall(r"\w+", message) if key in file.data]
     line = file.line(keys[0]) if keys else file.line("provider")
-    yield Finding(line, f"Ray's launcher refuses it: {said}", "change what it names")
+    yield Finding(line, f"Ray's launcher refuses it: {message}", "change what the message names")

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from raystill.actors.drive import commit_log, coordinator, pipeline
-from raystill.actors.fleet import ray_executor
+from raystill.actors.fleet import ray_executor, roster
 from raystill.platform.runs import folder as runs
 from raystill.platform.seeds import Address
 from tests.actors.test_cluster import digest, spec
@@ -149,7 +149,7 @@ def test_a_run_grows_to_three_nodes_and_gives_them_back(
 
 
 def test_evaluators_follow_the_work(tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_executor, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(roster, "IDLE_SECONDS", 0.5)
     made = pipeline.make_plan(spec(tmp_path, 1, steps=1, members=12, chunk=1))
     executor = ray_executor.RayExecutor(made.spec, dict(made.synthesizer.groups), None, (1, 3), made.data.fingerprint)
     meta = executor.put(made.synthesizer.start(made.data, Address(0, stream="start")))
@@ -161,7 +161,7 @@ def test_evaluators_follow_the_work(tmp_path: Path, ray_cluster: None, monkeypat
     assert all(answer is not None and answer[0].status == "ok" for answer in done)
     assert len(executor.status()) == 3
     end = time.monotonic() + 60
-    while len(executor.status()) > 1 and time.monotonic() < end:
+    while [row["state"] for row in executor.status()] != ["idle"] and time.monotonic() < end:
         executor.next(0.5)
     assert [row["state"] for row in executor.status()] == ["idle"]
     executor.close()
