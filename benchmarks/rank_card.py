@@ -19,7 +19,8 @@ from pathlib import Path
 
 from raystill.platform.spec import RunSpec
 from raystill.search.card import page
-from raystill.search.card.run import HERE, rank_card
+from raystill.search.card.inputs import TABLES
+from raystill.search.card.run import rank_card
 from raystill.search.card.spec import CardSpec
 from raystill.search.ranking import ground_truth
 
@@ -31,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--levels", default=",".join(LEVELS))
     parser.add_argument("--workers", type=int, default=0, help="evaluators; 0 computes in this process")
-    parser.add_argument("--truth", type=Path, default=HERE, help="folder of the ground truths")
+    parser.add_argument("--truth", type=Path, default=TABLES, help="folder of the ground truths")
     parser.add_argument("--json", action="store_true", help="one JSON line on standard output, nothing else")
     for level in (*LEVELS, "digits"):
         parser.add_argument(f"--{level}", default="", help="curricula, comma between them; the first is compared")

@@ -27,6 +27,7 @@ GROUPS = (
     "estimators",
     "inner_optimisers",
     "teachers",
+    "rankers",
     "kinds",
 )
 """Kinds of parts; `kinds` are those of work items."""

@@ -1,66 +1,84 @@
-"""A search in MLflow: one parent run, a child for each generation, a few calls each; resumed with the same ids."""
+"""A search in MLflow: one parent run, and a child for each generation, setting or trial."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from raystill.actors.drive.session import Session
+from raystill.actors.drive.pipeline import Interrupted
+from raystill.actors.signals import Stopped
+from raystill.platform.spec import TrackingSpec
 from raystill.platform.tracking import Tracker
 from raystill.platform.tracking.store import PARENT, children
-from raystill.search.nas.spec import NasSpec
-from raystill.search.ranking.rankers import RANKERS
 
-NOTED = "tracking.json"
-NUMBER = "raystill.generation"
+SEARCH = "raystill.search"
+"""Tag that names the search."""
+Point = tuple[int, Mapping[str, float], int]
+"""(step, metrics, time_ms)."""
+
+
+@contextmanager
+def carried_out(folder: Path, tracker: Tracker) -> Iterator[None]:
+    """Do a search's work inside; where it does not come to its end, the parent ends as KILLED or FAILED.
+
+    Raises:
+        Interrupted: the user stopped the search.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        tracker.finish("KILLED")
+        signum = stop.signum if isinstance(stop, Stopped) else 2
+        raise Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
 
 
 class Children:
-    """The parent's tracker, and children that are written in one go when a generation is scored."""
+    """Writes children of a parent run, each in one go; without a parent it writes nothing.
 
-    def __init__(self, session: Session, spec: NasSpec) -> None:
-        self._spec, self._name, self._home = spec.tracking, session.folder.name, session.home
-        noted: str | None = None
-        with suppress(OSError, ValueError, KeyError):
-            noted = str(json.loads(self._home.read(NOTED, 10_000))["run_id"])
-        params: dict[str, Any] = spec.model_dump(mode="json")
-        self.parent = Tracker.start(spec.tracking, self._name, params, {"raystill.search": self._name}, noted)
-        if self.parent.run_id and self.parent.run_id != noted:
-            self._home.write(NOTED, json.dumps({"run_id": self.parent.run_id}).encode())
-        self._known: dict[str, tuple[str, bool]] = {}
-        if noted and self.parent.run_id:
-            with suppress(ValueError):
-                self._known = children(self._spec, noted, NUMBER)
+    Attributes:
+        trouble: why the last child could not be written; a store that is away costs a child, not the search.
+    """
 
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """Metrics of the parent."""
-        self.parent.log(step, values, int(time.time() * 1000))
-        self.parent.flush()
+    def __init__(self, spec: TrackingSpec, parent: str | None, name: str, tag: str) -> None:
+        """Children of a search.
 
-    def generation(self, number: int, rows: Sequence[Mapping[str, Any]], best: float) -> None:
-        """A child with what was said of each architecture, its index the step; the best so far goes to the parent.
-
-        One that was written before a kill is left as it is, and one that a kill cut short is completed.
+        Args:
+            parent: MLflow's id of it.
+            name: of the search.
+            tag: of each child, whose value tells it from the others.
         """
-        known, ended = self._known.get(str(number), (None, False))
-        if ended:
-            return
-        self.log(number, {"best_score": best, "generation_best": max(row["score"] for row in rows)})
-        if self.parent.run_id is None:
-            return
-        tags = {PARENT: self.parent.run_id, "raystill.search": self._name, NUMBER: str(number)}
-        name = f"{self._name} generation {number}"
-        with suppress(ValueError):  # a store that is away costs a child, not the search
-            child = Tracker.start(self._spec, name, {"generation": number}, tags, known)
-            now = int(time.time() * 1000)
-            for row in rows:
-                said = {name: row[name] for name in ("score", *RANKERS) if row[name] is not None}
-                child.log(row["index"], said, now)
-            child.finish()
+        self._spec, self._parent, self._name, self._tag = spec, parent, name, tag
+        self._known: dict[str, tuple[str, bool]] | None = None
+        self.trouble = ""
 
-    def finish(self, status: str) -> None:
-        """Ends the parent."""
-        self.parent.finish(status)
+    def write(
+        self, key: str, params: Mapping[str, Any], points: Iterable[Point], status: str = "FINISHED",
+        again: bool = False,
+    ) -> None:  # fmt: skip
+        """Write a child, or complete one that a kill cut short.
+
+        Args:
+            key: value of its tag.
+            points: its metrics; those that the store has are not written again.
+            again: complete one that ended, too.
+        """
+        if self._parent is None:
+            return
+        try:
+            if self._known is None:
+                self._known = children(self._spec, self._parent, self._tag)
+            known, ended = self._known.get(key, (None, False))
+            if ended and not again:
+                return
+            tags = {PARENT: self._parent, SEARCH: self._name, self._tag: key}
+            child = Tracker.start(self._spec, f"{self._name} {key}", params, tags, known)
+        except ValueError as error:
+            self.trouble = str(error)
+            return
+        child.catch_up(points)
+        child.finish(status)

@@ -25,9 +25,9 @@ MAKERS: dict[str, str] = {
     "pretrain": "raystill.actors.pretrain",
     "kd": "raystill.platform.command_line.kd",
     "search temperature": "raystill.search.temperature.command",
-    "search nas": "raystill.search.nas.run",
-    "search tune": "raystill.search.tune.run",
-    "search card": "raystill.search.card.run",
+    "search nas": "raystill.search.nas.command",
+    "search tune": "raystill.search.tune.command",
+    "search card": "raystill.search.card.command",
 }
 """Commands beside `distill` that make folders, and the module with their `resume(folder, workers)`; it may have
 `write_report(folder)`, and `replay(folder)`, which computes a run's figures again and returns an exit code."""

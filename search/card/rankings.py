@@ -1,4 +1,4 @@
-"""What a card asks: the rankings of a level's architectures, real data for equal steps and seconds, and halving."""
+"""The rankings of a card: curricula, proxies, real data for as many steps or seconds, halving, and combinations."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ RATES = (0.01, 0.05, 0.1)
 SPARE = 8
 STEPS, IMAGES = 32, 64
 RUNGS, KEPT = (32, 128, 512), 4
-"""Minibatches of the rounds of successive halving on real data, and the share of each, one in so many, that goes on."""
+"""Minibatches of each round of successive halving on real data; one in `KEPT` architectures goes on to the next."""
 LONGER = 4
-"""How many times its own length a generator's curriculum is also made, beside as many steps of real data."""
+"""A generator is also asked for a curriculum so many times its own length, and real data for as many steps."""
 HALVED, EQUAL = "real halving", "real equal seconds"
 VOICES = ("gtn", "gtn longer", "real equal steps", "real longer")
 """Rankers that are also combined with the cheap proxies."""
 OTHERS = frozenset({HALVED, EQUAL, "cheap rank sum", *(f"{name} + cheap" for name in VOICES)})
-"""Rows that no single ranking gives."""
+"""Rows that are made of several rankings."""
 
 
 def size(curricula: Sequence[Distilled]) -> tuple[int, int]:
-    """Steps, and images of a step, that rankers which train have: the first curriculum's."""
+    """Steps, and images of a step, of the rankers that train: those of the first curriculum."""
     return (len(curricula[0].order), curricula[0].images.shape[1]) if curricula else (STEPS, IMAGES)
 
 
 def real(name: str, steps: int, batch: int, lr: float) -> Ranking:
-    """Real data, so many minibatches."""
+    """A ranking by `steps` minibatches of real data."""
     return Ranking(name, "real", RankerOptions(protocol=Protocol(steps, batch, lr)))
 
 
@@ -52,16 +52,16 @@ def rankings(
     """
     (steps, batch), (short, long) = size(curricula), rates
     usual = RankerOptions()
-    found = [Ranking(f"gtn seed {n}" if n else "gtn", "curriculum", usual, c) for n, c in enumerate(curricula)]
+    curriculum = [Ranking(f"gtn seed {n}" if n else "gtn", "curriculum", usual, c) for n, c in enumerate(curricula)]
     if curricula:
-        found.append(Ranking(f"gtn x{networks}", "curriculum", RankerOptions(networks), curricula[0]))
+        curriculum.append(Ranking(f"gtn x{networks}", "curriculum", RankerOptions(networks), curricula[0]))
     if curricula and curricula[0].generator:
-        found.append(Ranking("gtn longer", "curriculum", usual, curricula[0].longer(LONGER * steps)))
+        curriculum.append(Ranking("gtn longer", "curriculum", usual, curricula[0].longer(LONGER * steps)))
     if untrained is not None:
-        found.append(Ranking("untrained", "curriculum", usual, untrained))
+        curriculum.append(Ranking("untrained", "curriculum", usual, untrained))
     equal = real("real equal steps", steps, batch, short)
     return [
-        *found,
+        *curriculum,
         *(Ranking(name, "curriculum", usual, data) for name, data in also.items()),
         equal,
         real("real longer", LONGER * steps, batch, long),
@@ -71,18 +71,29 @@ def rankings(
 
 
 def affordable(budget: float, seconds: Mapping[str, float], steps: int, many: int) -> int:
-    """Minibatches of real data for each of `many` architectures that a budget of CPU seconds pays for, judging counted.
+    """Minibatches of real data that CPU seconds allow for each of `many` architectures, validation included.
 
-    What a minibatch and what judging cost is read off the two rows of real data.
+    The costs of a minibatch and of validation follow from the two rows of real data.
+
+    Args:
+        budget: CPU seconds of all architectures.
+        seconds: CPU seconds of each row.
+        steps: minibatches of the shorter row.
     """
     short, long = seconds["real equal steps"] / many, seconds["real longer"] / many
     step = max((long - short) / ((LONGER - 1) * steps), 1e-6)
-    judging = max(0.0, short - steps * step)
-    return max(steps, round((budget / many - judging) / step))
+    validation = max(0.0, short - steps * step)
+    return max(steps, round((budget / many - validation) / step))
 
 
 def tuned_rate(scorer: Scorer, space: str, without: frozenset[str], steps: int, batch: int) -> float:
-    """Real data's rate with the best mean validation accuracy over spare architectures: a GTN has learned ones."""
+    """The learning rate of real data with the best mean validation accuracy over spare architectures.
+
+    A curriculum has learned rates; real data gets a tuned one.
+
+    Args:
+        without: hashes of the card's architectures, which are not among the spare ones.
+    """
     spare = sample(space, SPARE, "rank/spare", without)
     means = {}
     for lr in RATES:
@@ -93,24 +104,24 @@ def tuned_rate(scorer: Scorer, space: str, without: frozenset[str], steps: int, 
 def halved(
     scorer: Scorer, archs: Sequence[Arch], batch: int, lr: float, rungs: Sequence[int] = RUNGS
 ) -> tuple[np.ndarray, float]:
-    """Successive halving on real data (1603.06560 has it): scores [N], and CPU seconds.
+    """Successive halving on real data (1603.06560): scores [N], and CPU seconds.
 
-    Each round trains what is left afresh, for longer, and keeps the best one in `KEPT`. A score is the number of rounds
-    that an architecture came through, and its accuracy in the last one.
+    Each round trains the remaining architectures from the start, for longer, and keeps the best one in `KEPT`. A score
+    is the number of rounds that an architecture passed, plus its accuracy in the last one.
     """
-    left, seconds, found = np.arange(len(archs)), 0.0, np.zeros(len(archs))
+    left, seconds, values = np.arange(len(archs)), 0.0, np.zeros(len(archs))
     for done, steps in enumerate(rungs):
         scores = scorer.scores(real(f"rung {steps}", steps, batch, lr), [archs[n] for n in left.tolist()])
-        found[left] = done + scores.values
+        values[left] = done + scores.values
         seconds += float(scores.cpu.sum())
         left = left[statistics.picks(scores.values, max(1, len(left) // KEPT))]
-    return found, seconds
+    return values, seconds
 
 
-def combined(scores: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
+def combine(scores: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
     """Add the rank sums: of the cheap proxies, and of these with the first curriculum, or with real data.
 
-    The proxies count as one voice beside the other.
+    The proxies together count as much as the other ranker.
     """
     cheap = [scores[name] for name in CHEAP]
     scores["cheap rank sum"] = statistics.rank_sum(*cheap)

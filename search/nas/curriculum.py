@@ -1,4 +1,4 @@
-"""What a search scores by: a run's or an artefact's curriculum, or one that a recipe makes first, in its folder."""
+"""What a search trains its candidates with: the curriculum of a run or artefact, or of a recipe, distilled first."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from raystill.search.nas.spec import NasSpec
 from raystill.search.ranking import evaluators
 
 TRAINED = ("combined", "curriculum")
-"""Rankers that ask a curriculum, where there is one."""
+"""Rankers that use a curriculum, where there is one."""
 
 
-def settled(spec: NasSpec) -> NasSpec:
+def resolve(spec: NasSpec) -> NasSpec:
     """The spec with `auto` replaced by what it means, and the images' size by the recipe's where none is given.
 
     Raises:
@@ -28,13 +28,13 @@ def settled(spec: NasSpec) -> NasSpec:
     if spec.ranker not in TRAINED:
         return spec.model_copy(update={"curriculum": None})
     if spec.curriculum == "auto":
-        name = next((name for name in of("distill") if _teaches(name, spec)), None)
+        name = next((name for name in of("distill") if _fits(name, spec)), None)
         if name is not None:
-            print(f"scored by the curriculum of recipe {name}, made first; --curriculum none scores by real data")
+            print(f"distil a curriculum first, by recipe {name}; --curriculum none scores by real data instead")
         spec = spec.model_copy(update={"curriculum": name and f"recipe:{name}"})
     if spec.ranker == "curriculum" and spec.curriculum is None:
         raise ValueError("ranker: curriculum needs one; give --curriculum RUN, or --curriculum recipe:NAME")
-    name = named(spec)
+    name = recipe_of(spec)
     if name is None:
         return spec
     if name not in of("distill"):
@@ -43,22 +43,22 @@ def settled(spec: NasSpec) -> NasSpec:
     return spec.model_copy(update={"data": spec.data.model_copy(update={"size": size})})
 
 
-def _teaches(name: str, spec: NasSpec) -> bool:
-    """Whether a recipe is of a generator that teaches the search's space on its data."""
-    made = DistillSpec.model_validate(recipe(name))
-    same = made.data.source == spec.data.source and spec.data.size in (None, made.data.size)
-    return same and base(made.learner.draw) == base(spec.space)
+def _fits(name: str, spec: NasSpec) -> bool:
+    """Whether a recipe trains a generator for the search's space and data."""
+    other = DistillSpec.model_validate(recipe(name))
+    same = other.data.source == spec.data.source and spec.data.size in (None, other.data.size)
+    return same and base(other.learner.draw) == base(spec.space)
 
 
-def named(spec: NasSpec) -> str | None:
-    """The recipe that is distilled first, where `curriculum` names one."""
+def recipe_of(spec: NasSpec) -> str | None:
+    """The recipe to distil first, where `curriculum` names one."""
     start, colon, name = (spec.curriculum or "").partition(":")
     return name if colon and start == "recipe" else None
 
 
-def first(spec: NasSpec, folder: Path) -> DistillSpec:
-    """The distillation that comes before a search by a recipe: on the search's data and evaluators, in its folder."""
-    name = str(named(spec))
+def distillation(spec: NasSpec, folder: Path) -> DistillSpec:
+    """The distillation of the search's recipe: on the search's data and evaluators, in its folder."""
+    name = str(recipe_of(spec))
     storage = f"{spec.run.storage.rstrip('/')}/{folder.name}" if spec.run.storage else None
     run = spec.run.model_copy(update={"name": "curriculum", "out": folder, "faults": (), "storage": storage})
     own = {"recipe": name, "run": run.model_dump(mode="json"), "data": spec.data.model_dump(mode="json")}
@@ -66,27 +66,27 @@ def first(spec: NasSpec, folder: Path) -> DistillSpec:
     return DistillSpec.model_validate(options.merge(recipe(name), {**own, **quiet}))
 
 
-def checked(spec: NasSpec) -> Distilled | None:
-    """The artefact that a settled spec names, before anything is made; of a recipe there is none yet, but a plan.
+def check(spec: NasSpec) -> Distilled | None:
+    """The artefact that a resolved spec names, before any work; for a recipe None, once its plan was made.
 
     Raises:
         ValueError: there is no such artefact, or the recipe does not fit the search's data.
     """
-    if named(spec) is None:
+    if recipe_of(spec) is None:
         return None if spec.curriculum is None else evaluators.curriculum(spec.curriculum)
-    made = first(spec, spec.run.out)
-    make_plan(made.model_copy(update={"run": made.run.model_copy(update={"storage": None})}))
+    first = distillation(spec, spec.run.out)
+    make_plan(first.model_copy(update={"run": first.run.model_copy(update={"storage": None})}))
     return None
 
 
-def curriculum(spec: NasSpec, folder: Path) -> Distilled | None:
-    """The curriculum, distilled now where a recipe is to make it and has not; None where real data score."""
-    if named(spec) is None:
-        return checked(spec)
+def load_or_distil(spec: NasSpec, folder: Path) -> Distilled | None:
+    """The curriculum, distilled now where a recipe has not been yet; None where real data score."""
+    if recipe_of(spec) is None:
+        return check(spec)
     home = folder / "curriculum"
     if not (home / "artefact").is_dir():
         if (home / "spec.yaml").is_file():
             pipeline.resume(home, workers=spec.run.workers)
         else:
-            pipeline.distill(first(spec, folder))
+            pipeline.distill(distillation(spec, folder))
     return evaluators.curriculum(str(home))

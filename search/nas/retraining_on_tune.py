@@ -1,8 +1,8 @@
-"""Retraining by Ray Tune and ASHA: candidates that lag behind at a ninth or a third of the way are stopped.
+"""Retraining by Ray Tune and ASHA: candidates that lag behind after a ninth or a third of the steps are stopped.
 
 A trial trains one architecture by the ground truth's protocol, so one that comes to its end is the network that an
-evaluator would have trained, bit for bit. Which ones are stopped depends on who is how fast: no trial is lost, but the
-table is not promised twice. Tune keeps its experiment under the run folder as pickles of its own: trust such a folder
+evaluator would have trained, bit for bit. Which trials are stopped depends on their speed, so the table may differ from
+run to run; no trial is lost. Tune keeps its experiment under the run folder as pickles of its own: trust such a folder
 as you trust code.
 """
 
@@ -29,9 +29,9 @@ from raystill.platform.work.workbench import Workbench
 from raystill.search.ranking import training
 from raystill.search.ranking.levels import Protocol
 from raystill.search.ranking.training import State
-from raystill.search.tune.run import fits
+from raystill.search.tune.placement import fits
 from raystill.search.tune.space import METRIC
-from raystill.search.tune.tracking import Children
+from raystill.search.tune.tracking import TrialTracking
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
@@ -45,7 +45,7 @@ def rungs(steps: int) -> tuple[int, ...]:
 
 
 class Trial(tune.Trainable):
-    """One architecture; a step is the way to the next rung. Actors are used again: the data stay on the device."""
+    """Trains one architecture; a step leads to the next rung. Actors are reused: the data stay on the device."""
 
     def setup(  # type: ignore[override]
         self,
@@ -55,13 +55,18 @@ class Trial(tune.Trainable):
         seed: int,
         variables: dict[str, str],
     ) -> None:
-        """Get the data onto the device, from where the driver finds them."""
+        """Load the data onto the device.
+
+        Args:
+            config: `{"architecture": text}`.
+            variables: of the environment, which say where the data lie.
+        """
         os.environ.update(variables)
         self._bench, self._protocol, self._seed = Workbench(DistillSpec.model_validate(host_spec)), protocol, seed
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin with another architecture."""
+        """Start with another architecture."""
         bench, self._arch = self._bench, parse(str(new_config["architecture"]))
         network = self._arch.build(bench.data.shape, len(bench.data.classes))
         self._problem: Problem = bench.problem_of(learners.wrap(network))
@@ -70,25 +75,24 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train up to the next rung and look at validation images; at the end at test images too."""
+        """Train up to the next rung and measure validation accuracy; at the end test accuracy too."""
         began, total = time.process_time(), self._protocol.steps
         until = next((rung for rung in rungs(total) if rung > self._state.done), total)
-        learner, train = self._problem.learner, self._bench.train
-        self._state = training.descend(learner, train, self._address, self._protocol, self._state, until)
-        evaluate = self._problem.evaluate
-        found = {METRIC: 100 * evaluate(self._state.theta, self._bench.validation)["accuracy"]}
+        learner, data, evaluate = self._problem.learner, self._bench.train, self._problem.evaluate
+        self._state = training.descend(learner, data, self._address, self._protocol, self._state, until)
+        report = {METRIC: 100 * evaluate(self._state.theta, self._bench.validation)["accuracy"]}
         if until >= total:
-            found["test"] = 100 * evaluate(self._state.theta, self._bench.test)["accuracy"]
+            report["test"] = 100 * evaluate(self._state.theta, self._bench.test)["accuracy"]
         self._seconds += time.process_time() - began
-        return {**found, "step": until, "cpu_seconds": self._seconds, "done": until >= total}
+        return {**report, "step": until, "cpu_seconds": self._seconds, "done": until >= total}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The network as it is."""
+        """Write the network's state."""
         parts = {"theta": self._state.theta, "velocity": self._state.velocity}
         tensors.write(Path(checkpoint_dir) / WEIGHTS, parts, {"done": self._state.done, "seconds": self._seconds})
 
     def load_checkpoint(self, checkpoint: dict[Any, Any] | str | None) -> None:
-        """Go on with it."""
+        """Restore the network's state."""
         assert isinstance(checkpoint, str), "Tune gives the folder that `save_checkpoint` wrote to"
         parts, facts = tensors.read(Path(checkpoint) / WEIGHTS)
         self._seconds = facts["seconds"]
@@ -96,41 +100,41 @@ class Trial(tune.Trainable):
         self._state = State(theta, velocity, facts["done"])
 
 
-def tuned(
+def retrain(
     host_spec: DistillSpec, archs: Sequence[Arch], protocol: Protocol, folder: Path, parent: str | None
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Train architectures, begun or taken up again.
+    """Train architectures in a new experiment, or finish one that the folder holds.
 
     Args:
         host_spec: data, device, seed, tracking.
         folder: the search's; Tune's experiment lies under it.
-        parent: MLflow run of the search; each trial is a child.
+        parent: MLflow's id of the search; each trial is a child.
 
     Returns:
         For each architecture {steps, validation, test, cpu_seconds}, test None where it was stopped; and by the text of
         those that came to their end their theta[P].
 
     Raises:
-        ValueError: the cluster has no place for a trial.
+        ValueError: the cluster has no room for a trial.
         RuntimeError: no trial came to its end.
     """
-    gpu = host_spec.run.device == "cuda"
+    slot = {"gpu": 1} if host_spec.run.device == "cuda" else {"cpu": 1}
     cluster.connect(host_spec.run.address, None)
-    fits([{"GPU": 1.0} if gpu else {"CPU": 1.0}], [node["Resources"] for node in ray.nodes() if node["Alive"]])
-    given = tune.with_parameters(
+    fits([{key.upper(): 1.0 for key in slot}], [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    trainable = tune.with_parameters(
         Trial, host_spec=host_spec.dump(), protocol=protocol, seed=host_spec.run.seed,
         variables=cluster.worker_environment()["env_vars"],
     )  # fmt: skip
-    body = tune.with_resources(given, {"gpu": 1} if gpu else {"cpu": 1})
-    watched = Children(host_spec.tracking, parent, folder.name, METRIC)
+    callback = TrialTracking(host_spec.tracking, parent, folder.name, METRIC)
     most = host_spec.run.fleet[1] if host_spec.run.fleet else 0
-    found = _tuner(body, archs, protocol, folder.absolute(), watched, most).fit()
-    watched.complete(found)
+    tuner = _tuner(tune.with_resources(trainable, slot), archs, protocol, folder.absolute(), callback, most)
+    results = tuner.fit()
+    callback.complete(results)
     rows, weights, trouble = {}, dict[str, np.ndarray](), ""
-    for result in (found[n] for n in range(len(found))):
+    for result in (results[n] for n in range(len(results))):
         metrics, config = result.metrics or {}, result.config or {}
-        if result.error is not None or METRIC not in metrics:  # Tune gives no error where a trial never began
-            trouble = str(result.error or "a trial never began").strip().splitlines()[-1]
+        if result.error is not None or METRIC not in metrics:  # Tune gives no error where a trial never started
+            trouble = str(result.error or "a trial never started").strip().splitlines()[-1]
             continue
         rows[config["architecture"]] = {
             "steps": metrics["step"], "validation": metrics[METRIC], "test": metrics.get("test"),
@@ -143,31 +147,34 @@ def tuned(
                 weights[config["architecture"]] = theta.numpy()
     missing = [arch.text for arch in archs if arch.text not in rows]
     if missing or all(row["test"] is None for row in rows.values()):
-        raise RuntimeError(f"retrain: {missing or 'all'} did not come to an end; the last said: {trouble or 'nothing'}"
-                           f"; `raystill resume {folder}` tries again")  # fmt: skip
+        raise RuntimeError(f"retrain: {missing or 'all'} did not come to an end; the last error: {trouble or 'none'}; "
+                           f"`raystill resume {folder}` tries again")  # fmt: skip
     return [rows[arch.text] for arch in archs], weights
 
 
-def _tuner(body: Any, archs: Sequence[Arch], protocol: Protocol, folder: Path, watched: Children, most: int) -> Any:
-    # Tune's own handler would end the search as if it was done; this way it stops, and a resume goes on
+def _tuner(
+    trainable: Any, archs: Sequence[Arch], protocol: Protocol, folder: Path, callback: TrialTracking, most: int
+) -> Any:
+    """The experiment, restored where the folder holds it; at most `most` trials at once, 0 for no limit."""
+    # Tune's own handler of SIGINT would end the experiment as done; without it a resume can go on
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     space = {"architecture": tune.grid_search([arch.text for arch in archs])}
     if tune.Tuner.can_restore(str(folder / FOLDER)):
         return tune.Tuner.restore(
-            str(folder / FOLDER), body, resume_unfinished=True, restart_errored=True, param_space=space
+            str(folder / FOLDER), trainable, resume_unfinished=True, restart_errored=True, param_space=space
         )
     scheduler = ASHAScheduler(
         time_attr="step", max_t=protocol.steps, grace_period=rungs(protocol.steps)[0], reduction_factor=ETA,
         stop_last_trials=False,
     )  # fmt: skip
     return tune.Tuner(
-        body,
+        trainable,
         param_space=space,
         tune_config=tune.TuneConfig(
             metric=METRIC, mode="max", scheduler=scheduler, reuse_actors=True, max_concurrent_trials=most or None
         ),
         run_config=tune.RunConfig(
-            name=FOLDER, storage_path=str(folder), verbose=0, callbacks=[watched],
+            name=FOLDER, storage_path=str(folder), verbose=0, callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=2),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=True),
         ),

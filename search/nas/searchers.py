@@ -1,14 +1,14 @@
-"""Searchers in ask and tell: a generation of architectures out, their scores in, in the order of their index.
+"""Searchers in ask and tell: a generation of architectures out, their scores in, in the same order.
 
-A searcher is deterministic: the same seed, told the same scores, asks for the same architectures. That is what lets a
-ledger be replayed into a fresh one.
+A searcher is deterministic: with the same seed and the same scores it proposes the same architectures. A resumed
+search relies on it: the ledger's scores are told to a fresh searcher.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from raystill.platform.architectures import Arch, Space
 from raystill.platform.seeds import Address, numpy_rng
@@ -16,30 +16,31 @@ from raystill.platform.seeds import Address, numpy_rng
 POPULATION, TOURNAMENT = 100, 25
 """Those of the paper: more than a generation, so that the best outlive the next one."""
 TRIES = 50
+"""Proposals in place of one that was seen before, or is no network."""
 
 
 class Searcher(Protocol):
-    """What a search needs of a searcher."""
+    """A way to propose architectures."""
 
-    def ask(self, many: int) -> list[Arch]:
+    def ask(self, count: int) -> list[Arch]:
         """The next generation."""
 
     def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
-        """The scores of the generation that was asked for last, in its order."""
+        """Take the scores of the generation that was asked for last, in its order."""
 
 
 class Random:
-    """Uniform draws, each new where there are new ones."""
+    """Uniform samples of the space; one that was seen before is replaced, where others are left."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self._seed, self._asked = space, seed, 0
         self._seen: set[str] = set()
 
-    def ask(self, many: int) -> list[Arch]:
-        """`many` draws."""
-        return [self._draw() for _ in range(many)]
+    def ask(self, count: int) -> list[Arch]:
+        """`count` samples."""
+        return [self._sample() for _ in range(count)]
 
-    def _draw(self) -> Arch:
+    def _sample(self) -> Arch:
         for n in range(TRIES):
             arch = self._space.sample(Address(self._seed, step=self._asked, member=n, stream="search/random"))
             if arch.text not in self._seen:
@@ -49,26 +50,27 @@ class Random:
         return arch
 
     def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
-        """Nothing is learned."""
+        """Ignore the scores."""
 
 
 class Evolution:
-    """Regularised evolution (Real 2019, 1802.01548): the winner of a tournament changes one choice, the oldest dies."""
+    """Regularised evolution (Real et al. 2019, 1802.01548).
+
+    A child is the winner of a tournament with one choice changed; the oldest of the population dies.
+    """
 
     def __init__(self, space: Space, seed: int, population: int = POPULATION, tournament: int = TOURNAMENT) -> None:
         self._space, self._seed, self._asked, self._tournament = space, seed, 0, tournament
-        self._first = Random(space, seed)
+        self._random = Random(space, seed)
         self._alive: deque[tuple[Arch, float]] = deque(maxlen=population)
         self._seen: set[str] = set()
 
-    def ask(self, many: int) -> list[Arch]:
-        """Draws until the population is whole, then children of winners; those never asked for where there are such."""
-        if len(self._alive) < (self._alive.maxlen or 0):
-            found = self._first.ask(many)
-        else:
-            found = [self._child() for _ in range(many)]
-        self._seen.update(arch.text for arch in found)
-        return found
+    def ask(self, count: int) -> list[Arch]:
+        """Random samples until the population is whole, then children, those never proposed where there are such."""
+        whole = len(self._alive) == self._alive.maxlen
+        archs = [self._child() for _ in range(count)] if whole else self._random.ask(count)
+        self._seen.update(arch.text for arch in archs)
+        return archs
 
     def _child(self) -> Arch:
         address = Address(self._seed, step=self._asked, stream="search/evolution")
@@ -84,45 +86,49 @@ class Evolution:
         return child
 
     def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
-        """They join the population, in their order."""
+        """Add them to the population, in their order."""
         self._alive.extend(zip(archs, scores))
 
 
 class Tpe:
-    """Ray Tune's OptunaSearch: a tree-structured Parzen estimator over the genes."""
+    """Optuna's tree-structured Parzen estimator over the genes (Bergstra et al. 2011)."""
 
     def __init__(self, space: Space, seed: int) -> None:
-        from ray import tune
-        from ray.tune.search.optuna import OptunaSearch
+        import optuna
 
-        genes = {f"gene{i}": tune.choice(list(range(len(options)))) for i, options in enumerate(space.genes)}
-        self._space, self._number = space, 0
-        self._search: Any = OptunaSearch(genes, metric="score", mode="max", seed=seed)
-        self._open: list[str] = []
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space = space
+        self._genes: dict[str, optuna.distributions.BaseDistribution] = {
+            f"gene{i}": optuna.distributions.CategoricalDistribution(range(len(options)))
+            for i, options in enumerate(space.genes)
+        }
+        self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        self._open: list[optuna.Trial] = []
 
-    def ask(self, many: int) -> list[Arch]:
-        """Suggestions; those that are no network are told as failed, and others asked for."""
+    def ask(self, count: int) -> list[Arch]:
+        """Suggestions; those that are no network are told as failed, and replaced."""
+        from optuna.trial import TrialState
+
         self._open = []
-        found: list[Arch] = []
-        for _ in range(TRIES * many):
-            if len(found) == many:
-                return found
-            name, self._number = f"{self._number:08d}", self._number + 1
-            config = self._search.suggest(name)
+        archs: list[Arch] = []
+        for _ in range(TRIES * count):
+            if len(archs) == count:
+                return archs
+            trial = self._study.ask(self._genes)
+            genome = tuple(options[trial.params[f"gene{i}"]] for i, options in enumerate(self._space.genes))
             try:
-                genome = tuple(options[config[f"gene{i}"]] for i, options in enumerate(self._space.genes))
-                found.append(self._space.arch(genome))
-                self._open.append(name)
+                archs.append(self._space.arch(genome))
+                self._open.append(trial)
             except ValueError:
-                self._search.on_trial_complete(name, error=True)
+                self._study.tell(trial, state=TrialState.FAIL)
         raise ValueError(
-            f"search.searcher: tpe found {len(found)} networks in {TRIES * many} suggestions; take another"
+            f"searcher: tpe found {len(archs)} of {count} networks in {TRIES * count} suggestions; take another"
         )
 
     def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:
-        """Completes the trials."""
-        for name, score in zip(self._open, scores):
-            self._search.on_trial_complete(name, {"score": float(score)})
+        """Complete the trials."""
+        for trial, score in zip(self._open, scores):
+            self._study.tell(trial, score)
 
 
 SEARCHERS: dict[str, Callable[[Space, int], Searcher]] = {"random": Random, "evolution": Evolution, "tpe": Tpe}

@@ -8,7 +8,7 @@ from raystill.actors.drive.plan import Plan, make_plan
 from raystill.platform.artifacts import Distilled, load_distilled
 from raystill.platform.spec import DataSpec, DistillSpec, InnerSpec, LearnerSpec, RunSpec, TrackingSpec
 from raystill.search.ranking.rankers import KINDS
-from raystill.search.ranking.scoring import fitting
+from raystill.search.ranking.scoring import check_fit
 
 
 def host_spec(data: DataSpec, run: RunSpec, tracking: TrackingSpec, objective: str = "cross_entropy") -> DistillSpec:
@@ -48,5 +48,5 @@ def planned(
     """
     plan = make_plan(host_spec(data, run, tracking, objective(found)), {"kinds": KINDS}, resumed)
     if found is not None:
-        fitting(found, plan.data, where)
+        check_fit(found, plan.data, where)
     return plan

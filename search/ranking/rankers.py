@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from raystill.platform import learners
+from raystill.platform import learners, registry
 from raystill.platform.architectures import Arch, parse
 from raystill.platform.architectures.proxies import COUNTS, PROXIES
 from raystill.platform.meta import Steps
@@ -167,10 +167,11 @@ def score(bench: Workbench, address: Address, options: ScoreOptions, inputs: Inp
     """
     tensors = bench.tensors(inputs)
     found: Numbers = {}
+    ranker = registry.resolve("rankers", options.ranker, RANKERS, bench.plugins)
     for n, text in enumerate(options.architectures):
         arch, clock, cpu = parse(text), Clock(), time.process_time()
         place = Address(address.seed, stream=f"rank/{arch.key}")
-        found[f"{n}"] = float(RANKERS[options.ranker](bench, arch, place, options.settings, tensors, clock))
+        found[f"{n}"] = float(ranker(bench, arch, place, options.settings, tensors, clock))
         found[f"steps/{n}"], found[f"judging/{n}"] = clock.steps, clock.judging
         found[f"cpu/{n}"] = time.process_time() - cpu
     return found, {}

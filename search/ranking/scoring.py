@@ -89,8 +89,11 @@ class Scores:
         return tuple(self.wall * workers / v if v > 0 else float("inf") for v in (steps, work))  # type: ignore[return-value]
 
 
-def fitting(curriculum: Distilled, data: DataSet, where: str) -> Distilled:
-    """A curriculum that fits a data set.
+def check_fit(curriculum: Distilled, data: DataSet, where: str) -> None:
+    """Check that a curriculum fits a data set.
+
+    Args:
+        where: the curriculum's name, for the error.
 
     Raises:
         ValueError: it has images of another shape, or another number of classes.
@@ -105,7 +108,6 @@ def fitting(curriculum: Distilled, data: DataSet, where: str) -> Distilled:
         raise ValueError(
             f"curriculum: {where} has {classes} classes, the data have {len(data.classes)}; take another curriculum"
         )
-    return curriculum
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -1,6 +1,6 @@
 """How well scores rank architectures: correlations, precision, regret, and intervals by the paired bootstrap.
 
-Scores and truth are [N], larger is better. scipy is the tests' oracle.
+Scores and truth are [N], larger is better.
 """
 
 from __future__ import annotations
@@ -8,68 +8,54 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import stats
 
 from raystill.platform.seeds import Address, numpy_rng
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 RESAMPLES = 2000
 LEAST = 0.9
-"""Below this a ground truth says too little to judge rankers by."""
-
-
-def ranked(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties by their mean."""
-    values = np.asarray(values, float)
-    order = np.argsort(values, kind="stable")
-    _, place, counts = np.unique(values[order], return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks = np.empty(len(values))
-    ranks[order] = (ends - (counts - 1) / 2)[place]
-    return ranks
+"""Below this correlation a ground truth is too noisy to compare rankers with."""
 
 
 def spearman(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Pearson's correlation of the ranks; nan where all scores, or all truths, are the same."""
-    a, b = ranked(scores), ranked(truth)
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > 0 else float("nan")
+    """Spearman's rho; nan where all scores, or all truths, are the same."""
+    if np.ptp(scores) == 0 or np.ptp(truth) == 0:
+        return float("nan")
+    return float(stats.spearmanr(scores, truth).statistic)
 
 
 def kendall(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Kendall's tau-b: (concordant - discordant) / sqrt(pairs untied in one x pairs untied in the other)."""
-    i, j = np.triu_indices(len(scores), 1)
-    a, b = (np.sign(v[i] - v[j]) for v in (np.asarray(scores, float), np.asarray(truth, float)))
-    scale = np.sqrt(np.count_nonzero(a) * float(np.count_nonzero(b)))
-    return float(a @ b / scale) if scale > 0 else float("nan")
+    """Kendall's tau-b; nan where all scores, or all truths, are the same."""
+    return float(stats.kendalltau(scores, truth).statistic)
 
 
 def top_half(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Spearman's rho among the better half by truth: hopeless architectures flatter the whole."""
+    """Spearman's rho among the better half by truth: hopeless architectures raise rho over all."""
     best = np.argsort(-truth, kind="stable")[: max(2, len(truth) // 2)]
     return spearman(scores[best], truth[best])
 
 
 def picks(scores: np.ndarray, many: int) -> np.ndarray:
-    """The `many` best by score; ties in an order that knows nothing of the truth."""
-    lots = numpy_rng(Address(0, stream="rank/ties")).permutation(len(scores))
-    return np.lexsort((lots, -np.asarray(scores, float)))[:many]
+    """Positions of the `many` best by score; ties in a random order, which does not depend on the truth."""
+    order = numpy_rng(Address(0, stream="rank/ties")).permutation(len(scores))
+    return np.lexsort((order, -np.asarray(scores, float)))[:many]
 
 
 def precision(scores: np.ndarray, truth: np.ndarray, share: float = 0.1) -> float:
-    """Share of the best tenth by score that is in the best tenth by truth."""
+    """Share of the picks, a tenth of all, that are in the best tenth by truth."""
     many = max(1, round(share * len(truth)))
     best = set(np.argsort(-truth, kind="stable")[:many].tolist())
     return len(best & set(picks(scores, many).tolist())) / many
 
 
 def regret(scores: np.ndarray, truth: np.ndarray, many: int = 1) -> float:
-    """What the best of the first `many` picks lacks of the best there is, in the truth's unit."""
+    """Best truth of all less the best truth among the first `many` picks, in the truth's unit."""
     return float(truth.max() - truth[picks(scores, many)].max())
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The middle 95 % of resampled values."""
+    """The 2.5th and 97.5th percentile of resampled values; nan where there are none."""
     known = np.asarray([v for v in values if np.isfinite(v)])
     return tuple(np.percentile(known, [2.5, 97.5]).tolist()) if len(known) else (float("nan"), float("nan"))
 
@@ -82,22 +68,23 @@ def bootstrap(
     Columns are paired: the interval of a difference is the interval of the columns' differences.
     """
     rng = numpy_rng(Address(0, stream="rank/bootstrap"))
-    found = np.empty((resamples, len(scores)))
+    values = np.empty((resamples, len(scores)))
     for n in range(resamples):
         rows = rng.integers(0, len(truth), len(truth))
-        found[n] = [statistic(s[rows], truth[rows]) for s in scores]
-    return found
+        values[n] = [statistic(s[rows], truth[rows]) for s in scores]
+    return values
 
 
 def shared(*tables: np.ndarray) -> np.ndarray:
-    """Rows of tables[N, S] in which no network is missing, [N] of bool."""
+    """Whether each row of tables [N, S] has all of its networks, [N] of bool."""
     return np.asarray(np.all([np.isfinite(table).all(1) for table in tables], 0))
 
 
 def noise_ceiling(test: np.ndarray) -> float:
-    """How well one seed ranks the mean of the others, test[N, S]: the mean over seeds; nan where there is one seed.
+    """Mean over seeds of rho(one seed, mean of the others); nan where there is one seed.
 
-    Architectures that lack a seed (nan) are left out.
+    Args:
+        test: accuracies [N, S]; architectures that lack a seed (nan) are left out.
     """
     test = test[shared(test)]
     seeds = test.shape[1]
@@ -108,18 +95,18 @@ def noise_ceiling(test: np.ndarray) -> float:
 
 
 def agreement(validation: np.ndarray, test: np.ndarray) -> float:
-    """rho(validation, test) of the same networks [N, S], the mean over seeds, each over the networks that it has."""
+    """Mean over seeds of rho(validation, test) of the same networks [N, S], each seed over the networks that it has."""
     known = [np.isfinite(test[:, s]) for s in range(test.shape[1])]
     return float(np.mean([spearman(validation[k, s], test[k, s]) for s, k in enumerate(known)]))
 
 
 def rank_sum(*columns: np.ndarray) -> np.ndarray:
     """The sum of the ranks that several rankers give."""
-    return np.asarray(sum(map(ranked, columns)))
+    return np.asarray(sum(map(stats.rankdata, columns)))
 
 
 def two_voices(first: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
-    """The rank sum of one ranker and of several others, which have one voice together."""
+    """The rank sum [N] of one ranker and of several others, which together count as one."""
     return rank_sum(first, rank_sum(*others))
 
 
@@ -127,13 +114,14 @@ def time_to_best(
     scores: np.ndarray | None, truth: np.ndarray, score_seconds: float, train_seconds: np.ndarray, within: float = 1.0,
     before: float = 0.0, orders: int = 500,
 ) -> float:  # fmt: skip
-    """Mean CPU seconds until a trained network's truth is within `within` points of the best, over random orders.
+    """CPU seconds until a trained network's truth is within `within` points of the best.
 
     Args:
-        scores: architectures are trained from the best score down, once all are scored; None trains them as they come.
+        scores: architectures are trained from the best score down, once all are scored; None takes the mean over
+            `orders` random orders.
         score_seconds: of scoring all of them.
         train_seconds: of the full training of each [N].
-        before: spent before the search, as meta-training is.
+        before: CPU seconds before the search, such as those of meta-training.
     """
     good = truth >= truth.max() - within
     if scores is not None:

@@ -1,7 +1,7 @@
 """Population based training (1711.09846): which fields a population changes, when, and to what.
 
 At every `interval` of outer steps a trial among the worst quarter takes over the state of one of the best and goes on
-with changed values (`tune_generations.py`). Tune's own changes are not used: they leave a field's domain, multiply
+with changed values (`generations.py`). Tune's own changes are not used: they leave a field's domain, multiply
 choices, and draw from Python's global generator.
 """
 
@@ -14,30 +14,36 @@ from typing import Any
 
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DistillSpec
-from raystill.search.tune.space import Found, applied, domains
+from raystill.search.tune.space import Domains, applied, domains
 
 QUANTILE, RESAMPLE, FACTORS = 0.25, 0.25, (0.8, 1.2)
-"""Share of the worst, and of the best; how often a value is drawn anew; what it is multiplied by otherwise."""
+"""Share of trials that count as worst and as best; share of values sampled anew; factors of the others."""
 
 
 class Explorer:
-    """New values from a donor's: each drawn anew, or moved by a fifth; it stays in its domain.
+    """New values from a donor's: each is sampled anew, or moved by a fifth inside its domain.
 
-    Tune pickles it with the search, and brings back that copy when a search is taken up again; how many draws there
-    were is then told by the generations on the disk.
+    Tune pickles it with the search and restores that copy on a resume; the number of explorations so far then follows
+    from the generations on disk.
     """
 
-    def __init__(self, found: Found, fixed: tuple[str, ...], seed: int, home: Path) -> None:
-        """Remember the domains; `fixed` fields stay the donor's, and `home` holds the trials' runs."""
-        self._found, self._fixed, self._seed, self._home, self._drawn = found, fixed, seed, home, 0
+    def __init__(self, over: Domains, fixed: tuple[str, ...], seed: int, home: Path) -> None:
+        """Explore some domains.
+
+        Args:
+            over: dotted field -> its domain.
+            fixed: fields that keep the donor's value.
+            home: folder of the trials' runs.
+        """
+        self._over, self._fixed, self._seed, self._home, self._count = over, fixed, seed, home, 0
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The donor's values, changed."""
-        self._drawn = 1 + max(self._drawn, len(list(self._home.glob("*-*"))))
+        self._count = 1 + max(self._count, len(list(self._home.glob("*-*"))))
         new = dict(config)
-        for number, (field, (kind, values)) in enumerate(sorted(self._found.items())):
+        for number, (field, (kind, values)) in enumerate(sorted(self._over.items())):
             if field not in self._fixed:
-                address = Address(self._seed, step=self._drawn, member=number, stream="explore")
+                address = Address(self._seed, step=self._count, member=number, stream="explore")
                 new[field] = explored(kind, values, config[field], address)
         return new
 
@@ -67,46 +73,46 @@ CHANGED = (
     "outer.intermediate_size", "outer.temperature",
 )  # fmt: skip
 """Fields that a population changes on the way: the state has the same shape with any value."""
-BEGUN = ("inner.lr", "inner.momentum")
-"""Fields that say what a part of the state begins at; whoever takes a state over has them with it."""
+INITIAL = ("inner.lr", "inner.momentum")
+"""Initial values of the state: a trial inherits them along with the donor's checkpoint."""
 
 
 def interval(settings: Mapping[str, Any], spec: DistillSpec) -> int:
-    """Outer steps between two comparisons of a population, all that was asked for being checked.
+    """Outer steps between two comparisons of a population, once its settings were checked.
 
     Args:
-        settings: `over`, `trials`, `searcher`, and `perturb`, None for a ninth of the steps.
+        settings: `over`, `trials`, `searcher`, and `perturb` (outer steps; None takes a ninth of all).
 
     Raises:
-        ValueError: a field that can not change while a population learns, or one that nothing comes of.
+        ValueError: a field that can not change while a population learns, or settings that do not go with one.
     """
-    found = domains(settings["over"], spec)
-    wrong = [field for field in found if field not in CHANGED + BEGUN]
+    over = domains(settings["over"], spec)
+    wrong = [field for field in over if field not in CHANGED + INITIAL]
     if wrong:
         raise ValueError(
-            f"--over: {', '.join(wrong)} can not change while a population learns (its state, or its steps, would be "
-            f"others); with --scheduler pbt: {', '.join(CHANGED)}; and, as what trials begin at: {', '.join(BEGUN)}"
+            f"--over: {', '.join(wrong)} can not change while a population learns: its state, or its steps, would be "
+            f"others; valid with --scheduler pbt: {', '.join(CHANGED)}; and as initial values: {', '.join(INITIAL)}"
         )
-    if not set(found) & set(CHANGED):
-        raise ValueError(f"--over: {', '.join(found)} only say what trials begin at; add one that changes: "
+    if not set(over) & set(CHANGED):
+        raise ValueError(f"--over: {', '.join(over)} are initial values only; add a field that changes: "
                          f"{', '.join(CHANGED)}")  # fmt: skip
-    for field, (kind, values) in found.items():
+    for field, (kind, values) in over.items():
         if kind == "int":
             for value in range(values[0], min(values[1], values[0] + MOST_VALUES)):
                 applied(spec, {field: value})
-    if "inner.momentum" in found and min(found["inner.momentum"][1]) == 0:
+    if "inner.momentum" in over and min(over["inner.momentum"][1]) == 0:
         raise ValueError("--over: inner.momentum: 0 leaves no momentum in the state to hand on; give values above 0")
     if settings["trials"] < 2:
         raise ValueError(f"--trials: {settings['trials']}; a population has at least 2, 4 are usual at the least")
     if settings["searcher"] != "random":
-        raise ValueError("--searcher: a population begins at random values and changes them itself; take random")
+        raise ValueError("--searcher: a population starts at random values and changes them itself; take random")
     if spec.run.cpu_seconds is not None:
         raise ValueError("run.cpu_seconds: a population is compared at outer steps; take it out, or --time-budget")
-    judged, steps = spec.validation.every, spec.outer.steps
+    validated, steps = spec.validation.every, spec.outer.steps
     asked = settings.get("perturb")
-    every = int(judged * max(1, -(-steps // (9 * judged))) if asked is None else asked)
-    if every < 1 or every % judged:
-        raise ValueError(f"--perturb: {every}; must be a multiple of validation.every ({judged})")
+    every = int(validated * max(1, -(-steps // (9 * validated))) if asked is None else asked)
+    if every < 1 or every % validated:
+        raise ValueError(f"--perturb: {every}; must be a multiple of validation.every ({validated})")
     if every >= steps:
         raise ValueError(
             f"--perturb: {every} of {steps} outer steps leave no comparison; lower it (or validation.every)"

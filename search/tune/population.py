@@ -1,4 +1,4 @@
-"""A population's scheduler: Ray Tune's, with values of our own and some patience."""
+"""A population's scheduler: Ray Tune's, with `Explorer`'s values and a first exchange that waits for all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from raystill.search.tune.space import CLOCK
 
 
 class Population(PopulationBasedTraining):
-    """Tune's scheduler, which waits with the first exchange until every trial has been judged once.
+    """Tune's scheduler, which makes no exchange before every trial has reported once.
 
-    Where trials take turns, Tune alone would have the first two replace one another before the others have begun.
+    Where trials take turns, Tune alone would have the first two replace one another before the others have started.
     """
 
     def __init__(self, size: int, every: int, explorer: Explorer) -> None:
@@ -24,5 +24,5 @@ class Population(PopulationBasedTraining):
         self._size = size
 
     def _quantiles(self) -> tuple[list[Any], list[Any]]:
-        judged = [t for t, state in self._trial_state.items() if state.last_score is not None or t.is_finished()]
-        return super()._quantiles() if len(judged) >= self._size else ([], [])
+        reported = [t for t, state in self._trial_state.items() if state.last_score is not None or t.is_finished()]
+        return super()._quantiles() if len(reported) >= self._size else ([], [])

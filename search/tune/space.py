@@ -1,4 +1,4 @@
-"""What `--over field=loguniform:a:b` says: fields of a spec, and the values that a search may give them."""
+"""Domains of `--over field=loguniform:a:b`: fields of a spec, and the values that a search may give them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from raystill.platform.registry import closest
 from raystill.platform.spec import DistillSpec
 
 METRIC, CLOCK = "validation", "clock"
-"""Of a trial's report: its validation accuracy in percent; and, in a population, the outer step at which all are
+"""Keys of a trial's report: validation accuracy in percent; and, in a population, the outer step at which trials are
 compared, 0 where they are not."""
-Found = dict[str, tuple[str, list[Any]]]
-"""Dotted field -> its domain."""
+Domains = dict[str, tuple[str, list[Any]]]
+"""Dotted field -> its domain: a kind, and two ends or the choices."""
 ALIASES = {"inner.steps": "synthesizer.steps"}
-"""What people call a field, where it is another part's: inner steps are as many as the synthesizer makes."""
-KINDS = "uniform:a:b, loguniform:a:b, int:a:b (both ends included), choice:x,y"
+"""Other names of fields: the number of inner steps is the synthesizer's."""
+VALID = "uniform:a:b, loguniform:a:b, int:a:b (both ends included), choice:x,y"
 
 
 def domain(text: str) -> tuple[str, list[Any]]:
     """(kind, its values) of a text: two ends, or the choices.
 
     Raises:
-        ValueError: it is none of KINDS, or its ends are no ends.
+        ValueError: it is none of VALID, or its ends are no ends.
     """
     kind, colon, rest = text.partition(":")
     if kind == "choice" and colon:
@@ -40,16 +40,16 @@ def domain(text: str) -> tuple[str, list[Any]]:
             low = high = 0
         if low < high and (kind != "loguniform" or low > 0):
             return kind, [low, high]
-    raise ValueError(f"--over: {text!r} is no domain; valid: {KINDS}, with a below b")
+    raise ValueError(f"--over: {text!r} is no domain; valid: {VALID}, with a below b")
 
 
-def domains(over: list[str], spec: DistillSpec) -> Found:
+def domains(over: list[str], spec: DistillSpec) -> Domains:
     """Dotted field -> its domain, each checked against the spec at every value or end.
 
     Raises:
         ValueError: a text without `=`, an unknown field, or a value that the field refuses.
     """
-    found: Found = {}
+    checked: Domains = {}
     for text in over:
         field, equals, words = text.partition("=")
         field = ALIASES.get(field, field)
@@ -57,12 +57,12 @@ def domains(over: list[str], spec: DistillSpec) -> Found:
             raise ValueError(f"--over: {text!r} is no field=domain; an example: outer.lr=loguniform:1e-3:1e-1")
         if field.split(".")[0] in ("run", "tracking", "data", "recipe", "assess"):
             raise ValueError(f"--over: {field} does not change how well a recipe learns; take it out")
-        found[field] = domain(words)
-        for value in found[field][1]:
+        checked[field] = domain(words)
+        for value in checked[field][1]:
             applied(spec, {field: value})
-    if not found:
+    if not checked:
         raise ValueError("--over: give at least one, as in --over outer.lr=loguniform:1e-3:1e-1")
-    return found
+    return checked
 
 
 def applied(spec: DistillSpec, values: Mapping[str, Any]) -> DistillSpec:
@@ -81,11 +81,11 @@ def applied(spec: DistillSpec, values: Mapping[str, Any]) -> DistillSpec:
         return DistillSpec.model_validate(changed)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or ", ".join(values)
+        name = ".".join(map(str, first["loc"])) or ", ".join(values)
         word = (
-            _unknown(place, spec) if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+            _unknown(name, spec) if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         )
-        raise ValueError(f"--over: {place}: {word}") from None
+        raise ValueError(f"--over: {name}: {word}") from None
 
 
 def _unknown(field: str, spec: DistillSpec) -> str:
@@ -95,12 +95,12 @@ def _unknown(field: str, spec: DistillSpec) -> str:
     return "unknown field" + (f"; did you mean {close}?" if close else "")
 
 
-def param_space(found: Found) -> dict[str, Any]:
-    """The same for Ray Tune."""
+def param_space(over: Domains) -> dict[str, Any]:
+    """Domains as Ray Tune has them."""
     from ray import tune
 
     make = {
         "uniform": lambda v: tune.uniform(*v), "loguniform": lambda v: tune.loguniform(*v),
         "int": lambda v: tune.randint(v[0], v[1] + 1), "choice": tune.choice,
     }  # fmt: skip
-    return {field: make[kind](values) for field, (kind, values) in found.items()}
+    return {field: make[kind](values) for field, (kind, values) in over.items()}

@@ -1,7 +1,7 @@
-"""A hyperparameter search in MLflow: a child run for each trial, written in one go when it ends.
+"""A callback of Ray Tune that writes an MLflow run for each trial, in one go when the trial ends.
 
-Tune's own callback logs point by point. Tune pickles ours with the search and brings back that copy when a search is
-taken up again, so it holds plain values alone and asks the store which children there are.
+Tune's own callback logs point by point. Tune pickles this one with the search and restores that copy when the search
+is resumed, so it holds plain values alone and asks the store which children there are.
 """
 
 from __future__ import annotations
@@ -12,25 +12,30 @@ from typing import Any
 import ray.tune
 
 from raystill.platform.spec import TrackingSpec
-from raystill.platform.tracking import Tracker
-from raystill.platform.tracking.store import PARENT, children
+from raystill.search.tracking import Children, Point
 from raystill.search.tune.space import CLOCK
 
 TRIAL = "raystill.trial"
-Point = tuple[int, dict[str, float], int]
-"""(outer step, metrics, time_ms)."""
+"""Tag of a trial's run in MLflow."""
 
 
-class Children(ray.tune.Callback):
-    """Writes the children of a parent run; does nothing where there is no parent."""
+class TrialTracking(ray.tune.Callback):
+    """Writes the trials of a search; does nothing where there is no parent."""
 
     def __init__(self, spec: TrackingSpec, parent: str | None, name: str, metric: str) -> None:
+        """Track a search.
+
+        Args:
+            parent: MLflow's id of it.
+            name: of the search.
+            metric: of a report, in percent.
+        """
         self._spec, self._parent, self._name, self._metric = spec, parent, name, metric
-        self._points: dict[str, list[dict[str, Any]]] = {}
+        self._reports: dict[str, list[dict[str, Any]]] = {}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Keep a report."""
-        self._points.setdefault(trial.trial_id, []).append(dict(result))
+        self._reports.setdefault(trial.trial_id, []).append(dict(result))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Write a trial that ended."""
@@ -40,51 +45,46 @@ class Children(ray.tune.Callback):
         """Write a trial that failed for good."""
         self._end(trial, "FAILED")
 
-    def complete(self, found: ray.tune.ResultGrid) -> None:
-        """Write what the store lacks of ended trials: points from before a kill, and children of a store that was away.
+    def complete(self, results: ray.tune.ResultGrid) -> None:
+        """Write what the store lacks of ended trials, from Tune's own record of them.
 
-        A trial's points are those of Tune's own record of it.
+        A kill, or a store that was away, may have cost some points or whole trials.
         """
         if self._parent is None:
             return
-        for n in range(len(found)):
-            result = found[n]
+        for n in range(len(results)):
+            result = results[n]
             trial = (result.metrics or {}).get("trial_id")
             if trial and result.metrics_dataframe is not None:
-                points = self._known(result.metrics_dataframe.to_dict("records"))
+                points = self._points(result.metrics_dataframe.to_dict("records"))
                 status = "FINISHED" if result.error is None and points else "FAILED"
                 self._write(str(trial), result.config or {}, points, status)
 
-    def _known(self, rows: Iterable[dict[str, Any]]) -> list[Point]:
-        """Points of what trials reported; the last report of one that ran to its end repeats its best.
+    def _points(self, reports: Iterable[dict[str, Any]]) -> list[Point]:
+        """Points of some reports. The last report of a trial that ran to its end repeats its best accuracy.
 
-        One of a population has its best beside its last, and may come to a step again: the later report counts.
+        In a population the last report has the best beside its own, and a trial may come to a step again: the later
+        report counts.
         """
         points: dict[tuple[int, bool], Point] = {}
-        for row in rows:
-            if self._metric not in row:
+        for report in reports:
+            if self._metric not in report:
                 continue
-            step, ended, value = int(row["step"]), row.get("ended") == 1, float(row[self._metric])
+            step, ended, value = int(report["step"]), report.get("ended") == 1, float(report[self._metric])
             numbers = {("best_" if ended else "") + self._metric: value}
-            if CLOCK in row:
-                numbers = {self._metric: value, "generation": float(row["generation"])}
-                numbers |= {f"best_{self._metric}": float(row["best"])} if ended else {}
-            points[step, ended] = step, numbers, 1000 * int(row["timestamp"])
+            if CLOCK in report:
+                numbers = {self._metric: value, "generation": float(report["generation"])}
+                numbers |= {f"best_{self._metric}": float(report["best"])} if ended else {}
+            points[step, ended] = step, numbers, 1000 * int(report["timestamp"])
         return list(points.values())
 
     def _end(self, trial: Any, status: str) -> None:
-        if self._parent is not None:
-            self._write(trial.trial_id, trial.config, self._known(self._points.pop(trial.trial_id, [])), status)
+        reports = self._reports.pop(trial.trial_id, [])
+        self._write(trial.trial_id, trial.config, self._points(reports), status)
 
     def _write(self, trial: str, values: dict[str, Any], points: list[Point], status: str) -> None:
-        """One child, made or completed."""
-        assert self._parent is not None
-        tags = {PARENT: self._parent, "raystill.search": self._name, TRIAL: trial}
-        try:
-            known, _ = children(self._spec, self._parent, TRIAL).get(trial, (None, False))
-            child = Tracker.start(self._spec, f"{self._name} {trial}", values, tags, known)
-        except ValueError as error:  # a store that is away costs a child, not the search
-            print(f"warning: {error}", flush=True)
-            return
-        child.catch_up(points)
-        child.finish(status)
+        """Write or complete one child."""
+        children = Children(self._spec, self._parent, self._name, TRIAL)
+        children.write(trial, values, points, status, again=True)
+        if children.trouble:
+            print(f"warning: {children.trouble}", flush=True)

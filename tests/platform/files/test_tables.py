@@ -15,7 +15,7 @@ from raystill.search.ranking import ground_truth
 from raystill.search.temperature import settings
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "ledger": ledger.Ledger,
+    "ledger": lambda path: ledger.Ledger(path, ["flops"]),
     "table of settings": settings.read,
     "ground truth": ground_truth.load,
 }

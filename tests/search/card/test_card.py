@@ -46,7 +46,7 @@ def test_a_card_says_what_was_put_in() -> None:
     assert found["rankers"]["parameters"]["rho"] is None
     assert found["time_to_best_gtn"] == {"without_meta": 11.0, "with_meta": 111.0, "amortised_over_10": 21.0}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    page = card_page.page(found, scores, table)
+    page = card_page.render(found, scores, table)
     assert page.count("<circle") == 3 * 96
     titles = [ax.get_title() for ax in card_page.figure(found, scores, table).axes]
     assert titles == ["gtn\n1.00 [1.00, 1.00]", "untrained\n-1.00 [-1.00, -1.00]"]
@@ -79,7 +79,7 @@ def test_a_card_refuses_to_speak_of_noise_and_of_a_steady_error(noise: float, wr
     assert not found["speaks"]
     assert "rankers" not in found
     assert "must be 0.9" in found["why"]
-    assert "does not speak" in card_page.page(found, None, table)
+    assert "does not speak" in card_page.render(found, None, table)
 
 
 def test_break_even() -> None:
@@ -189,7 +189,7 @@ def test_halving_gives_the_longest_training_to_those_that_did_best_in_a_shorter_
 
     class Known:
         def scores(self, ranking: Ranking, some: list[Arch]) -> Scores:
-            values = np.array([accuracy[ranking.options["steps"]][archs.index(arch)] for arch in some])
+            values = np.array([accuracy[ranking.options.protocol.steps][archs.index(arch)] for arch in some])
             return Scores(values, values, values, np.full(len(some), 1.5), 0.0, len(some))
 
     found, seconds = rankings.halved(Known(), archs, 8, 0.1, rungs=(2, 4))  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,32 @@ from scipy import stats
 
 from raystill.actors.drive import commit_log
 from raystill.actors.drive.replay import command
-from raystill.platform import learners
-from raystill.platform.architectures import space
+from raystill.platform import learners, registry
+from raystill.platform.architectures import Arch, space
 from raystill.platform.artifacts.files import Distilled, save_distilled
 from raystill.platform.files import tables
 from raystill.platform.runs import folder as runs
 from raystill.platform.tracking.tracker import Tracker
+from raystill.search.nas import command as command_module
 from raystill.search.nas import retraining
-from raystill.search.nas import run as nas_module
-from raystill.search.nas.curriculum import first, settled
-from raystill.search.nas.ledger import SCHEMA, Ledger
-from raystill.search.nas.run import LEDGER, RESULT, best_network, nas, resume
+from raystill.search.nas.curriculum import distillation
+from raystill.search.nas.curriculum import resolve as with_curriculum
+from raystill.search.nas.generations import LEDGER, rankings
+from raystill.search.nas.ledger import Ledger, schema
+from raystill.search.nas.run import RESULT, best_network, resume
+from raystill.search.nas.run import search_architecture as nas
 from raystill.search.nas.searchers import SEARCHERS
 from raystill.search.nas.spec import NasSpec
 from raystill.search.ranking import rankers
 from raystill.search.ranking.levels import LEVELS, Protocol
+from raystill.search.tracking import Children
 
 Make = Callable[..., NasSpec]
+
+
+def ledger_of(folder: Path) -> Ledger:
+    """The ledger of a search that used no curriculum."""
+    return Ledger(folder / LEDGER, [ranking.name for ranking in rankings(runs.load_as(NasSpec, folder), None)])
 
 
 class Halt(Exception):
@@ -72,7 +82,7 @@ def test_a_search_ends_with_a_trained_network_that_does_what_it_says(tmp_path: P
     page = (folder / "report.html").read_text()
     assert arch.text in page
     assert "<svg" in page
-    assert len(Ledger(folder / LEDGER).rows) == 24
+    assert len(ledger_of(folder).rows) == 24
     assert result["costs"]["steps_seconds"] > 0
 
 
@@ -90,9 +100,9 @@ def test_a_replay_computes_every_score_and_retrained_candidate_again(
     (folder / RESULT).write_text(json.dumps(result))
     assert command([str(folder)]) == 1
     assert "1 differ, the first of macro:" in capsys.readouterr().out
-    ledger = Ledger(folder / LEDGER)
+    ledger = ledger_of(folder)
     ledger.rows[3]["score"] += 0.01  # what the searcher was told is not what follows from what the rankers said
-    tables.write(ledger.path, ledger.rows, SCHEMA)
+    tables.write(ledger.path, ledger.rows, schema(ledger.rankers))
     assert command([str(folder)]) == 1
     assert (
         f"8 scores computed again: 1 differ, the first of {ledger.rows[3]['architecture']}" in capsys.readouterr().out
@@ -112,7 +122,7 @@ def test_a_combined_score_is_the_mean_of_the_trained_rank_and_the_proxies_rank_a
     tmp_path: Path, small: Make
 ) -> None:
     result = nas(small(tmp_path))
-    rows = Ledger(tmp_path / "nas-1" / LEDGER).rows
+    rows = ledger_of(tmp_path / "nas-1").rows
     first, *proxies = result["ranker"].split(" + ")
     assert (first, set(proxies)) == ("real", {"synflow", "naswot", "parameters"})
 
@@ -126,32 +136,55 @@ def test_a_combined_score_is_the_mean_of_the_trained_rank_and_the_proxies_rank_a
         told = [row["score"] for row in rows[end - 8 : end]]
         assert told == pytest.approx(expected(rows[:end])[end - 8 :].tolist())
     assert result["retrained"][0]["score"] == pytest.approx(expected(rows).max())
-    assert all(row["curriculum"] is row["flops"] is None for row in rows)
+    assert "curriculum" not in rows[0]
+    assert "flops" not in rows[0]
 
 
 def test_a_single_ranker_s_score_is_what_it_says(tmp_path: Path, small: Make) -> None:
     result = nas(small(tmp_path, ranker="parameters"))
-    rows = Ledger(tmp_path / "nas-1" / LEDGER).rows
+    rows = ledger_of(tmp_path / "nas-1").rows
     assert [row["score"] for row in rows] == [row["parameters"] for row in rows]
     assert result["retrained"][0]["score"] == result["retrained"][0]["parameters"] == max(r["score"] for r in rows)
+
+
+def shortest(bench: Any, arch: Arch, *rest: Any) -> float:
+    """A ranker of a user's own."""
+    return -float(len(arch.text))
+
+
+def test_an_installed_ranker_is_named_like_a_built_in_one(
+    tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(group: str) -> list[EntryPoint]:
+        return [EntryPoint("shortest", f"{__name__}:shortest", group)] if group == "raystill.rankers" else []
+
+    monkeypatch.setattr(registry, "entry_points", installed)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: shortest)
+    nas(small(tmp_path, ranker="shortest"))
+    rows = ledger_of(tmp_path / "nas-1").rows
+    assert (
+        [row["score"] for row in rows] == [row["shortest"] for row in rows] == [-len(r["architecture"]) for r in rows]
+    )
+    with pytest.raises(ValueError, match="ranker: unknown 'shortes'; did you mean 'shortest'"):
+        nas(small(tmp_path, ranker="shortes"))
 
 
 def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
     tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = nas(small(tmp_path / "whole"))
-    told: list[int] = []
+    told: list[str] = []
 
-    def stop(self: Any, number: int, *rest: Any) -> None:
-        told.append(number)
-        if number == 1:
+    def stop(self: Any, key: str, *rest: Any) -> None:
+        told.append(key)
+        if key == "generation 1":
             raise Halt
 
     with monkeypatch.context() as patch:
-        patch.setattr(nas_module.tracking.Children, "generation", stop)
+        patch.setattr(Children, "write", stop)
         with pytest.raises(Halt):
             nas(small(tmp_path / "cut"))
-    assert told == [0, 1]
+    assert told == ["generation 0", "generation 1"]
     again = resume(tmp_path / "cut" / "nas-1")
     for key in ("pick", "retrained"):
         kept = [whole[key], again[key]]
@@ -181,7 +214,7 @@ def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(
 def test_without_a_word_of_it_a_search_goes_by_the_recipe_for_its_space_and_data(
     changes: dict[str, Any], curriculum: str | None, size: int | None
 ) -> None:
-    found = settled(NasSpec.model_validate(changes))
+    found = with_curriculum(NasSpec.model_validate(changes))
     assert (found.curriculum, found.data.size) == (curriculum, size)
 
 
@@ -195,8 +228,8 @@ def test_the_page_written_again_keeps_figures_and_costs_and_trains_nothing(
     def never(*given: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(retraining, "finish", never)
-    nas_module.write_report(folder)
+    monkeypatch.setattr(retraining, "retrain", never)
+    command_module.write_report(folder)
     assert result["pick"]["architecture"] in (folder / "report.html").read_text()
     assert json.loads((folder / RESULT).read_text()) == result
     assert result["costs"]["score_cpu_seconds"] > 0
@@ -260,9 +293,9 @@ def test_retrained_candidates_train_as_the_ground_truth_of_their_space_and_data_
 def test_a_recipe_is_distilled_on_the_data_and_evaluators_of_the_search() -> None:
     run = {"device": "cpu", "workers": 2, "deadline": 30.0, "storage": "s3://bucket/runs", "seed": 4}
     data = {"source": "digits", "limit": 500}
-    spec = settled(NasSpec.model_validate({"curriculum": "recipe:gtn-mnist-14", "data": data, "run": run}))
+    spec = with_curriculum(NasSpec.model_validate({"curriculum": "recipe:gtn-mnist-14", "data": data, "run": run}))
     assert spec.data.size == 14  # the recipe's, since none was given
-    made = first(spec, Path("runs/nas-7"))
+    made = distillation(spec, Path("runs/nas-7"))
     assert made.data == spec.data
     assert (made.run.device, made.run.workers, made.run.deadline, made.run.seed) == ("cpu", 2, 30.0, 4)
     assert (made.run.storage, made.run.name) == ("s3://bucket/runs/nas-7", "curriculum")
@@ -288,7 +321,7 @@ def test_a_ledger_of_another_search_is_refused(tmp_path: Path, small: Make) -> N
     nas(small(tmp_path))
     path = tmp_path / "nas-1" / "spec.yaml"
     path.write_text(path.read_text().replace("searcher: evolution", "searcher: tpe"))
-    with pytest.raises(ValueError, match="other architectures than tpe asks for"):
+    with pytest.raises(ValueError, match="other architectures than tpe proposes"):
         resume(tmp_path / "nas-1")
 
 
@@ -331,7 +364,7 @@ def test_mlflow_has_one_parent_and_a_child_for_each_generation_whatever_was_kill
     assert len(parents) == 1
     assert [run.info.run_id for run in children_now[:2]] == [run.info.run_id for run in children_then]
     assert [run.info.status for run in (*parents, *children_now)] == ["FINISHED"] * 4
-    rows = [(row["index"], row["score"]) for row in Ledger(tmp_path / "nas-1" / LEDGER).rows]
+    rows = [(row["index"], row["score"]) for row in ledger_of(tmp_path / "nas-1").rows]
     assert [point for run in children_now for point in scores_of(store, run)] == rows
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from raystill.search.nas.ledger import Ledger
-from raystill.search.nas.run import LEDGER, nas
+from raystill.search.nas.generations import LEDGER
+from raystill.search.nas.run import search_architecture as nas
 from raystill.search.nas.spec import NasSpec
 
 pytestmark = pytest.mark.ray
@@ -20,7 +21,7 @@ def test_evaluators_and_their_deaths_change_no_row(
     here = nas(small(tmp_path / "here"))
     faults = {"out": tmp_path / "there", "workers": 2, "device": "cpu", "faults": ["evaluator 0 at step 1: kill"]}
     there = nas(small(tmp_path / "there", run=faults))
-    rows = [Ledger(tmp_path / place / "nas-1" / LEDGER).rows for place in ("here", "there")]
+    rows = [pq.read_table(tmp_path / place / "nas-1" / LEDGER).to_pylist() for place in ("here", "there")]
     assert rows[0] == rows[1]
     assert here["pick"]["test"] == there["pick"]["test"]
     assert "kill" in (tmp_path / "there" / "nas-1" / "faults.txt").read_text()

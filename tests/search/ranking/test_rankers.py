@@ -22,7 +22,7 @@ from raystill.search.ranking import evaluators
 from raystill.search.ranking.evaluators import host_spec
 from raystill.search.ranking.levels import Protocol
 from raystill.search.ranking.rankers import RANKERS, RankerOptions, ScoreOptions, score
-from raystill.search.ranking.scoring import Ranking, fitting
+from raystill.search.ranking.scoring import Ranking, check_fit
 
 TEXTS = ("macro:d1-w4-x1-k3-max-group-relu-fc", "macro:d2-w8-x2-k3-stride-none-tanh-gap")
 
@@ -80,11 +80,11 @@ def test_a_subset_has_so_many_images_of_each_class(bench: Workbench) -> None:
 
 def test_a_curriculum_of_another_shape_or_class_count_is_refused_in_one_line(noise: Callable[..., Distilled]) -> None:
     data = load(DataSpec())
-    assert fitting(noise(), data, "here").images.shape == (4, 10, 1, 8, 8)
+    check_fit(noise(), data, "here")
     with pytest.raises(ValueError, match=r"here has images of 3 x 8 x 8, the data are 1 x 8 x 8"):
-        fitting(noise((3, 8, 8)), data, "here")
+        check_fit(noise((3, 8, 8)), data, "here")
     with pytest.raises(ValueError, match=r"here has 7 classes, the data have 10"):
-        fitting(noise(classes=7), data, "here")
+        check_fit(noise(classes=7), data, "here")
 
 
 def test_a_plan_checks_its_curriculum(noise: Callable[..., Distilled]) -> None:

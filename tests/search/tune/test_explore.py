@@ -17,8 +17,8 @@ from raystill.platform.runs import folder as runs
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.search.tune import generations
-from raystill.search.tune.explore import BEGUN, CHANGED, Explorer, explored, interval
-from raystill.search.tune.generations import begin, lineage, more
+from raystill.search.tune.explore import CHANGED, INITIAL, Explorer, explored, interval
+from raystill.search.tune.generations import lineage, population_row, run_of
 from raystill.search.tune.space import domains
 
 SPEC = DistillSpec.model_validate({"outer": {"steps": 90, "members": 4, "chunk": 2}, "validation": {"every": 10}})
@@ -49,12 +49,12 @@ def test_interval(steps: int, judged: int, asked: int | None, found: int) -> Non
             "synthesizer.epochs can not change while a population learns",
         ),
         (settings("learner.width=int:8:64"), r"learner.width can not change .* with --scheduler pbt: outer.lr, "),
-        (settings("outer.steps=int:50:100"), "as what trials begin at: inner.lr, inner.momentum"),
-        (settings("inner.lr=uniform:0.1:1"), "inner.lr only say what trials begin at; add one that changes: outer.lr"),
+        (settings("outer.steps=int:50:100"), "as initial values: inner.lr, inner.momentum"),
+        (settings("inner.lr=uniform:0.1:1"), "inner.lr are initial values only; add a field that changes: outer.lr"),
         (settings("inner.momentum=choice:0.0,0.5", RATE), "inner.momentum: 0 leaves no momentum"),
         (settings("outer.members=int:2:8"), r"outer.members \(3\) must be a multiple of outer.chunk"),
         (settings(RATE, trials=1), "--trials: 1; a population has at least 2"),
-        (settings(RATE, searcher="optuna"), "--searcher: a population begins at random values"),
+        (settings(RATE, searcher="optuna"), "--searcher: a population starts at random values"),
         (settings(RATE, perturb=15), r"--perturb: 15; must be a multiple of validation.every \(10\)"),
         (settings(RATE, perturb=90), "--perturb: 90 of 90 outer steps leave no comparison"),
         (settings(RATE, perturb=0), "--perturb: 0; must be a multiple"),
@@ -81,7 +81,7 @@ def test_refusals_are_one_line_before_anything_is_made(
 
 def test_every_field_that_may_change_is_one_of_a_spec() -> None:
     told = DistillSpec().dump()
-    for field in CHANGED + BEGUN:
+    for field in CHANGED + INITIAL:
         section, _, name = field.partition(".")
         assert name in told[section]
 
@@ -112,7 +112,7 @@ def test_choices_move_to_a_neighbour() -> None:
 def test_draws_are_the_runs_own_and_go_on_after_a_kill(tmp_path: Path) -> None:
     found = domains([RATE, "inner.lr=uniform:0.1:1"], SPEC)
     old = {"outer.lr": 0.01, "inner.lr": 0.5}
-    explorer = Explorer(found, BEGUN, 3, tmp_path)
+    explorer = Explorer(found, INITIAL, 3, tmp_path)
     copy = pickle.loads(pickle.dumps(explorer))  # as Tune keeps it
     first = [explorer(old)["outer.lr"] for _ in range(6)]
     assert [copy(old)["outer.lr"] for _ in range(6)] == first
@@ -120,8 +120,8 @@ def test_draws_are_the_runs_own_and_go_on_after_a_kill(tmp_path: Path) -> None:
     assert all(explorer(old)["inner.lr"] == 0.5 for _ in range(6)), "the donor's, with its state"
     for n in range(6):
         (tmp_path / f"abc_0000-{n}").mkdir()
-    again = Explorer(found, BEGUN, 3, tmp_path)(old)["outer.lr"]
-    assert again == Explorer(found, BEGUN, 3, tmp_path)(old)["outer.lr"]
+    again = Explorer(found, INITIAL, 3, tmp_path)(old)["outer.lr"]
+    assert again == Explorer(found, INITIAL, 3, tmp_path)(old)["outer.lr"]
     assert again not in first[:3] or again in (0.008, 0.012)
 
 
@@ -145,7 +145,7 @@ def test_a_trial_that_takes_over_begins_a_generation_with_the_donors_state(
 
     def run(trial: str, lr: float, given: dict[str, Any] | None) -> Path:
         values = {"outer.lr": lr}
-        made, folder = begin(home, trial, values, given, base, 2)
+        made, folder = run_of(home, trial, values, given, base, 2)
 
         def watch(step: int, accuracy: float, place: str | None) -> None:
             handed.append({"trial": trial, "run": folder.name, "step": step, "checkpoint": place, "values": values})
@@ -172,17 +172,17 @@ def test_a_trial_that_takes_over_begins_a_generation_with_the_donors_state(
         ("a", 0, {}), ("b-1", 2, {"outer.lr": [0.02, 0.05]}),
     ]  # fmt: skip
 
-    row = more("member_b_1_outer_lr=0.05_2026", {"run": "b-1", "best": 50.0, "best_step": 4}, home)
+    row = population_row("member_b_1_outer_lr=0.05_2026", {"run": "b-1", "best": 50.0, "best_step": 4}, home)
     assert (row["run"], row["best_validation"], row["outer_steps"], row["lineage"]) == ("b-1", 50.0, 4, told)
-    assert more("member_b_1_x", {"run": "a"}, home)["run"] == "b-1", "its last report is its donor's"
+    assert population_row("member_b_1_x", {"run": "a"}, home)["run"] == "b-1", "its last report is its donor's"
 
-    assert begin(home, "b", {"outer.lr": 0.05}, given, base, 2)[1] == folder, "the same once more is the same run"
-    assert begin(home, "b", {"outer.lr": 0.06}, given, base, 2)[1] == home / "b-2"
-    assert begin(home, "b", {"outer.lr": 0.06}, {**given, "trial": "b", "run": "b-1"}, base, 2)[1] == folder
-    assert begin(home, "a", {"outer.lr": 0.02}, None, base, 2)[1] == home / "a"
+    assert run_of(home, "b", {"outer.lr": 0.05}, given, base, 2)[1] == folder, "the same once more is the same run"
+    assert run_of(home, "b", {"outer.lr": 0.06}, given, base, 2)[1] == home / "b-2"
+    assert run_of(home, "b", {"outer.lr": 0.06}, {**given, "trial": "b", "run": "b-1"}, base, 2)[1] == folder
+    assert run_of(home, "a", {"outer.lr": 0.02}, None, base, 2)[1] == home / "a"
     monkeypatch.setattr(generations, "PATIENCE", 0.3)
     with runs.locked(folder), pytest.raises(ValueError, match="worked on by another process"):
-        begin(home, "b", {"outer.lr": 0.05}, given, base, 2)
+        run_of(home, "b", {"outer.lr": 0.05}, given, base, 2)
 
 
 def test_a_settled_step_is_scored_and_kept(home: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_settled_step_is_scored_and_kept(home: Path) -> None:
         "validation": {"every": 2, "networks": 2, "images": 50},
     })  # fmt: skip
     seen = []
-    made, folder = begin(home, "a", {}, None, base, 2)
+    made, folder = run_of(home, "a", {}, None, base, 2)
     pipeline.learn(made, folder, lambda step, accuracy, place: seen.append((step, accuracy, place)), 2)
     ((step, accuracy, place),) = seen
     assert place is not None

@@ -16,9 +16,9 @@ from mlflow.entities import Run
 from raystill.actors import Interrupted
 from raystill.platform.runs import folder as runs
 from raystill.platform.spec import DistillSpec
-from raystill.search.tune import run as tune_module
+from raystill.search.tune import result
 from raystill.search.tune.run import resume, tune
-from raystill.search.tune.tracking import TRIAL, Children
+from raystill.search.tune.tracking import TRIAL, TrialTracking
 
 pytestmark = pytest.mark.ray
 
@@ -51,13 +51,13 @@ def test_trials_are_runs_and_a_resume_keeps_them(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Children, "complete", lambda *given: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(TrialTracking, "complete", lambda *given: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(Interrupted, match="go on with: raystill resume"):
             tune(spec, {"over": over, "trials": 2, "scheduler": "asha", "searcher": "optuna", "time_budget": None})
     assert tracked()[0].info.status == "KILLED"
     (folder,) = (tmp_path / "runs").iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(tune_module, "_result", crash)
+        patch.setattr(result, "write", crash)
         with pytest.raises(MemoryError):
             resume(folder)
     parent, children = tracked()

@@ -17,12 +17,11 @@ from raystill.actors.server import checkpoints
 from raystill.platform.files.storage import Storage
 from raystill.platform.runs import folder as runs
 from raystill.platform.spec import DistillSpec
-from raystill.search.tune import generations
-from raystill.search.tune import run as tune_module
+from raystill.search.tune import generations, placement
 from raystill.search.tune.explore import Explorer
 from raystill.search.tune.population import Population
 from raystill.search.tune.run import resume, tune
-from raystill.search.tune.tracking import TRIAL, Children
+from raystill.search.tune.tracking import TRIAL, TrialTracking
 
 pytestmark = pytest.mark.ray
 # rates of 1e-6 learn nothing: one of the two trials is sure to be the worse one, and never to get better by itself
@@ -94,16 +93,16 @@ def test_a_trial_takes_over_anothers_state_and_a_stop_loses_none(
     """One trial at a time has room, so they take turns; the search is stopped when the first has begun a generation."""
     from mlflow import MlflowClient
 
-    monkeypatch.setattr(tune_module, "bundles", lambda spec: [{"CPU": 3.0}])
-    keep = Children.on_trial_result
+    monkeypatch.setattr(placement, "bundles", lambda spec: [{"CPU": 3.0}])
+    keep = TrialTracking.on_trial_result
 
-    def stop(self: Children, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def stop(self: TrialTracking, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         keep(self, iteration, trials, trial, result, **info)
         if result.get("generation", 0) > 0:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Children, "on_trial_result", stop)
+        patch.setattr(TrialTracking, "on_trial_result", stop)
         with pytest.raises(Interrupted, match="go on with: raystill resume"):
             tune(spec(tmp_path, store), SETTINGS)
     abandon()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raystill.platform.spec import DistillSpec
-from raystill.search.tune.run import bundles, fits
+from raystill.search.tune.placement import bundles, fits
 from raystill.search.tune.space import applied, domain, domains
 
 
