@@ -4,7 +4,7 @@
 
 The curriculum is noise with the shape of a GTN's: what it teaches does not change what it costs. One JSON line:
 `overhead_steps` is wall time over (training steps' own wall time / workers), `overhead_work` over that of training and
-judging on validation images, which no way of scoring can do without.
+evaluating on validation images, which no way of scoring can do without.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def main() -> None:
             scorer = Scorer(session)
             scorer.scores(Ranking("warm", "curriculum", RankerOptions(limit=args.images), curriculum), archs[:16])
             cpu = time.process_time()
-            found = scorer.scores(Ranking("noise", "curriculum", RankerOptions(limit=args.images), curriculum), archs)
+            scores = scorer.scores(Ranking("noise", "curriculum", RankerOptions(limit=args.images), curriculum), archs)
             cpu = time.process_time() - cpu
-    steps, work = found.overhead(args.workers)
+    steps, work = scores.overhead(args.workers)
     print(json.dumps({
-        **vars(args), "overhead_steps": steps, "overhead_work": work, "wall_seconds": found.wall,
-        "steps_seconds": float(found.steps.sum()), "judging_seconds": float(found.judging.sum()),
-        "item_cpu_seconds": float(found.cpu.sum()), "driver_cpu_seconds": cpu, "load": os.getloadavg()[0],
+        **vars(args), "overhead_steps": steps, "overhead_work": work, "wall_seconds": scores.wall,
+        "training_seconds": float(scores.training.sum()), "evaluation_seconds": float(scores.evaluation.sum()),
+        "item_cpu_seconds": float(scores.cpu.sum()), "driver_cpu_seconds": cpu, "load": os.getloadavg()[0],
         "cpus": os.cpu_count(),
     }))  # fmt: skip
 

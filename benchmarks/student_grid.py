@@ -128,7 +128,7 @@ def measure(args: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     cluster.connect(None, 2)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     with Tree() as tree:
-        found["trials"] = clocked(lambda: on_tune.tuned(host_spec, spec, logits, out), tree)
+        found["trials"] = clocked(lambda: on_tune.search(host_spec, spec, logits, out), tree)
     found["trials"]["overhead_cpu_seconds"] = found["trials"]["cpu_seconds"] - found["loop"]["cpu_seconds"]
     for way in ("vmap", "loop", "trials"):
         for clock in ("cpu", "wall"):

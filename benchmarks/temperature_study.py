@@ -78,16 +78,14 @@ def _study_trial(config: dict[str, Any], host_spec: dict[str, Any], spec: dict[s
     from ray import tune
 
     from raystill.platform.spec import DistillSpec
-    from raystill.platform.work.student_grid import cohort
+    from raystill.platform.work.student_grid import StudentsOptions, cohort
     from raystill.platform.work.workbench import Workbench
     from raystill.search.temperature.spec import TemperatureSpec
 
-    made, bench = TemperatureSpec.model_validate(spec), Workbench(DistillSpec.model_validate(host_spec))
-    group = cohort(bench, {
-        "learner": made.learner(config["width"]).model_dump_json(), "stack": "vmap", "stream": "student",
-        "training": made.student.training.model_dump_json(), "seeds": json.dumps(list(range(SEEDS))),
-        "settings": json.dumps([(t, 1.0) for t in TEMPERATURES]),
-    }, {"logits": logits[config["smoothing"]]})  # fmt: skip
+    study, bench = TemperatureSpec.model_validate(spec), Workbench(DistillSpec.model_validate(host_spec))
+    settings = tuple((t, 1.0) for t in TEMPERATURES)
+    options = StudentsOptions(study.learner(config["width"]), study.student.training, settings, tuple(range(SEEDS)))
+    group = cohort(bench, options, {"logits": logits[config["smoothing"]]})
     group.advance()
     tune.report({"accuracies": (100 * group.accuracies(bench.validation)).tolist()})
 

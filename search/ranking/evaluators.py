@@ -1,4 +1,4 @@
-"""Where a search works: its evaluators, and the curricula that it is given by name."""
+"""The evaluators of a search, and the curricula that a spec names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from raystill.actors.drive.plan import Plan, make_plan
 from raystill.platform.artifacts import Distilled, load_distilled
 from raystill.platform.spec import DataSpec, DistillSpec, InnerSpec, LearnerSpec, RunSpec, TrackingSpec
-from raystill.search.ranking.rankers import KINDS
+from raystill.search.ranking.rankers import WORK
 from raystill.search.ranking.scoring import check_fit
 
 
@@ -17,19 +17,19 @@ def host_spec(data: DataSpec, run: RunSpec, tracking: TrackingSpec, objective: s
     return DistillSpec(data=data, learner=learner, inner=InnerSpec(objective=objective), run=run, tracking=tracking)
 
 
-def curriculum(place: str) -> Distilled:
-    """The artefact of a run's folder, or at a path.
+def curriculum(path: str) -> Distilled:
+    """The artefact of a run's folder, or of a folder of its own.
 
     Raises:
         ValueError: there is none.
     """
-    path = Path(place)
-    return load_distilled(path / "artefact" if (path / "artefact").is_dir() else path)
+    run = Path(path) / "artefact"
+    return load_distilled(run if run.is_dir() else Path(path))
 
 
-def objective(found: Distilled | None) -> str:
-    """The inner objective that a curriculum was made for."""
-    spec = {} if found is None else found.manifest.get("spec", {})
+def objective(distilled: Distilled | None) -> str:
+    """The inner objective that a curriculum was trained with."""
+    spec = {} if distilled is None else distilled.manifest.get("spec", {})
     return str(spec.get("inner", {}).get("objective", "cross_entropy"))
 
 
@@ -37,16 +37,20 @@ def planned(
     data: DataSpec,
     run: RunSpec,
     tracking: TrackingSpec,
-    found: Distilled | None,
+    distilled: Distilled | None,
     where: str = "",
     resumed: bool = False,
 ) -> Plan:
     """A plan whose evaluators can score, checked against the data and the curriculum.
 
+    Args:
+        distilled: the curriculum, None where there is none.
+        where: its name, for errors.
+
     Raises:
         ValueError: one clear line about what is wrong.
     """
-    plan = make_plan(host_spec(data, run, tracking, objective(found)), {"kinds": KINDS}, resumed)
-    if found is not None:
-        check_fit(found, plan.data, where)
+    plan = make_plan(host_spec(data, run, tracking, objective(distilled)), {"kinds": WORK}, resumed)
+    if distilled is not None:
+        check_fit(distilled, plan.data, where)
     return plan

@@ -1,7 +1,7 @@
-"""Rankers: one function type, (what a device holds, an architecture, its address, options, inputs) -> a score.
+"""Rankers of architectures: (workbench, architecture, address, options, inputs, clock) -> a score, larger is better.
 
-Larger is better. Those that train judge on validation images by fresh networks; the cheap ones look at the untrained
-network. `score` is the kind of work item that puts a batch of architectures through one of them.
+Two train fresh networks and measure their validation accuracy; the proxies look at an untrained network. A ranker of a
+user's own is an entry point of the group `raystill.rankers`. `score` is the kind of work item that applies one.
 """
 
 from __future__ import annotations
@@ -32,10 +32,15 @@ WORST = -1e300
 
 @dataclass
 class Clock:
-    """Seconds of the training steps alone, and of the judging: what the overhead of a search is measured against."""
+    """Wall seconds of a score, against which a search's overhead is measured.
 
-    steps: float = 0.0
-    judging: float = 0.0
+    Attributes:
+        training: of the training steps alone.
+        evaluation: of validation images, or of a proxy.
+    """
+
+    training: float = 0.0
+    evaluation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,20 @@ def _problem(bench: Workbench, arch: Arch, scheme: str) -> Problem:
     return bench.problem_of(learners.wrap(arch.build(bench.data.shape, len(bench.data.classes)), scheme))
 
 
-def _judged(bench: Workbench, problem: Problem, theta: Tensor, options: RankerOptions, clock: Clock) -> float:
+def _accuracy(bench: Workbench, problem: Problem, theta: Tensor, options: RankerOptions, clock: Clock) -> float:
     began = time.perf_counter()
-    found = problem.evaluate(theta, bench.validation, options.limit)["accuracy"]
-    clock.judging += time.perf_counter() - began
-    return found
+    accuracy = problem.evaluate(theta, bench.validation, options.limit)["accuracy"]
+    clock.evaluation += time.perf_counter() - began
+    return accuracy
 
 
 def curriculum(
     bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock
 ) -> float:
-    """Mean validation accuracy of `networks` networks trained on distilled steps in their order, at their own rates."""
+    """Mean validation accuracy of `networks` networks, trained on a curriculum's steps at its learned rates.
+
+    Inputs: `x` and `y` of the curriculum, `order` of its steps, and `lr` and `momentum` of each.
+    """
     problem = _problem(bench, arch, options.init)
     order = inputs["order"]
     hyper = {k: v for k, v in inputs.items() if k in ("lr", "momentum")}
@@ -83,15 +91,15 @@ def curriculum(
         theta0 = problem.learner.init(address.at(member=n)).to(bench.device)
         began = time.perf_counter()
         theta = trained(bench, problem, Steps(inputs["x"][order], inputs["y"][order], hyper), theta0)
-        clock.steps += time.perf_counter() - began
-        total += _judged(bench, problem, theta, options, clock)
+        clock.training += time.perf_counter() - began
+        total += _accuracy(bench, problem, theta, options, clock)
     return total / options.networks
 
 
 def real(
     bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock
 ) -> float:
-    """The same of `steps` minibatches of `batch` real images, out of `per_class` images a class where that is given."""
+    """Mean validation accuracy of `networks` networks, trained on real data by the options' protocol."""
     problem = _problem(bench, arch, options.init)
     data = bench.train
     if options.per_class is not None:
@@ -102,13 +110,13 @@ def real(
     for n in range(options.networks):
         began = time.perf_counter()
         (theta,) = training.fit(problem.learner, data, address.at(member=n), options.protocol)
-        clock.steps += time.perf_counter() - began
-        total += _judged(bench, problem, theta, options, clock)
+        clock.training += time.perf_counter() - began
+        total += _accuracy(bench, problem, theta, options, clock)
     return total / options.networks
 
 
 def subset(bench: Workbench, per_class: int) -> np.ndarray:
-    """Row numbers of `per_class` training images a class, the same for all architectures."""
+    """Row numbers of `per_class` training images of each class, the same for all architectures."""
     labels = bench.train.y.cpu().numpy()
     rng = numpy_rng(Address(bench.spec.run.seed, stream="rank/subset"))
     rows = [rng.permutation(np.flatnonzero(labels == k))[:per_class] for k in range(len(bench.data.classes))]
@@ -119,22 +127,22 @@ def proxy(
     bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock,
     name: str,
 ) -> float:  # fmt: skip
-    """A zero-cost proxy of the initial network on one real minibatch, the same for all architectures."""
+    """A zero-cost proxy of the initial network on one minibatch of real data, the same for all architectures."""
     problem = _problem(bench, arch, options.init)
     network = problem.learner.load(problem.learner.init(address).to(bench.device))
     rng = numpy_rng(Address(bench.spec.run.seed, stream="rank/batch"))
     x, y = bench.train.batch(rng.choice(len(bench.train), min(64, len(bench.train)), replace=False))
     began = time.perf_counter()
-    found = PROXIES[name](network, x, y)
-    clock.judging += time.perf_counter() - began
-    return max(found, WORST)
+    value = PROXIES[name](network, x, y)
+    clock.evaluation += time.perf_counter() - began
+    return max(value, WORST)
 
 
 def count(
     bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock,
     name: str,
 ) -> float:  # fmt: skip
-    """Parameters or FLOPs."""
+    """The number of parameters, or of FLOPs."""
     return COUNTS[name](arch, bench.data.shape, len(bench.data.classes))
 
 
@@ -147,12 +155,12 @@ RANKERS: dict[str, Ranker] = {
 
 
 CHEAP = ("parameters", "synflow", "naswot")
-"""Rankers that cost next to nothing, which have one voice together beside one that trains."""
+"""Proxies whose rank sum is combined with a ranker that trains networks."""
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """Texts of architectures, and the ranker, a key of RANKERS, that scores them."""
+    """Texts of architectures, and the name of the ranker that scores them."""
 
     architectures: tuple[str, ...]
     ranker: str
@@ -162,19 +170,19 @@ class ScoreOptions:
 def score(bench: Workbench, address: Address, options: ScoreOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """Work item: the scores of a batch of architectures.
 
-    Numbers: `0`, `1`, ... the scores; `steps/0`, ... seconds of its training steps; `judging/0`, ... of judging;
-    `cpu/0`, ... CPU seconds of all of it. Inputs: a curriculum, or nothing.
+    Numbers: `0`, `1`, ... the scores; `training/0`, ... and `evaluation/0`, ... the seconds of each (`Clock`); `cpu/0`,
+    ... its CPU seconds. Inputs: a curriculum, or nothing.
     """
     tensors = bench.tensors(inputs)
-    found: Numbers = {}
+    numbers: Numbers = {}
     ranker = registry.resolve("rankers", options.ranker, RANKERS, bench.plugins)
     for n, text in enumerate(options.architectures):
         arch, clock, cpu = parse(text), Clock(), time.process_time()
-        place = Address(address.seed, stream=f"rank/{arch.key}")
-        found[f"{n}"] = float(ranker(bench, arch, place, options.settings, tensors, clock))
-        found[f"steps/{n}"], found[f"judging/{n}"] = clock.steps, clock.judging
-        found[f"cpu/{n}"] = time.process_time() - cpu
-    return found, {}
+        own = Address(address.seed, stream=f"rank/{arch.key}")
+        numbers[f"{n}"] = float(ranker(bench, arch, own, options.settings, tensors, clock))
+        numbers[f"training/{n}"], numbers[f"evaluation/{n}"] = clock.training, clock.evaluation
+        numbers[f"cpu/{n}"] = time.process_time() - cpu
+    return numbers, {}
 
 
 @dataclass(frozen=True)
@@ -192,5 +200,5 @@ def train_real(bench: Workbench, address: Address, options: TrainRealOptions, in
     return numbers, {"theta": theta.cpu().numpy()} if bool(theta.isfinite().all()) else {}
 
 
-KINDS = {"score": Kind(score, ScoreOptions), "train_real": Kind(train_real, TrainRealOptions)}
-"""What a search's evaluators can do beside `work.KINDS`: plug-ins of the kind `kinds`."""
+WORK = {"score": Kind(score, ScoreOptions), "train_real": Kind(train_real, TrainRealOptions)}
+"""Kinds of work items that only searches have."""

@@ -1,7 +1,7 @@
-"""Scoring: architectures in batches as work items of the crew, on evaluators that hold what they are ranked by.
+"""Scoring: batches of architectures as work items, on evaluators that keep the curriculum.
 
-One architecture a Tune trial costs 0.2 to 1 s beside 0.03 to 0.3 s of work; a batch of them is one message. The crew's
-retries, copies and commit log serve here as they do for meta-gradients: a batch in the log is not computed again.
+A batch is one message; a Tune trial for each architecture would cost 0.2 to 1 s beside 0.03 to 0.3 s of work. Retries,
+copies and the commit log are the crew's, as for meta-gradients: a batch in the log is not computed again.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Ranking:
-    """A ranker with all that it needs.
+    """A ranker with its options and data.
 
     Attributes:
-        name: what tables call it.
+        name: of its row in a table.
         ranker: a key of RANKERS.
         options: of the ranker; `init` is the curriculum's where there is one.
         curriculum: the data of `curriculum`.
@@ -55,7 +55,7 @@ class Ranking:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What an evaluator needs of the curriculum."""
+        """The curriculum as an evaluator gets it."""
         d = self.curriculum
         if d is None:
             return {"none": np.zeros(1, np.float32)}
@@ -64,28 +64,28 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of N architectures, each [N].
+    """The scores of N architectures.
 
     Attributes:
-        values: larger is better.
-        steps: seconds of the training steps alone.
-        judging: seconds of validation images, or of a proxy.
-        cpu: CPU seconds of all of it.
-        wall: seconds until the last was in, here.
-        computed: how many were computed now; the others stood in the commit log.
+        values: [N], larger is better.
+        training: [N], seconds of the training steps alone.
+        evaluation: [N], seconds of validation images, or of a proxy.
+        cpu: [N], CPU seconds of the whole item's share.
+        wall: seconds until the driver had the last.
+        computed: how many were computed now; the others were in the commit log.
     """
 
     values: np.ndarray
-    steps: np.ndarray
-    judging: np.ndarray
+    training: np.ndarray
+    evaluation: np.ndarray
     cpu: np.ndarray
     wall: float
     computed: int
 
     def overhead(self, workers: int) -> tuple[float, float]:
-        """Wall time over (training steps' own time / workers), and over that of training and judging."""
+        """Wall time over (the training steps' own time / workers), and over that of training and evaluation."""
         workers = max(1, workers)
-        steps, work = self.steps.sum(), (self.steps + self.judging).sum()
+        steps, work = self.training.sum(), (self.training + self.evaluation).sum()
         return tuple(self.wall * workers / v if v > 0 else float("inf") for v in (steps, work))  # type: ignore[return-value]
 
 
@@ -115,7 +115,7 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 class Scorer:
-    """Scores on a session's evaluators; results are in the order asked for, whoever computed them."""
+    """Scores architectures on a session's evaluators; results are in the order asked for."""
 
     def __init__(self, session: Session, seed: int = 0) -> None:
         self._session, self._seed = session, seed
@@ -134,26 +134,26 @@ class Scorer:
         items = [self._item(ranking, part, self._seed if seed is None else seed, step) for part in parts]
         missing = [item for item in items if item.address not in self._known]
         self._compute(ranking, missing)
-        columns: dict[str, list[float]] = {key: [] for key in ("", "steps/", "judging/", "cpu/")}
+        columns: dict[str, list[float]] = {key: [] for key in ("", "training/", "evaluation/", "cpu/")}
         for item, part in zip(items, parts):
             for key, column in columns.items():
                 column += [self._known[item.address][f"{key}{n}"] for n in range(len(part))]
         arrays = {key: np.array(column) for key, column in columns.items()}
         computed = sum(len(part) for item, part in zip(items, parts) if item in missing)
         wall = time.perf_counter() - began
-        return Scores(arrays[""], arrays["steps/"], arrays["judging/"], arrays["cpu/"], wall, computed)
+        return Scores(arrays[""], arrays["training/"], arrays["evaluation/"], arrays["cpu/"], wall, computed)
 
     def spent(self) -> dict[str, float]:
-        """Seconds of all batches that this run has scored, by this session and earlier ones."""
+        """Seconds of all batches in the run's commit log, of this session and earlier ones."""
         rows = self._known.values()
-        cpu, steps, judging = (
+        cpu, training, evaluation = (
             sum(v for row in rows for k, v in row.items() if k.startswith(f"{part}/"))
-            for part in ("cpu", "steps", "judging")
+            for part in ("cpu", "training", "evaluation")
         )
-        return {"score_cpu_seconds": cpu, "steps_seconds": steps, "work_seconds": steps + judging}
+        return {"score_cpu_seconds": cpu, "training_seconds": training, "work_seconds": training + evaluation}
 
     def _item(self, ranking: Ranking, part: Sequence[Arch], seed: int, step: int) -> WorkItem:
-        # named by its content, so that a log's row is found again whatever was asked around it
+        # addressed by content, so that a row of the log is found whatever other batches were asked for
         options = ScoreOptions(tuple(arch.text for arch in part), ranking.ranker, ranking.full)
         mark = hashlib.sha256(repr((ranking.name, options, _mark(ranking.curriculum))).encode()).hexdigest()[:24]
         return WorkItem("score", Address(seed, stream=f"score/{mark}"), step, f"score/{ranking.name}", options)
@@ -188,7 +188,7 @@ def _mark(curriculum: Distilled | None) -> str:
 
 
 def _known(folder: Path) -> dict[Address, dict[str, float]]:
-    """Batches that stand in a run's commit log."""
+    """Numbers of the batches in a run's commit log, by their addresses."""
     rows: list[dict[str, Any]] = commit_log.read(folder / "commits").to_pylist()
     return {
         Address(r["seed"], r["attempt"], r["step"], r["member"], r["stream"]): dict(r["numbers"])

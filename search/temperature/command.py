@@ -1,4 +1,4 @@
-"""`raystill search temperature`, and how a search goes on and is told of."""
+"""`raystill search temperature`, and what other commands do with the run of a temperature search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def command(argv: list[str]) -> int:
     """Search for T and alpha."""
     from raystill.platform import runs
     from raystill.platform.command_line import options
-    from raystill.search.temperature.run import carry_out, prepared
+    from raystill.search.temperature.run import carry_out, prepare
     from raystill.search.temperature.spec import TemperatureSpec
 
     text = (
@@ -19,26 +19,26 @@ def command(argv: list[str]) -> int:
     )
     spec, _ = options.load(TemperatureSpec, "search temperature", text, argv, default="temperature-digits")
     began = time.monotonic()
-    spec, plan = prepared(spec)
+    spec, plan = prepare(spec)
     folder = runs.create(spec, "search temperature", "temperature")
     _close(folder, carry_out(spec, plan, folder), time.monotonic() - began)
     return 0
 
 
 def resume(folder: Path, workers: int | str | None = None) -> int:
-    """Go on with a temperature search."""
-    from raystill.search.temperature.run import resume as go_on
+    """Finish a search that was stopped or killed."""
+    from raystill.search.temperature.run import resume as finish
 
     began = time.monotonic()
-    _close(folder, go_on(folder, workers), time.monotonic() - began)
+    _close(folder, finish(folder, workers), time.monotonic() - began)
     return 0
 
 
 def write_report(folder: Path) -> Path:
-    """The page of a search, written again; what is missing of the search is done."""
-    from raystill.search.temperature.run import resume as go_on
+    """Write the page of a search again; what is missing of the search is done first."""
+    from raystill.search.temperature.run import resume as finish
 
-    go_on(folder, None)
+    finish(folder, None)
     return folder / "report.html"
 
 

@@ -1,7 +1,7 @@
-"""Grid and halving: blocks of students as work items of the evaluators, finished ones taken from the commit log.
+"""Grid and halving: blocks of students as work items of the evaluators.
 
-A block's address holds a digest of everything that its result depends on, so a killed search finds what it has by
-asking the log for the same addresses, and computes the rest.
+A block's address holds a digest of everything that its result depends on. A resumed search finds finished blocks in the
+commit log by their addresses, and computes the rest.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from raystill.actors.messages import WorkItem
 from raystill.platform.evaluation.protocol import Split
 from raystill.platform.seeds import Address
 from raystill.platform.work.student_grid import GradeOptions, StudentsOptions, TeacherOptions
-from raystill.search.temperature.settings import Row, Setting, ranked
+from raystill.search.temperature.settings import Setting, StudentScore, ranked
 from raystill.search.temperature.spec import TemperatureSpec
 
 Tell = Callable[[str], None]
+"""Takes a line of progress."""
 
 
 @dataclass(frozen=True)
-class Hunt:
-    """A search at work.
+class Students:
+    """Trains students of one teacher on a session's evaluators.
 
     Attributes:
-        session: its evaluators compute.
-        teacher: the handle of `{"logits": [N, K]}`, put once.
+        teacher: the handle of `{"logits": [N, K]}` in the object store.
     """
 
     spec: TemperatureSpec
@@ -45,7 +45,13 @@ class Hunt:
         self, width: int, pairs: Sequence[tuple[float, float]], seeds: Sequence[int], steps: int,
         split: Split = "validation", stream: str = "student",
     ) -> WorkItem:  # fmt: skip
-        """Students of one width as a work item: settings (T, alpha) x seeds."""
+        """Students of one width as a work item: settings x seeds.
+
+        Args:
+            pairs: settings (T, alpha).
+            split: whose images measure the accuracies.
+            stream: of the students' random draws.
+        """
         student, search = self.spec.student, self.spec.search
         training = student.training.model_copy(update={"steps": steps})
         options = StudentsOptions(
@@ -57,29 +63,29 @@ class Hunt:
         """The numbers of some items, in their order; what the commit log has is not computed again."""
         crew, log = self.session.crew, self.session.log
         log.flush()
-        found = finished(self.session)
-        missing = [i for i in items if i.address.stream not in found]
+        known = logged(self.session)
+        missing = [i for i in items if i.address.stream not in known]
         for one in missing:
             crew.add(one, self.teacher)
         while missing:
             outcome = crew.first(missing).outcome
             missing.remove(outcome.item)
-            log.flush()  # a killed driver has it
-            found[outcome.item.address.stream] = outcome.numbers
+            log.flush()  # before the next one: a driver that is killed finds it again
+            known[outcome.item.address.stream] = outcome.numbers
             done = len(items) - len(missing)
             if tell and done * 4 // len(items) > (done - 1) * 4 // len(items):
                 tell(f"{done}/{len(items)} blocks")
-        return [found[i.address.stream] for i in items]
+        return [known[i.address.stream] for i in items]
 
 
 def item(kind: str, seed: int, options: TeacherOptions | GradeOptions | StudentsOptions) -> WorkItem:
     """A work item whose address names all that its result depends on, beside the spec's data and teacher."""
-    told = [(k, v.model_dump_json() if isinstance(v, BaseModel) else v) for k, v in vars(options).items()]
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+    fields = [(k, v.model_dump_json() if isinstance(v, BaseModel) else v) for k, v in vars(options).items()]
+    digest = hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:24]
     return WorkItem(kind, Address(seed, stream=f"{kind}/{digest}"), 0, "teacher", options)
 
 
-def finished(session: Session) -> dict[str, dict[str, float]]:
+def logged(session: Session) -> dict[str, dict[str, float]]:
     """Numbers of the items that the run's commit log holds, by the stream of their address."""
     rows = commit_log.read(session.folder / "commits").to_pylist()
     return {r["stream"]: dict(r["numbers"]) for r in rows if r["status"] == "ok" and "/" in r["stream"]}
@@ -92,21 +98,21 @@ def cut(pairs: Sequence[tuple[float, float]], most: int) -> list[list[tuple[floa
     return [list(pairs[a:b]) for a, b in itertools.pairwise(ends)]
 
 
-def trained(hunt: Hunt, settings: Iterable[Setting], steps: int, tell: Tell) -> list[Row]:
-    """Students of some settings, each with every seed, `steps` steps long."""
-    settings, seeds = list(settings), range(hunt.spec.search.seeds)
-    plan: list[tuple[int, int, list[tuple[float, float]]]] = []
+def train(students: Students, settings: Iterable[Setting], steps: int, tell: Tell) -> list[StudentScore]:
+    """Students of some settings, each with every seed, trained for `steps` steps."""
+    settings, seeds = list(settings), range(students.spec.search.seeds)
+    blocks: list[tuple[int, int, list[tuple[float, float]]]] = []
     for width in dict.fromkeys(s.width for s in settings):
         pairs = [(s.temperature, s.alpha) for s in settings if s.width == width]
-        plan += [(width, seed, block) for block in cut(pairs, hunt.spec.search.block) for seed in seeds]
-    found = hunt.numbers([hunt.block(width, block, [seed], steps) for width, seed, block in plan], tell)
+        blocks += [(width, seed, block) for block in cut(pairs, students.spec.search.block) for seed in seeds]
+    items = [students.block(width, block, [seed], steps) for width, seed, block in blocks]
     rows = [
-        Row(width, *pair, seed, steps, numbers[f"0.{i}"])
-        for (width, seed, block), numbers in zip(plan, found)
+        StudentScore(width, *pair, seed, steps, numbers[f"0.{i}"])
+        for (width, seed, block), numbers in zip(blocks, students.numbers(items, tell))
         for i, pair in enumerate(block)
     ]
-    place = {setting: i for i, setting in enumerate(settings)}
-    return sorted(rows, key=lambda row: (place[row.setting], row.seed))
+    position = {setting: i for i, setting in enumerate(settings)}
+    return sorted(rows, key=lambda row: (position[row.setting], row.seed))
 
 
 def every(spec: TemperatureSpec) -> list[Setting]:
@@ -114,24 +120,24 @@ def every(spec: TemperatureSpec) -> list[Setting]:
     return [Setting(w, t, a) for w in spec.widths for t in spec.search.temperatures for a in spec.search.alphas]
 
 
-def grid(hunt: Hunt, tell: Tell) -> list[Row]:
+def grid(students: Students, tell: Tell) -> list[StudentScore]:
     """Every setting, trained to the end."""
-    return trained(hunt, every(hunt.spec), hunt.spec.student.training.steps, tell)
+    return train(students, every(students.spec), students.spec.student.training.steps, tell)
 
 
-def halving(hunt: Hunt, tell: Tell) -> list[Row]:
+def halving(students: Students, tell: Tell) -> list[StudentScore]:
     """Successive halving (Jamieson & Talwalkar 2016, 1502.07943), synchronous, for each width by itself.
 
-    Every rung is a whole short training, its schedule too: a longer training's first steps say little while the rate is
-    high.
+    Every rung is a whole short training, its schedule too: the first steps of a longer training say little while the
+    learning rate is high.
     """
-    spec, rows = hunt.spec, list[Row]()
+    spec, rows = students.spec, list[StudentScore]()
     settings = every(spec)
     for steps in spec.lengths:
         tell(f"{len(settings)} settings, {steps} steps each")
-        new = trained(hunt, settings, steps, tell)
-        rows += new
-        order = ranked(new, steps)
+        rung = train(students, settings, steps, tell)
+        rows += rung
+        order = ranked(rung, steps)
         settings = [s for w in spec.widths for s in _best([s for s in order if s.width == w], spec.search.eta)]
     return rows
 

@@ -1,8 +1,8 @@
 """Ray Tune: a trial is one setting with all of its seeds; the teacher's logits reach it by reference.
 
-Tune keeps its experiment under the run folder, as pickles of its own, and `Tuner.restore` takes it up again: trust a
-run folder of this kind as you trust code. Where the machine is shared, trials end in another order, and Optuna and ASHA
-draw others: for a search that gives the same choice again take `grid` or `halving`.
+Tune keeps its experiment under the run folder, as pickles that a resume reads: trust a run folder of
+this kind as you trust code. Trials may end in another order where the machine is shared, and then Optuna
+and ASHA choose other settings: for a search that gives the same choice again take `grid` or `halving`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,26 @@ from raystill.platform.files import arrays
 from raystill.platform.spec import DistillSpec
 from raystill.platform.work.student_grid import Cohort, StudentsOptions, cohort
 from raystill.platform.work.workbench import Workbench
-from raystill.search.temperature.settings import Row
+from raystill.search.temperature.settings import StudentScore
 from raystill.search.temperature.spec import TemperatureSpec
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 
 class Trial(tune.Trainable):
-    """One setting, all seeds; a step is one rung. Actors are used again: the data stay, the students change."""
+    """One setting, all seeds; a step is one rung. Actors are reused: the data stay, the students change."""
 
     group: Cohort
 
     def setup(  # type: ignore[override]
         self, config: dict[str, float], host_spec: dict[str, Any], spec: dict[str, Any], logits: np.ndarray
     ) -> None:
-        """Get the data onto the device."""
+        """Load the data onto the device.
+
+        Args:
+            config: `temperature` and `alpha`.
+            logits: the teacher's, [N, K].
+        """
         self._bench, self._spec = Workbench(DistillSpec.model_validate(host_spec)), TemperatureSpec.model_validate(spec)
         self._logits = logits
         self.reset_config(config)
@@ -49,19 +54,19 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train up to the next rung, or to the end where nobody looks before it."""
+        """Train up to the next rung, or to the end where rungs do not count."""
         lengths = self._spec.lengths if self._spec.search.method == "asha" else self._spec.lengths[-1:]
         self.group.advance(next(length for length in lengths if length > self.group.done) - self.group.done)
-        found = self.group.accuracies(self._bench.validation)[:, 0]
-        return {"accuracy": float(found.mean()), "steps": self.group.done, "seeds": [float(a) for a in found],
+        accuracies = self.group.accuracies(self._bench.validation)[:, 0]
+        return {"accuracy": float(accuracies.mean()), "steps": self.group.done, "seeds": [float(a) for a in accuracies],
                 "done": self.group.done >= lengths[-1]}  # fmt: skip
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The students as they are."""
+        """Write the students' state."""
         arrays.write(Path(checkpoint_dir) / "students.safetensors", self.group.state(), {})
 
     def load_checkpoint(self, checkpoint: dict[Any, Any] | str | None) -> None:
-        """Go on with them."""
+        """Restore the students' state."""
         assert isinstance(checkpoint, str), "Tune gives the folder that `save_checkpoint` wrote to"
         self.group.restore(arrays.read(Path(checkpoint) / "students.safetensors")[0])
 
@@ -69,17 +74,11 @@ class Trial(tune.Trainable):
 def trainable(host_spec: DistillSpec, spec: TemperatureSpec, logits: np.ndarray) -> Any:
     """What Tune runs: one slot of the evaluators' kind for each trial."""
     gpu = host_spec.run.device == "cuda"
-    given = tune.with_parameters(Trial, host_spec=host_spec.dump(), spec=spec.dump(), logits=logits)
-    return tune.with_resources(given, {"gpu": 1} if gpu else {"cpu": 1})
+    body = tune.with_parameters(Trial, host_spec=host_spec.dump(), spec=spec.dump(), logits=logits)
+    return tune.with_resources(body, {"gpu": 1} if gpu else {"cpu": 1})
 
 
 def _tpe(spec: TemperatureSpec) -> dict[str, Any]:
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        raise ValueError(
-            "search.method: tpe needs Optuna (pip install 'raystill[tune]'); without: grid, halving, asha"
-        ) from None
     from ray.tune.search.optuna import OptunaSearch
 
     return {"search_alg": OptunaSearch(seed=spec.run.seed)}
@@ -99,44 +98,43 @@ METHODS: dict[str, Callable[[TemperatureSpec], dict[str, Any]]] = {"tpe": _tpe, 
 """Searchers of Ray Tune: spec -> arguments of a TuneConfig."""
 
 
-def check(spec: TemperatureSpec) -> None:
-    """Raises ValueError where a method's package is missing."""
-    METHODS[spec.search.method](spec)
+def search(host_spec: DistillSpec, spec: TemperatureSpec, logits: np.ndarray, folder: Path) -> list[StudentScore]:
+    """Students of every trial of a search by Ray Tune, new or resumed.
 
-
-def tuned(host_spec: DistillSpec, spec: TemperatureSpec, logits: np.ndarray, folder: Path) -> list[Row]:
-    """A search by Ray Tune, begun or taken up again.
+    Args:
+        logits: the teacher's, [N, K].
+        folder: the run's; Tune's experiment lies under it.
 
     Raises:
         RuntimeError: no trial came to its end.
     """
     cluster.connect(spec.run.address, None)
-    place, made = folder.absolute() / "tune", trainable(host_spec, spec, logits)
-    if tune.Tuner.can_restore(str(place)):
-        tuner = tune.Tuner.restore(str(place), made, resume_unfinished=True, restart_errored=True)
+    experiment, body = folder.absolute() / "tune", trainable(host_spec, spec, logits)
+    if tune.Tuner.can_restore(str(experiment)):
+        tuner = tune.Tuner.restore(str(experiment), body, resume_unfinished=True, restart_errored=True)
     else:
-        tuner = _new(spec, made, folder)
+        tuner = _new(spec, body, folder)
     rows, trouble = [], ""
-    found = tuner.fit()
-    for result in (found[i] for i in range(len(found))):
+    results = tuner.fit()
+    for result in (results[i] for i in range(len(results))):
         metrics = result.metrics or {}
-        if result.error is not None or "seeds" not in metrics:  # Tune gives no error where a trial never began
-            trouble = str(result.error or "a trial never began").strip().splitlines()[-1]
+        if result.error is not None or "seeds" not in metrics:  # Tune gives no error where a trial never started
+            trouble = str(result.error or "a trial never started").strip().splitlines()[-1]
             continue
         config = result.config or {}
         t, a = config["temperature"], config["alpha"]
         rows += [
-            Row(spec.widths[0], t, a, seed, metrics["steps"], accuracy)
+            StudentScore(spec.widths[0], t, a, seed, metrics["steps"], accuracy)
             for seed, accuracy in enumerate(metrics["seeds"])
         ]
     if not any(row.steps == spec.lengths[-1] for row in rows):
-        raise RuntimeError(f"no trial came to its end; the last said: {trouble or 'nothing'}")
+        raise RuntimeError(f"no trial came to its end; the last error: {trouble or 'none'}")
     if trouble:
-        print(f"warning: trials failed; the last said: {trouble}", flush=True)
-    return sorted(rows)  # Tune may give its trials in another order when it is asked again, and ties go to the first
+        print(f"warning: trials failed; the last error: {trouble}", flush=True)
+    return sorted(rows)  # Tune may list its trials in another order on a resume, and the first wins a tie
 
 
-def _new(spec: TemperatureSpec, made: Any, folder: Path) -> Any:
+def _new(spec: TemperatureSpec, body: Any, folder: Path) -> Any:
     search = spec.search
     low, high = min(search.temperatures), max(search.temperatures)
     least, most = min(search.alphas), max(search.alphas)
@@ -152,4 +150,4 @@ def _new(spec: TemperatureSpec, made: Any, folder: Path) -> Any:
     run = tune.RunConfig(
         name="tune", storage_path=str(folder.absolute()), verbose=0, failure_config=tune.FailureConfig(max_failures=2)
     )
-    return tune.Tuner(made, param_space=space, tune_config=config, run_config=run)
+    return tune.Tuner(body, param_space=space, tune_config=config, run_config=run)

@@ -1,25 +1,24 @@
-"""`report.html` of a temperature search: one self-contained page, and the table that the terminal shows."""
+"""The page of a temperature search, and the table that the terminal shows."""
 
 from __future__ import annotations
 
-import base64
-import os
-from collections.abc import Sequence
-from importlib.resources import files
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from raystill.platform.files.redaction import redacted
+from raystill.platform.report import page
 from raystill.platform.report.words import plural
 from raystill.platform.runs import dump
 from raystill.search.temperature import response
-from raystill.search.temperature.settings import Row, chosen, summaries
+from raystill.search.temperature.settings import StudentScore, chosen, summaries
 from raystill.search.temperature.spec import TemperatureSpec
 
-PAGE = "report.html"
+MOST = 12
+"""Settings of a width in the table."""
+COLUMNS = [("students", ""), ("test accuracy", "number"), ("seeds", "number")]
+SETTINGS = [("setting", ""), ("validation accuracy", "number"), ("seeds", "number")]
 
 
 def spread(row: dict[str, Any]) -> str:
@@ -27,7 +26,7 @@ def spread(row: dict[str, Any]) -> str:
     return f"{row['mean']:.2f} ± {row['std']:.2f} %" if row["n"] > 1 else f"{row['mean']:.2f} %"
 
 
-def named(row: dict[str, Any]) -> str:
+def title(row: dict[str, Any]) -> str:
     """A row's name with its width and setting."""
     width = f"width {row['width']}, " if row["width"] else ""
     setting = f" (T {row['temperature']:.3g}, alpha {row['alpha']:.3g})" if "temperature" in row else ""
@@ -36,58 +35,95 @@ def named(row: dict[str, Any]) -> str:
 
 def table(result: dict[str, Any]) -> list[str]:
     """Test accuracies, one line each."""
-    lines = [f"{named(r):52s} {spread(r):>18s}  (test, {plural(r['n'], 'student')})" for r in result["test"]["rows"]]
+    lines = [f"{title(r):52s} {spread(r):>18s}  (test, {plural(r['n'], 'student')})" for r in result["test"]["rows"]]
     return [*lines, f"{'teacher':52s} {result['teacher']['test']:16.2f} %  (test)"]
 
 
-def write(folder: Path, spec: TemperatureSpec, rows: Sequence[Row], result: dict[str, Any]) -> Path:
-    """Draw the pictures and write the page into a run folder."""
+def write(folder: Path, spec: TemperatureSpec, rows: Sequence[StudentScore], result: dict[str, Any]) -> Path:
+    """Draw the pictures and write `report.html` into a run folder."""
     best = chosen(rows, spec.student.training.steps)
     pictures = {"surface": response.surface(rows, best), "curves": response.curves(rows, list(best))}
     for name, figure in pictures.items():
         response.save(figure, folder / f"{name}.png")
-    page = render(folder, spec, rows, result)
-    temporary = folder / f".{PAGE}.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, folder / PAGE)
-    return folder / PAGE
+    return page.write_page(folder, render(folder, spec, rows, result))
 
 
-def _picture(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def render(folder: Path, spec: TemperatureSpec, rows: Sequence[StudentScore], result: dict[str, Any]) -> str:
+    """The page; the same search gives the same bytes.
+
+    Args:
+        folder: the run's, with `surface.png` and `curves.png`.
+        result: what `result.json` holds.
+    """
+    selection, test = result["selection"], result["test"]
+    widths = [f"Width {s['width']}: " if s["width"] else "" for s in selection["settings"]]
+    choices = (
+        f"{width}T {s['temperature']:.3g} with alpha {s['alpha']:.3g}."
+        for width, s in zip(widths, selection["settings"])
+    )
+    counts = f"{plural(selection['images'], 'image')}, {plural(selection['seeds'], 'seed')}"
+    lead = f"{' '.join(choices)} Chosen on the validation split ({counts}), then tested once."
+    best = _best(rows, spec.student.training.steps)
+    return page.page(folder.resolve().name, f"The temperature of {spec.data.source}", lead, [
+        page.section("surface", "The response", *_pictures(folder, selection["seeds"])),
+        page.section(
+            "assessment", "How good it is",
+            page.paragraph(
+                f"Accuracies on the test split, {plural(test['images'], 'image')}; students with seeds of their own, "
+                f"which took no part in the choice. The teacher has {result['teacher']['test']:.2f} % there."
+            ),
+            page.table("Test accuracies", COLUMNS, [
+                page.Row((title(row), Markup("<b>{}</b>").format(spread(row)), str(row["n"]))) for row in test["rows"]
+            ]),
+            page.heading("The best settings on the validation split"),
+            page.table("Validation accuracies", SETTINGS, best),
+            page.paragraph(
+                "The best of many is too good by chance; the test accuracies above are not. ± is the standard "
+                "deviation over seeds.", "small",
+            ),
+        ),
+        page.again(
+            "raystill search temperature --config spec.yaml --run.name again", dump(spec, "search temperature"),
+            *(page.folded(path.name, path.read_text()) for path in sorted(folder.glob("recipe*.yaml"))),
+        ),
+    ], _numbers(result))  # fmt: skip
+
+
+def _pictures(folder: Path, seeds: int) -> Iterator[Markup]:
+    yield page.figure(
+        page.image(
+            (folder / "surface.png").read_bytes(),
+            "Mean validation accuracy over temperature and alpha, the chosen setting ringed.",
+        ),
+        f"Mean validation accuracy over {plural(seeds, 'seed')}; the choice is ringed. Settings that were stopped "
+        "early show the accuracy that they had then.",
+    )
+    yield page.figure(
+        page.image(
+            (folder / "curves.png").read_bytes(),
+            "Validation accuracy over temperature, a line for each student width.",
+        ),
+        "At each T the best alpha; the band is the standard error over seeds, the ring the best T.",
+    )
 
 
 def _numbers(result: dict[str, Any]) -> list[tuple[str, str]]:
     first, searched = result["selection"]["settings"][0], result["searched"]
-    alone = result["test"]["rows"]
+    rows = result["test"]["rows"]
     return [
         (f"T {first['temperature']:.3g}", f"alpha {first['alpha']:.3g}: the choice by validation"),
-        (spread(alone[0]), f"test accuracy, ± over {plural(alone[0]['n'], 'fresh student')}"),
-        (spread(alone[1]), "the same students from labels alone"),
+        (spread(rows[0]), f"test accuracy, ± over {plural(rows[0]['n'], 'fresh student')}"),
+        (spread(rows[1]), "the same students from labels alone"),
         (f"{searched['students']:,}", f"students of {plural(searched['settings'], 'setting')} ({searched['method']})"),
     ]
 
 
-def _best(rows: Sequence[Row], steps: int, most: int = 12) -> list[dict[str, Any]]:
+def _best(rows: Sequence[StudentScore], steps: int) -> list[page.Row]:
     means = sorted(summaries(rows, steps).items(), key=lambda entry: (entry[0].width, -entry[1].mean))
-    found = []
+    lines = []
     for width in dict.fromkeys(setting.width for setting, _ in means):
-        own = [(s, m) for s, m in means if s.width == width][:most]
-        found += [{"setting": str(s), "mean": 100 * m.mean, "std": 100 * m.std, "n": m.n} for s, m in own]
-    return found
-
-
-def render(folder: Path, spec: TemperatureSpec, rows: Sequence[Row], result: dict[str, Any]) -> str:
-    """The page; the same search gives the same bytes."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    css = files("raystill.platform.report").joinpath("page.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html").render(
-        title=f"The temperature of {spec.data.source}", run_name=folder.resolve().name, css=Markup(css),
-        numbers=_numbers(result), result=result, spread=spread, named=named, plural=plural,
-        surface=_picture(folder / "surface.png"), curves=_picture(folder / "curves.png"),
-        best=_best(rows, spec.student.training.steps), spec=spec, spec_text=redacted(dump(spec, "search temperature")),
-        recipes={p.name: p.read_text() for p in sorted(folder.glob("recipe*.yaml"))},
-    )  # fmt: skip
+        own = [(s, m) for s, m in means if s.width == width][:MOST]
+        lines += [
+            page.Row((str(s), spread({"mean": 100 * m.mean, "std": 100 * m.std, "n": m.n}), str(m.n))) for s, m in own
+        ]
+    return lines

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raystill.platform.evaluation.summary import Summary
-from raystill.search.temperature.settings import Row, Setting, summaries
+from raystill.search.temperature.settings import Setting, StudentScore, summaries
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ INK, FAINT = "#1b1f24", "#59636e"
 
 
 def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure  # an evaluator draws nothing
+    from matplotlib.figure import Figure  # an evaluator needs none
 
     figure = Figure(figsize=(width * columns, height), layout="constrained", facecolor="white")
     return figure, [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
@@ -31,17 +31,18 @@ def _titled(ax: Axes, width: int) -> None:
     ax.set_xlabel("temperature T", color=FAINT)
 
 
-def _every(rows: Sequence[Row], setting: Setting) -> float:
+def _every(rows: Sequence[StudentScore], setting: Setting) -> float:
     """Mean accuracy at the longest training that a setting had."""
     own = [row for row in rows if row.setting == setting]
     last = max(row.steps for row in own)
     return 100 * float(np.mean([row.accuracy for row in own if row.steps == last]))
 
 
-def surface(rows: Sequence[Row], best: dict[int, Setting]) -> Figure:
+def surface(rows: Sequence[StudentScore], best: dict[int, Setting]) -> Figure:
     """Mean validation accuracy over T and alpha, one panel a width, the choice ringed.
 
-    Where T and alpha form a grid it is a map with numbers, else points; settings stopped early show what they had.
+    Where T and alpha form a grid it is a map with numbers, else points. Settings that were stopped early show the
+    accuracy that they had.
     """
     figure, axes = _figure(len(best), 5.6, 3.9)
     for ax, (width, chosen) in zip(axes, best.items()):
@@ -52,8 +53,8 @@ def surface(rows: Sequence[Row], best: dict[int, Setting]) -> Figure:
         ax.set_ylabel("alpha, the teacher's share", color=FAINT)
         if len(here) == len(ts) * len(alphas):
             z = np.array([[values[Setting(width, t, a)] for t in ts] for a in alphas])
-            low = max(float(np.quantile(z, 0.1)), float(z.max()) - 25)  # one that diverged must not take all colours
-            shown: Any = ax.imshow(z, origin="lower", aspect="auto", cmap="cividis", vmin=low, vmax=z.max() + 1e-9)
+            low = max(float(np.quantile(z, 0.1)), float(z.max()) - 25)  # a diverged one takes no colours
+            image: Any = ax.imshow(z, origin="lower", aspect="auto", cmap="cividis", vmin=low, vmax=z.max() + 1e-9)
             ax.set_xticks(range(len(ts)), [f"{t:g}" for t in ts])
             ax.set_yticks(range(len(alphas)), [f"{a:g}" for a in alphas])
             for (i, j), value in np.ndenumerate(z):
@@ -63,23 +64,23 @@ def surface(rows: Sequence[Row], best: dict[int, Setting]) -> Figure:
         else:
             ax.set_xscale("log")
             x, y, z = (np.array(v) for v in ([s[1] for s in here], [s[2] for s in here], [values[s] for s in here]))
-            shown = ax.scatter(x, y, c=z, cmap="cividis", s=60)
+            image = ax.scatter(x, y, c=z, cmap="cividis", s=60)
             at = (chosen.temperature, chosen.alpha)
         ax.plot(*at, "o", ms=22, mfc="none", mec="#d1242f", mew=2)
-        figure.colorbar(shown, ax=ax, label="validation accuracy, %")
+        figure.colorbar(image, ax=ax, label="validation accuracy, %")
     return figure
 
 
 def curve(means: dict[Setting, Summary], width: int) -> list[tuple[float, Summary]]:
     """At each T the best alpha's mean and spread, for one width: (T, summary), by T."""
     best: dict[float, Summary] = {}
-    for setting, found in means.items():
-        if setting.width == width and found.mean > best.get(setting.temperature, Summary(-1.0, 0.0, 0)).mean:
-            best[setting.temperature] = found
+    for setting, cell in means.items():
+        if setting.width == width and cell.mean > best.get(setting.temperature, Summary(-1.0, 0.0, 0)).mean:
+            best[setting.temperature] = cell
     return sorted(best.items())
 
 
-def curves(rows: Sequence[Row], widths: Sequence[int]) -> Figure:
+def curves(rows: Sequence[StudentScore], widths: Sequence[int]) -> Figure:
     """Validation accuracy over T at the best alpha of each T, a line a width, with the standard error over seeds."""
     figure, (ax,) = _figure(1, 6.2, 3.9)
     steps = max(row.steps for row in rows)

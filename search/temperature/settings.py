@@ -1,4 +1,4 @@
-"""Settings of a search and what is known of them: rows, means, the choice."""
+"""Settings of a search and the students that they were tried with: a table, means, the choice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raystill.platform.files import tables
 
 
 class Setting(NamedTuple):
-    """One point: the student's width (0: its own), T and alpha."""
+    """The student's width (0: that of its spec), T and alpha."""
 
     width: int
     temperature: float
@@ -24,8 +24,8 @@ class Setting(NamedTuple):
         return f"{own}T {self.temperature:.3g}, alpha {self.alpha:.3g}"
 
 
-class Row(NamedTuple):
-    """One student: its setting, its seed, the steps it took, and its accuracy on the validation split."""
+class StudentScore(NamedTuple):
+    """One student: its setting, seed and training steps, and its accuracy (0 to 1) on the validation split."""
 
     width: int
     temperature: float
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
     @property
     def setting(self) -> Setting:
-        """What was set."""
+        """Its setting."""
         return Setting(self.width, self.temperature, self.alpha)
 
 
@@ -46,36 +46,36 @@ SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-def write(path: Path, rows: Iterable[Row]) -> None:
-    """Keep rows as Parquet."""
+def write(path: Path, rows: Iterable[StudentScore]) -> None:
+    """Write students as Parquet."""
     tables.write(path, [row._asdict() for row in rows], SCHEMA)
 
 
-def read(path: Path) -> list[Row]:
-    """The rows of a search.
+def read(path: Path) -> list[StudentScore]:
+    """The students of a search.
 
     Raises:
         ValueError: not such a file.
     """
-    return [Row(**row) for row in tables.read(path, SCHEMA, "table of settings")]
+    return [StudentScore(**row) for row in tables.read(path, SCHEMA, "table of settings")]
 
 
-def summaries(rows: Iterable[Row], steps: int) -> dict[Setting, Summary]:
-    """Mean, spread and number over the seeds of each setting that took all of its steps, in the order of the rows."""
-    found: dict[Setting, list[float]] = {}
+def summaries(rows: Iterable[StudentScore], steps: int) -> dict[Setting, Summary]:
+    """Mean, spread and number over the seeds of each setting whose students took `steps`, in the order of the rows."""
+    accuracies: dict[Setting, list[float]] = {}
     for row in rows:
         if row.steps == steps:
-            found.setdefault(row.setting, []).append(row.accuracy)
-    return {setting: summary(values) for setting, values in found.items()}
+            accuracies.setdefault(row.setting, []).append(row.accuracy)
+    return {setting: summary(values) for setting, values in accuracies.items()}
 
 
-def ranked(rows: Iterable[Row], steps: int) -> list[Setting]:
-    """Settings by their mean accuracy; the earlier one where they tie."""
+def ranked(rows: Iterable[StudentScore], steps: int) -> list[Setting]:
+    """Settings by their mean accuracy after `steps`, the best first; the earlier one where they tie."""
     means = summaries(rows, steps)
     return sorted(means, key=lambda setting: -means[setting].mean)
 
 
-def chosen(rows: Iterable[Row], steps: int) -> dict[int, Setting]:
+def chosen(rows: Iterable[StudentScore], steps: int) -> dict[int, Setting]:
     """The best setting of each width."""
     best: dict[int, Setting] = {}
     for setting in ranked(rows, steps):

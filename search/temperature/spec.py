@@ -1,4 +1,4 @@
-"""What a temperature search is told: teacher, students, the grid, how it is gone through, and the run."""
+"""The spec of a temperature search: teacher, students, settings, the method, and the run."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class TeacherSpec(Part):
-    """The network that is listened to."""
+    """The teacher."""
 
     learner: LearnerSpec = LearnerSpec(name="mlp", width=256)
     training: TrainingSpec = TrainingSpec(steps=2000)
-    smoothing: Fraction = Field(0.0, description="of the labels that the teacher is trained on")
+    smoothing: Fraction = Field(0.0, description="label smoothing of the teacher's training")
     file: Path | None = Field(None, description="teacher.safetensors of an earlier search, in place of a new teacher")
 
 
 class StudentSpec(Part):
-    """The networks that listen."""
+    """The students."""
 
     learner: LearnerSpec = LearnerSpec(name="mlp", width=16)
     training: TrainingSpec = TrainingSpec()
-    widths: tuple[Count, ...] = Field((), description="student widths, each searched for itself; none takes its own")
+    widths: tuple[Count, ...] = Field(
+        (), description="student widths, each with a search of its own; none takes the learner's"
+    )
 
 
 class SearchSpec(Part):
-    """The settings, and the way through them."""
+    """The settings, and the method."""
 
     method: Literal["grid", "halving", "tpe", "asha"] = Field(
         "halving",
@@ -47,17 +49,19 @@ class SearchSpec(Part):
         (0.1, 0.3, 0.5, 0.7, 0.9, 1.0),
         min_length=1, description="the teacher's share of the loss; tpe and asha draw between least and greatest",
     )  # fmt: skip
-    seeds: Count = Field(3, description="students of each setting, with starts and batches of their own")
+    seeds: Count = Field(3, description="students of each setting; each seed has its own start and batches")
     block: Count = Field(16, description="settings that are trained together, as one work item")
-    stack: Literal["vmap", "loop"] = Field("vmap", description="students of a block all at a time, or one by one")
+    stack: Literal["vmap", "loop"] = Field(
+        "vmap", description="train the students of a block all at once, or one by one"
+    )
     eta: Annotated[int, Field(ge=2)] = Field(
-        3, description="halving, asha: one in so many goes on, so many times longer"
+        3, description="halving, asha: one setting in so many goes on, for so many times the steps"
     )
     rungs: Annotated[int, Field(ge=1, le=6)] = Field(
-        3, description="halving, asha: lengths of training, the last is all of it"
+        3, description="halving, asha: lengths of training, of which the last is the whole"
     )
-    trials: Count = Field(24, description="tpe, asha: settings that are tried")
-    assess: Count = Field(5, description="fresh students of the choice, and of labels alone, that are tested once")
+    trials: Count = Field(24, description="tpe, asha: settings to try")
+    assess: Count = Field(5, description="fresh students of the choice, and of labels alone, to test once")
 
 
 class TemperatureSpec(Part):
@@ -97,16 +101,16 @@ class TemperatureSpec(Part):
         return tuple(steps // s.eta**k for k in reversed(range(s.rungs)))
 
     def learner(self, width: int) -> LearnerSpec:
-        """A student of a width; 0 is the one that `student.learner` says."""
+        """The learner of a student width; 0 stands for that of `student.learner`."""
         return self.student.learner.model_copy(update={"width": width}) if width else self.student.learner
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Student widths; (0,) where only the learner's own is asked for."""
+        """Student widths; (0,) where the spec names none."""
         return self.student.widths or (0,)
 
     def host_spec(self) -> DistillSpec:
-        """The spec that evaluators start from: data, place and seed; nothing in it is distilled."""
+        """The spec that evaluators are built from: data, device and seed; nothing is distilled."""
         return DistillSpec(
             recipe=self.recipe, data=self.data, learner=self.teacher.learner, run=self.run, tracking=self.tracking
         )

@@ -163,11 +163,11 @@ def test_a_card_that_was_killed_goes_on_and_says_what_was_held_out(
     assert "real equal seconds" in (folder / "report.html").read_text()
 
 
-def test_equal_seconds_are_seconds_whatever_judging_costs() -> None:
-    steps, many, step, judging = 16, 96, 0.001, 0.0165
-    short, long = (many * (n * steps * step + judging) for n in (1, rankings.LONGER))
+def test_equal_seconds_are_seconds_whatever_evaluation_costs() -> None:
+    steps, many, step, evaluation = 16, 96, 0.001, 0.0165
+    short, long = (many * (n * steps * step + evaluation) for n in (1, rankings.LONGER))
     afforded = rankings.affordable(250.0, {"real equal steps": short, "real longer": long}, steps, many)
-    assert many * (afforded * step + judging) == pytest.approx(250.0, rel=1e-3)
+    assert many * (afforded * step + evaluation) == pytest.approx(250.0, rel=1e-3)
 
 
 def test_a_card_without_its_files_or_figures_says_so(tmp_path: Path, short: Level) -> None:

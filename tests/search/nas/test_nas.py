@@ -83,7 +83,7 @@ def test_a_search_ends_with_a_trained_network_that_does_what_it_says(tmp_path: P
     assert arch.text in page
     assert "<svg" in page
     assert len(ledger_of(folder).rows) == 24
-    assert result["costs"]["steps_seconds"] > 0
+    assert result["costs"]["training_seconds"] > 0
 
 
 def test_a_replay_computes_every_score_and_retrained_candidate_again(

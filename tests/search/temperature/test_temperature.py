@@ -123,10 +123,10 @@ def test_every_setting_is_a_child_of_one_run_and_a_resume_adds_none(tmp_path: Pa
 def test_a_teacher_of_other_classes_or_images_is_refused(tmp_path: Path) -> None:
     data = load(DataSpec())
     logits = np.zeros((len(data.train), 10), np.float32)
-    teacher = teacher_file.Teacher(logits, np.zeros(3, np.float32), LearnerSpec(name="mlp"), 0.5)
     path = tmp_path / "teacher.safetensors"
-    teacher_file.write(path, teacher, data)
-    assert np.array_equal(teacher_file.read(path, data).logits, logits)
+    parts = {"logits": logits, "theta": np.zeros(3, np.float32)}
+    teacher_file.write(path, parts, LearnerSpec(name="mlp"), 0.5, data)
+    assert np.array_equal(teacher_file.read(path, data)[0]["logits"], logits)
     other = load(DataSpec(split_seed=3))
     with pytest.raises(ValueError, match=r"teacher.file.*other images"):
         teacher_file.read(path, other)
