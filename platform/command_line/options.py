@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,17 @@ def _parse(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = N
     return cast(argparse.Namespace, done)
 
 
+PLACEHOLDERS = {"str": "TEXT", "int": "INT", "float": "NUMBER", "bool": "BOOL", "Path": "PATH", "ByteSize": "SIZE"}
+"""Type of a field -> how the help writes its value."""
+
+
+def _placeholder(metavar: str) -> str:
+    """`TEXT,...` of `tuple[str,...]`, `INT|TEXT` of `{int,str}`."""
+    text = re.sub(r"\b\w+\b", lambda word: PLACEHOLDERS.get(word[0], word[0]), metavar)
+    text = re.sub(r"^(?:tuple|list)\[(.*)\]$", r"\1", text)
+    return text[1:-1].replace(",", "|") if re.fullmatch(r"\{[A-Z,]+\}", text) else text
+
+
 def parser_of(
     model: type[BaseModel], command: str, text: str
 ) -> tuple[argparse.ArgumentParser, type[BaseSettings], Any]:
@@ -60,8 +72,14 @@ def parser_of(
     source: Any = CliSettingsSource(Settings, cli_parse_args=False, root_parser=parser, parse_args_method=_parse)
     for action in parser._actions:  # choices come as a metavar, which shell completion does not read
         metavar = str(action.metavar)
+        if isinstance(action.help, str):
+            action.help = action.help.replace("(default: None)", "(default: none)").replace(
+                "(default: ())", "(default: none)"
+            )
         if metavar.startswith("{") and not {"none", "int", "str"} & set(metavar[1:-1].split(",")):
             action.choices, action.metavar = metavar[1:-1].split(","), None
+        elif isinstance(action.metavar, str) and "dict[" not in metavar:
+            action.metavar = _placeholder(metavar)
         if action.dest == "recipe":
             action.choices = sorted(of(command))
             action.metavar = "NAME"
@@ -101,6 +119,9 @@ def load(
     parser, settings, source = parser_of(model, command, text)
     if extend:
         extend(parser)
+    arguments = "".join(f" {action.metavar or action.dest}" for action in parser._actions if not action.option_strings)
+    recipes = " [--recipe NAME]" if "recipe" in model.model_fields else ""
+    parser.usage = f"raystill {command}{arguments} [--config FILE]{recipes} [--OPTION VALUE ...]"
     if {"-h", "--help"} & set(argv):
         parser.print_help()
         sys.exit(0)

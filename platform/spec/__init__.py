@@ -1,4 +1,8 @@
-"""Typed, frozen experiment specs: a file for each section, and the whole spec of a command."""
+"""Typed, frozen experiment specs: a file for each section, and the whole spec of a command.
+
+A spec says everything about a run; what it leaves to `auto` is resolved once and written back, so that the saved spec
+makes the run again. Unknown keys are errors that name the nearest valid key.
+"""
 
 from raystill.platform.spec.assess import AssessSpec, ValidationSpec
 from raystill.platform.spec.data import DataSpec

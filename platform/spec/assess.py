@@ -1,9 +1,4 @@
-"""Typed, frozen experiment specs: one per command, each part owned by the noun that it configures.
-
-A spec says everything about a run; what it leaves to `auto` is resolved once and written back, so that the saved spec
-makes the run again. Unknown keys are errors that name the nearest valid key. The sections of the method itself are in
-`method.py`.
-"""
+"""Sections `validation` and `assess`: how the distilled data are evaluated."""
 
 from __future__ import annotations
 
@@ -18,21 +13,23 @@ class ValidationSpec(Part):
     """Selection on validation data while the run goes on."""
 
     every: Count = Field(25, description="outer steps between evaluations of the current data")
-    networks: Count = Field(4, description="fresh networks per evaluation (random starts)")
-    images: Count = Field(2000, description="validation images per evaluation, at most")
+    networks: Count = Field(4, description="fresh networks in each evaluation (random starts)")
+    images: Count = Field(2000, description="largest number of validation images in an evaluation")
 
 
 class AssessSpec(Part):
-    """The one look at test data, and the baselines beside it."""
+    """The assessment on test data, and the baselines beside it."""
 
-    networks: Count = Field(20, description="fresh networks for random starts and for baselines")
-    baselines: bool = Field(True, description="measure the field's baselines at the same budget")
-    candidates: Count = Field(50, description="random real sets tried for the optimised-real baseline")
+    networks: Count = Field(20, description="fresh networks for random starts and for the baselines")
+    baselines: bool = Field(True, description="evaluate the field's baselines at the same budget")
+    candidates: Count = Field(50, description="random real sets tried for the baseline that picks the best of them")
     architectures: Annotated[tuple[str, ...], NoneOf] = Field(
-        (), description="other learners trained on the distilled data (cross-architecture)"
+        (), description="further learners to train on the distilled data (cross-architecture)"
     )
     bits: Annotated[int, Field(ge=1, le=8)] | None = Field(
-        None, description="also measure the distilled images at so many bits a value, as `raystill export` stores them"
+        None,
+        description="also evaluate the distilled images at 1 to 8 bits a value, as `raystill export` stores "
+        "them; none: do not",
     )
-    cross_networks: Count = Field(5, description="fresh networks for each other architecture")
-    seed: Natural = Field(1, description="seed of the networks that are assessed, apart from the run's")
+    cross_networks: Count = Field(5, description="fresh networks of each further learner")
+    seed: Natural = Field(1, description="seed of the assessed networks; independent of run.seed")

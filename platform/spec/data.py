@@ -1,7 +1,4 @@
-"""The method, as sections of a spec: data, learner, synthesizer, start, inner and outer loop, meta-gradient.
-
-What the bits of a result depend on is said here; what a run is beside that, in `spec.py`.
-"""
+"""Section `data`: the real data and their splits."""
 
 from __future__ import annotations
 
@@ -18,38 +15,46 @@ class DataSpec(Part):
 
     source: str = Field(
         "digits",
-        description="digits, a name looked up under the data root (mnist, cifar10, ...), parquet:PATH, folder:PATH, "
-        "or an entry point of raystill.sources",
+        description="data set: digits (built in), a name under the data root (mnist, cifar10, ...), "
+        "parquet:PATH, folder:PATH, or an entry point of raystill.sources",
     )
-    root: Path | None = Field(None, description="folder where data sets are found by name; else $RAYSTILL_DATA")
-    validation: Fraction = Field(0.1, description="share of train held out by seed where the source has no validation")
-    split_seed: Natural = Field(0, description="seed of the held-out split")
-    image_column: str = Field("image", description="Parquet column with the encoded image")
-    text_column: str = Field("text", description="Parquet column with the text, where there is no image column")
-    label_column: str = Field("label", description="Parquet column with the integer label")
-    size: Count | None = Field(None, description="resize to this many pixels on each side; none keeps the source's")
+    root: Path | None = Field(None, description="folder that holds the data sets by name; none: $RAYSTILL_DATA")
+    validation: Fraction = Field(
+        0.1,
+        description="share of the training examples held out for validation, 0 up to 1, where the source has "
+        "no validation split",
+    )
+    split_seed: Natural = Field(0, description="seed that draws the validation split")
+    image_column: str = Field("image", description="Parquet column of the encoded images")
+    text_column: str = Field("text", description="Parquet column of the texts, read where there is no image column")
+    label_column: str = Field("label", description="Parquet column of the integer labels")
+    size: Count | None = Field(None, description="side in pixels that images are resized to; none: the source's own")
     whiten: Literal["none", "zca"] = Field(
-        "none", description="take the correlations out of pixels, by training images"
+        "none", description="zca: remove correlations between pixels, measured on the training images; none: leave them"
     )
     length: Count | None = Field(
         None,
-        description="tokens kept of each text; none takes what leaves 95 % of the training texts whole, at most 400",
+        description="tokens kept of each text; none: so many that 95 % of the training texts stay whole, at most 400",
     )
-    vocabulary: Count = Field(20000, description="words of the training texts that are known, the most frequent ones")
+    vocabulary: Count = Field(20000, description="number of known words: the most frequent ones of the training texts")
     embeddings: Path | None = Field(
-        None, description="GloVe text file with the words' vectors; none makes them here, of the training texts"
+        None, description="GloVe text file of word vectors; none: vectors are made from the training texts"
     )
     corpus: Annotated[tuple[str, ...], NoneOf] = Field(
         (),
-        description="other sources of texts (imdb,sst2) whose training texts also make the vectors; their words are "
-        "known, their labels are not read",
+        description="further sources of texts, such as imdb,sst2; their training texts, without labels, also "
+        "shape the word vectors, and their words are known",
     )
     embedding_width: Count | None = Field(
-        None, description="numbers of a word's vector; none takes the file's, or 100 for those made here"
+        None, description="length of a word vector; none: the file's own, or 100 for vectors made here"
     )
-    limit: Count | None = Field(None, description="use at most this many training images, drawn by the split seed")
-    download: bool = Field(False, description="let torchvision download what the data root lacks")
-    cache: Path | None = Field(None, description="folder of the Arrow cache; else $RAYSTILL_CACHE or ~/.cache/raystill")
+    limit: Count | None = Field(
+        None, description="largest number of training images, drawn by the split seed; none: all"
+    )
+    download: bool = Field(False, description="let torchvision download a data set that the data root lacks")
+    cache: Path | None = Field(
+        None, description="folder of the decoded data; none: $RAYSTILL_CACHE, or ~/.cache/raystill"
+    )
     content: str | None = Field(None, description="sha256 of the data; filled in as a run is planned")
 
     @property

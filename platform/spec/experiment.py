@@ -1,9 +1,4 @@
-"""Typed, frozen experiment specs: one per command, each part owned by the noun that it configures.
-
-A spec says everything about a run; what it leaves to `auto` is resolved once and written back, so that the saved spec
-makes the run again. Unknown keys are errors that name the nearest valid key. The sections of the method itself are in
-`method.py`.
-"""
+"""The whole spec of `raystill distill` and of `raystill pretrain`."""
 
 from __future__ import annotations
 
@@ -33,7 +28,7 @@ class PretrainSpec(Part):
     members: Count = Field(100, description="networks of the train part")
     held_out: Count = Field(20, description="networks of each of the parts validation and test")
     epochs: Count = Field(3, description="passes over the training data, by SGD with momentum 0.9")
-    lr: Positive = Field(0.01, description="its rate at the start; it falls to 0 along a cosine")
+    lr: Positive = Field(0.01, description="first learning rate; it falls to 0 along a cosine")
     run: RunSpec = RunSpec(out=Path("pools"))
 
     @property
@@ -75,7 +70,7 @@ class DistillSpec(Part):
         return self
 
     @model_validator(mode="after")
-    def _judged_within_the_unroll(self) -> DistillSpec:
+    def _intermediate_losses_are_within_the_unroll(self) -> DistillSpec:
         if self.outer.intermediate_every is not None and self.outer.intermediate_every >= self.unroll:
             raise ValueError(
                 f"outer.intermediate_every ({self.outer.intermediate_every}) must be below the {self.unroll} inner "

@@ -1,7 +1,4 @@
-"""The method, as sections of a spec: data, learner, synthesizer, start, inner and outer loop, meta-gradient.
-
-What the bits of a result depend on is said here; what a run is beside that, in `spec.py`.
-"""
+"""Sections `initialisation` and `donor`: the weights and the state that a run starts from."""
 
 from __future__ import annotations
 
@@ -17,14 +14,16 @@ class InitialisationSpec(Part):
 
     kind: str = Field(
         "random",
-        description="random: fresh networks at each step; fixed: one network, whose weights are part of the result; "
-        "pool: networks of a pool that `raystill pretrain` made; pretrained: one pre-trained network; or an entry "
-        "point of raystill.initialisations",
+        description="first weights of the networks: random: fresh at each step; fixed: one set of weights, "
+        "which is part of the result; pool: networks of a folder made by `raystill pretrain`; "
+        "pretrained: one of them, or a file; or an entry point of raystill.initialisations",
     )
-    path: Path | None = Field(None, description="pool's folder; for pretrained also a safetensors file of weights")
-    member: Natural = Field(0, description="which network of the pool's train part is the one (pretrained)")
-    content: str | None = Field(None, description="sha256 of what the path holds; filled in as a run is planned")
-    single: bool | None = Field(None, description="whether all networks start from one; filled in as a run is planned")
+    path: Path | None = Field(None, description="the pool's folder; for pretrained also a safetensors file of weights")
+    member: Natural = Field(0, description="index of the network in the pool's train part (pretrained)")
+    content: str | None = Field(None, description="sha256 of the content of path; filled in when a run is planned")
+    single: bool | None = Field(
+        None, description="whether all networks start from the same weights; filled in when a run is planned"
+    )
 
 
 class DonorSpec(Part):
@@ -32,8 +31,8 @@ class DonorSpec(Part):
 
     checkpoint: str | None = Field(
         None,
-        description="checkpoint whose state, step and best data the run takes over: RUN/checkpoints/step-..., a folder "
-        "or URI; none begins anew",
+        description="checkpoint of another run, whose state, outer step and best data this run takes over: "
+        "RUN/checkpoints/step-..., a folder or URI; none: start anew",
     )
-    step: Natural | None = Field(None, description="its outer step; filled in as a run is planned")
-    content: str | None = Field(None, description="sha256 of what it holds; filled in as a run is planned")
+    step: Natural | None = Field(None, description="outer step of that checkpoint; filled in when a run is planned")
+    content: str | None = Field(None, description="sha256 of the content of path; filled in when a run is planned")

@@ -1,7 +1,4 @@
-"""The method, as sections of a spec: data, learner, synthesizer, start, inner and outer loop, meta-gradient.
-
-What the bits of a result depend on is said here; what a run is beside that, in `spec.py`.
-"""
+"""Section `inner`: how a network trains on the synthesised data."""
 
 from __future__ import annotations
 
@@ -13,20 +10,26 @@ from raystill.platform.spec.section import Fraction, Part, Positive
 class InnerSpec(Part):
     """The inner loop: gradient descent on synthesised batches."""
 
-    lr: Positive = Field(0.02, description="inner learning rate that each step starts from")
-    learn_lr: bool = Field(True, description="learn one rate for each step, through a softplus")
+    lr: Positive = Field(0.02, description="first value of the inner learning rates")
+    learn_lr: bool = Field(
+        True, description="learn a rate for each inner step (through a softplus, so that it stays positive)"
+    )
     jitter: Fraction = Field(
         0.0,
-        description="span of a random factor around 1 on the rates while learning; flattens fixed starts",
+        description="while learning, multiply the rates by a random factor from 1 - jitter/2 to 1 + jitter/2",
     )
-    momentum: Fraction = Field(0.0, description="inner momentum at the start; 0 is plain gradient descent")
-    learn_momentum: bool = Field(False, description="learn the momentum, through a sigmoid")
+    momentum: Fraction = Field(
+        0.0, description="inner momentum, or its first value where it is learned; 0: plain gradient descent"
+    )
+    learn_momentum: bool = Field(False, description="learn the momentum (through a sigmoid)")
     optimiser: str = Field(
         "auto",
-        description="auto (momentum where there is one), sgd, momentum, or an entry point of raystill.inner_optimisers",
+        description="auto: momentum where inner.momentum is not 0, else sgd; sgd; momentum; or an entry point "
+        "of raystill.inner_optimisers",
     )
     objective: str = Field(
-        "cross_entropy", description="per-sample inner loss, or an entry point of raystill.objectives"
+        "cross_entropy",
+        description="loss of each synthesised sample: an objective's name, or an entry point of raystill.objectives",
     )
 
     @model_validator(mode="after")

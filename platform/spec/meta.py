@@ -1,7 +1,4 @@
-"""The method, as sections of a spec: data, learner, synthesizer, start, inner and outer loop, meta-gradient.
-
-What the bits of a result depend on is said here; what a run is beside that, in `spec.py`.
-"""
+"""Section `meta`: how the meta-gradient is computed."""
 
 from __future__ import annotations
 
@@ -19,20 +16,31 @@ class MetaSpec(Part):
         "unroll", description="how the meta-gradient is made: unroll, or an entry point of raystill.estimators"
     )
     mode: Literal["auto", "reverse", "forward"] = Field(
-        "auto", description="reverse-over-reverse or forward-over-reverse"
+        "auto", description="unroll: reverse-over-reverse or forward-over-reverse differentiation; auto: reverse"
     )
-    stack: Literal["auto", "loop", "vmap"] = Field("auto", description="members one after another, or batched by vmap")
-    compile: Literal["auto", "never", "always"] = Field("auto", description="torch.compile of the one-step functions")
-    window: Count | None = Field(None, description="differentiate through this many inner steps only")
-    window_at: Literal["last", "random"] = Field("last", description="where the window lies (random: RaT-BPTT)")
-    chunk: Count = Field(256, description="real images of one piece of the outer pass")
+    stack: Literal["auto", "loop", "vmap"] = Field(
+        "auto",
+        description="members one after another (loop) or batched (vmap); auto: vmap on a GPU, unless networks "
+        "are drawn (learner.draw)",
+    )
+    compile: Literal["auto", "never", "always"] = Field(
+        "auto", description="torch.compile of one inner step; auto: never"
+    )
+    window: Count | None = Field(None, description="number of inner steps to differentiate through; none: all")
+    window_at: Literal["last", "random"] = Field(
+        "last", description="position of the window: the last steps, or random ones (RaT-BPTT)"
+    )
+    chunk: Count = Field(256, description="real images in one piece of the outer loss; bounds the memory")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the outer pass's convolutions and products"
+        "float32", description="number format of the convolutions and products in the outer loss"
     )
     memory: Annotated[ByteSize, Field(gt=0)] | None = Field(
         None,
-        description="most that an unroll keeps of its way forward (256MB); the rest is computed again, bit for bit",
+        description="most bytes that an unroll keeps of its forward pass, such as 256MB; the rest is computed "
+        "again, to the same bits; none: keep all",
     )
     trajectory: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of what is kept; bfloat16 takes half and rounds the gradient (docs/long-memory.md)"
+        "float32",
+        description="number format of the kept forward pass; bfloat16 takes half the memory and rounds the "
+        "gradient (docs/long-memory.md)",
     )

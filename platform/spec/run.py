@@ -1,9 +1,4 @@
-"""Typed, frozen experiment specs: one per command, each part owned by the noun that it configures.
-
-A spec says everything about a run; what it leaves to `auto` is resolved once and written back, so that the saved spec
-makes the run again. Unknown keys are errors that name the nearest valid key. The sections of the method itself are in
-`method.py`.
-"""
+"""Sections `run` and `tracking`: where, by whom and how carefully a run is computed."""
 
 from __future__ import annotations
 
@@ -16,38 +11,45 @@ from raystill.platform.spec.section import Count, Natural, NoneOf, Part, Positiv
 
 
 class RunSpec(Part):
-    """The run itself: seed, place, workers."""
+    """The run: its seed, its folder, its evaluators."""
 
-    seed: Natural = Field(0, description="run seed; every other seed is an address under it")
-    name: str | None = Field(None, description="run folder's name; none makes one of the recipe and a number")
-    out: Path = Field(Path("runs"), description="folder that run folders are made in")
+    seed: Natural = Field(0, description="seed that all random numbers of the run are derived from")
+    name: str | None = Field(None, description="name of the run's folder; none: the recipe's name and a number")
+    out: Path = Field(Path("runs"), description="folder in which run folders are made")
     workers: Workers | None = Field(
         None,
-        description="evaluators; 0 computes in this process, none takes one per GPU or core, 2:64 follows the work",
+        description="number of evaluators; 0: compute in this process; 2:64: between 2 and 64, as work "
+        "demands; none: one per GPU, or per core",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device of each evaluator")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="device of each evaluator; auto: cuda where there is a GPU"
+    )
     storage: str | None = Field(
-        None, description="folder or URI (s3://, gs://) that holds the run's checkpoints and a copy of its results"
+        None,
+        description="folder or URI (s3://, gs://) for the run's checkpoints and a copy of its results; none: "
+        "the run's folder alone",
     )
     checkpoint_every: Count = Field(50, description="outer steps between checkpoints")
     checkpoint_seconds: Positive | None = Field(
-        None, description="seconds after which a checkpoint is written all the same; none counts steps alone"
+        None, description="longest time between checkpoints, in seconds; none: outer steps alone decide"
     )
-    keep: Count = Field(3, description="checkpoints that are kept")
+    keep: Count = Field(3, description="number of checkpoints kept")
     cpu_seconds: Positive | None = Field(
-        None, description="stop after this many CPU seconds of evaluators; none runs all steps"
+        None, description="stop after this many CPU seconds of all evaluators together; none: run all steps"
     )
-    deadline: Positive = Field(600.0, description="longest wait for any one work item, in seconds")
+    deadline: Positive = Field(600.0, description="longest wait for one work item, in seconds")
     faults: Annotated[tuple[str, ...], NoneOf] = Field(
-        (), description="faults to inject, for tests: `evaluator 1 at step 3: kill`, ..."
+        (), description="faults to inject in tests, such as `evaluator 1 at step 3: kill`"
     )
-    address: str | None = Field(None, description="Ray cluster to join; else $RAY_ADDRESS; none starts a local one")
+    address: str | None = Field(
+        None, description="address of the Ray cluster to join; none: $RAY_ADDRESS, or else a local cluster"
+    )
 
     @model_validator(mode="after")
     def _name_is_a_plain_name(self) -> RunSpec:
         plain_name("run.name", self.name)
         if self.fleet and self.fleet[0] > self.fleet[1]:
-            raise ValueError(f"run.workers: {self.workers} has its least above its most")
+            raise ValueError(f"run.workers: {self.workers}: the first number is above the second; write LEAST:MOST")
         return self
 
     @property
@@ -63,5 +65,7 @@ class TrackingSpec(Part):
     """MLflow."""
 
     enabled: bool = Field(True, description="log to MLflow")
-    uri: str | None = Field(None, description="tracking store; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db")
-    experiment: str = Field("raystill", description="MLflow experiment")
+    uri: str | None = Field(
+        None, description="MLflow's tracking store; none: $MLFLOW_TRACKING_URI, or else sqlite:///mlflow.db"
+    )
+    experiment: str = Field("raystill", description="name of the MLflow experiment")

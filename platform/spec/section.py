@@ -1,4 +1,4 @@
-"""What sections of a spec are made of: a frozen model, and the ranges that fields have."""
+"""The frozen model that every section of a spec is, the ranges of fields, and the readings of `none`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
-# the command line reads `none` as no value; where it is a choice of its own, it is a word again
+# `none` on the command line, as null in YAML, means None: no value. Two kinds of fields read it otherwise.
+# Where `none` is one of the choices, it is that word:
 NoneWord = BeforeValidator(lambda value: "none" if value is None else value)
-# in a list `none` is no word of it, but the empty list
+# For a list it is the empty list:
 NoneOf = BeforeValidator(lambda value: () if value is None or value in ([None], (None,)) else value)
 Workers = Natural | Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")]
 
 
 def plain_name(field: str, name: str | None) -> None:
-    """Raises ValueError unless a name can name a folder, and no other folder."""
+    """Raise ValueError unless a name can be that of a folder."""
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise ValueError(f"{field} {name!r} must be 1-64 of A-Z a-z 0-9 . _ - and start with a letter or digit")
 

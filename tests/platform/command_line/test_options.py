@@ -164,7 +164,7 @@ def test_help_names_every_field_with_its_default_and_choices(capsys: pytest.Capt
     for section, field in DistillSpec.model_fields.items():
         for name in getattr(field.annotation, "model_fields", {}):
             assert f"--{section}.{name}" in text
-    assert "inner learning rate that each step starts from (default: 0.02)" in text
+    assert "first value of the inner learning rates (default: 0.02)" in text
     assert "{constant,decay,cosine}" in text
 
 

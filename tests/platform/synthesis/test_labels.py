@@ -82,8 +82,8 @@ def test_an_attacks_labels_name_the_target_where_the_image_shows_the_victim(data
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"frozen": True}, r"synthesizer\.frozen: images that stay need labels to learn"),
-        ({"frozen": True, "labels": "soft", "scales": 2}, r"synthesizer\.scales: images that stay"),
+        ({"frozen": True}, r"synthesizer\.frozen: frozen images leave only labels"),
+        ({"frozen": True, "labels": "soft", "scales": 2}, r"synthesizer\.scales: frozen images"),
         ({"label_start": "noise"}, r"synthesizer\.label_start: noise needs synthesizer\.labels to be soft"),
     ],
 )
