@@ -21,7 +21,6 @@ from raystill.actors.server import checkpoints
 from raystill.actors.signals import Stopped
 from raystill.platform import learners, registry, runs
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
-from raystill.platform.data import embeddings
 from raystill.platform.initialisation import starts
 from raystill.platform.report import save_before, write_report
 from raystill.platform.seeds import Address
@@ -84,18 +83,18 @@ def carry_out(plan: Plan, folder: Path) -> Distilled:
         try:
             if not (folder / "artefact").exists():
                 _distil(session, tracker)
-            distilled = load_distilled(folder / "artefact")
+            distilled = load_distilled(folder / "artefact", plugins=plan.plugins)
             session.log.flush()
             history.write(folder)
             if not (folder / "assessment.json").exists():
-                print(f"assess on {len(plan.data.test)} test images", flush=True)
+                print(f"assess on {plan.data.modality.count(len(plan.data.test), 'test')}", flush=True)
                 assessment.assess(session, distilled)
             session.log.flush()
             tracker.catch_up(history.record(folder, plan.spec))  # the test accuracies too, with their file's time
             if session.crew.retries:
                 counts = sorted(session.crew.retries.items())
                 print("computed again: " + ", ".join(f"{n} {status}" for status, n in counts))
-            report = write_report(folder)
+            report = write_report(folder, plan.plugins)
         except KeyboardInterrupt as stop:
             tracker.finish("KILLED")
             signum = stop.signum if isinstance(stop, Stopped) else 2
@@ -128,7 +127,7 @@ def learn(plan: Plan, folder: Path, watch: Watch, every: int | None = None) -> d
             _distil(session, Tracker(), watch, every)
         session.log.flush()
         history.write(folder)
-    selection: dict[str, Any] = load_distilled(folder / "artefact").manifest["selection"]
+    selection: dict[str, Any] = load_distilled(folder / "artefact", plugins=plan.plugins).manifest["selection"]
     return selection
 
 
@@ -234,23 +233,28 @@ def _keep(session: Session) -> None:
         | {"python": machine.python_version()},
         "hardware": hardware.fingerprint(spec.run.device),
     }
+
+    def distilled_of(
+        x: np.ndarray, y: np.ndarray, rates: dict[str, np.ndarray], more: dict[str, np.ndarray] | None = None
+    ) -> Distilled:
+        companion = data.modality.companion
+        section = {data.modality.name: companion.describe(data.payload, x)} if companion else {}
+        return Distilled(x, y, rates, order, theta0, {**manifest, **section}, more, data.payload, data.modality)
+
     # the start is a function of its address: drawn again for the report, rather than kept in every checkpoint
     began = plan.synthesizer.start(data, Address(spec.run.seed, stream="start"))
     first_images = made_of({k: torch.from_numpy(v) for k, v in began.items()})
-    save_before(folder, Distilled(*first_images, order, theta0, manifest, text=data.text))
-    found = made_of(meta)
-    if data.text is not None:
-        manifest["text"] = embeddings.described(data.text, found[0])
+    save_before(folder, distilled_of(*first_images))
     more = groups["best"] if plan.synthesizer.longer else None
-    save_distilled(folder / "artefact", Distilled(*found, order, theta0, manifest, more, data.text))
+    save_distilled(folder / "artefact", distilled_of(*made_of(meta), more))
 
 
 def assess_run(folder: Path, changes: dict[str, Any], plugins: registry.Plugins | None = None) -> dict[str, Any]:
     """Assess a run's artefact again, with another `assess` section; its table and report are replaced."""
     spec = runs.load(folder).model_copy(update=changes)
-    distilled = load_distilled(folder / "artefact")
+    distilled = load_distilled(folder / "artefact", plugins=plugins)
     plan = make_plan(spec, plugins, resumed=True)
     with open_session(plan, folder) as session:
         table = assessment.assess(session, distilled)
-    write_report(folder)
+    write_report(folder, plugins)
     return table

@@ -151,7 +151,7 @@ def replay(folder: Path, plugins: registry.Plugins | None = None) -> Replayed:
     Raises:
         ValueError: not a finished run, or its log lacks a step.
     """
-    artefact = load_distilled(folder / "artefact")
+    artefact = load_distilled(folder / "artefact", plugins=plugins)
     step = int(artefact.manifest["selection"]["step"])
     again = Replay(folder, plugins)
     again.to(step, int(artefact.manifest["selection"].get("attempt", 0)))

@@ -11,7 +11,6 @@ from raystill.platform.artifacts.files import (
     PREVIEW,
     RESERVED,
     THETA0,
-    WORDS,
     load_distilled,
     save_distilled,
 )
@@ -26,7 +25,6 @@ __all__ = [
     "PREVIEW",
     "RESERVED",
     "THETA0",
-    "WORDS",
     "Distilled",
     "load_distilled",
     "save_distilled",

@@ -13,8 +13,7 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
 
 from raystill.platform import learners, registry, seeds
-from raystill.platform.data import Text
-from raystill.platform.data.text import ids_of, tokens
+from raystill.platform.data.modality import IMAGE, Modality, Payload
 from raystill.platform.meta import optimisers
 from raystill.platform.objectives import Out, Step, of_labels
 from raystill.platform.spec import InnerSpec, LearnerSpec
@@ -31,10 +30,11 @@ class Distilled:
         rates: float32 [T] each: `lr`, and `momentum` where there is one; T inner steps.
         order: int64 [T], which of the S steps' images each inner step uses.
         theta0: float32 [P] for a fixed start, else None.
-        manifest: learner, initialisation, seeds, spec, normalisation (mean, std), classes, fingerprint, versions; of
-            sentences, `text`: length, embeddings, and the nearest word of each token.
+        manifest: learner, initialisation, seeds, spec, normalisation (mean, std), classes, fingerprint, versions; and
+            under the name of its modality what that says of the examples.
         generator: float32 arrays by name that can make more steps than those above (`longer`); else None.
-        text: of sentences (C is 1, H tokens, W numbers of a vector), the vocabulary and its vectors.
+        payload: what belongs to the examples beside their numbers, such as the vocabulary of texts.
+        modality: what the examples are.
 
     Raises:
         ValueError: shapes or types that do not fit together, or numbers that are not finite.
@@ -47,7 +47,8 @@ class Distilled:
     theta0: np.ndarray | None
     manifest: dict[str, Any]
     generator: dict[str, np.ndarray] | None = None
-    text: Text | None = None
+    payload: Payload | None = None
+    modality: Modality = IMAGE
 
     def __post_init__(self) -> None:
         _check(self)
@@ -185,17 +186,21 @@ class Distilled:
         order = np.arange(steps, dtype=np.int64)
         return replace(self, images=images, labels=labels, rates=rates, order=order, generator=None)
 
-    def embed(self, texts: Sequence[str]) -> torch.Tensor:
-        """Real texts as the networks of this data read them, float32 [N, 1, L, D]: cut into tokens, embedded, padded.
+    @property
+    def section(self) -> dict[str, Any]:
+        """What the manifest says of the examples under the name of their modality."""
+        section: dict[str, Any] = self.manifest.get(self.modality.name, {}) if self.modality.companion else {}
+        return section
+
+    def embed(self, examples: Sequence[Any]) -> torch.Tensor:
+        """Real examples, such as texts, as the networks of this data read them, float32 [N, C, H, W].
 
         Raises:
-            ValueError: the data are no sentences.
+            ValueError: the modality needs no embedding, or what it needs is not there.
         """
-        if self.text is None:
-            raise ValueError("this data are images, not sentences, and have no vocabulary to embed a text with")
-        number = {word: i for i, word in enumerate(self.text.words)}
-        ids = ids_of([tokens(text) for text in texts], number, self.images.shape[3])
-        return torch.tensor(self.text.table[ids][:, None])
+        if self.modality.companion is None or self.payload is None:
+            raise ValueError(f"this data are {self.modality.plural} without a vocabulary, and embed nothing")
+        return torch.tensor(self.modality.companion.embed(self.payload, examples, self.images.shape[2:]))
 
     def dataset(self) -> TensorDataset:
         """All S * M images with their labels, step by step."""
@@ -236,17 +241,13 @@ def _check(d: Distilled) -> None:
     need("lr" in d.rates and set(d.rates) <= {"lr", "momentum"}, f"rates are {sorted(d.rates)}, not lr and momentum")
     for name, rate in d.rates.items():
         need(rate.shape == d.order.shape and rate.dtype == np.float32, f"rates.{name} is not float32 [T]")
-    for key in ("learner", "normalisation", "spec", "text"):
+    for key in ("learner", "normalisation", "spec", *([d.modality.name] if d.modality.companion else [])):
         need(isinstance(d.manifest.get(key, {}), dict), f"manifest.{key} is not a mapping")
     for key, values in d.manifest.get("normalisation", {}).items():
         need(np.shape(values) == (d.images.shape[2],), f"normalisation.{key} is not one number for each channel")
-    if "text" in d.manifest:
-        for key in ("nearest", "cosines"):
-            need(np.shape(d.manifest["text"].get(key)) == (*d.images.shape[:2], d.images.shape[3]),
-                 f"manifest.text.{key} is not one for each token")  # fmt: skip
-    if d.text is not None:
-        fits = d.text.table.shape == (len(d.text.words), d.images.shape[4]) and d.text.table.dtype == np.float32
-        need(fits, "the words' vectors do not fit the sentences")
+    if d.modality.companion is not None:
+        why = d.modality.companion.problem(d.section, d.images, d.payload)
+        need(not why, why)
     classes = d.manifest.get("classes")
     if classes is not None:
         top, count = (d.labels.shape[2], len(classes)) if rows else (int(d.labels.max()) + 1, len(classes))

@@ -4,7 +4,7 @@
     manifest.json          learned rates, order, where it came from, and size and sha256 of each other file
     theta0.safetensors     the starting weights, for fixed starts only: no torch version promises them from a seed
     generator.safetensors  what made the images, where it can make more of them
-    words.parquet          of sentences only: the vocabulary and its vectors, to embed real texts alike
+    words.parquet          of texts only: the vocabulary and its vectors, to embed real texts alike
     preview.png            the images, to look at
 
 A folder is written beside its place, synced and renamed, so what stands under its name is whole. Nothing here is
@@ -29,17 +29,17 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from raystill.platform.artifacts.distilled import Distilled
-from raystill.platform.data import Text
+from raystill.platform.data.modality import IMAGE, Modality, of_manifest
 from raystill.platform.files.digests import file_digest
 from raystill.platform.files.storage import sync
+from raystill.platform.registry import Plugins
 
 __all__ = ["Distilled", "load_distilled", "save_distilled"]
 
 FORMAT = "raystill.distilled/1"
 DATA, MANIFEST, THETA0, PREVIEW = "data.parquet", "manifest.json", "theta0.safetensors", "preview.png"
 GENERATOR = "generator.safetensors"
-WORDS = "words.parquet"
-RESERVED = ("format", "shape", "rates", "order", "files")
+RESERVED = ("format", "shape", "rates", "order", "files", "modality")
 MAX_MANIFEST = 16 * 2**20  # bytes; a million inner steps do not fit, and no unroll has them
 MAX_FILE = 16 * 2**30  # bytes, of one file on disk and of the images in memory
 
@@ -68,8 +68,8 @@ def save_distilled(path: str | Path, distilled: Distilled) -> Path:
         if distilled.generator is not None:
             parts = {name: np.ascontiguousarray(value) for name, value in distilled.generator.items()}
             (temporary / GENERATOR).write_bytes(safetensors.numpy.save(parts))
-        if distilled.text is not None:
-            _write_words(temporary / WORDS, distilled.text)
+        if distilled.modality.companion and distilled.payload is not None:
+            distilled.modality.companion.write(temporary / distilled.modality.companion.file, distilled.payload)
         preview(distilled).save(temporary / PREVIEW, optimize=True)
         files = {file.name: _facts(file) for file in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_bytes(_manifest(distilled, files))
@@ -84,18 +84,20 @@ def save_distilled(path: str | Path, distilled: Distilled) -> Path:
     return path
 
 
-def load_distilled(path: str | Path, verify: bool = True) -> Distilled:
+def load_distilled(path: str | Path, verify: bool = True, plugins: Plugins | None = None) -> Distilled:
     """Reads an artefact folder.
 
     Args:
         path: the folder.
         verify: False skips the sha256 of the files; sizes and shapes are checked always.
+        plugins: the caller's own parts; `modalities` of them.
 
     Raises:
         ValueError: not an artefact, a file missing, torn, changed or malformed, or another format version.
     """
     path = Path(path)
-    kept = _read_manifest(path)
+    kept, modality = _read_manifest(path, plugins)
+    companion = modality.companion
     for name, facts in kept["files"].items():
         file = path / name
         if not file.is_file():
@@ -110,8 +112,11 @@ def load_distilled(path: str | Path, verify: bool = True) -> Distilled:
         generator = safetensors.numpy.load_file(path / GENERATOR) if GENERATOR in kept["files"] else None
         rates = {name: np.asarray(values, np.float32) for name, values in kept["rates"].items()}
         about = {key: value for key, value in kept.items() if key not in RESERVED}
-        text = _read_words(path / WORDS, about["text"]) if WORDS in kept["files"] else None
-        return Distilled(images, labels, rates, np.asarray(kept["order"], np.int64), theta0, about, generator, text)
+        payload = None
+        if companion and companion.file in kept["files"]:
+            payload = companion.read(path / companion.file, about[modality.name])
+        order = np.asarray(kept["order"], np.int64)
+        return Distilled(images, labels, rates, order, theta0, about, generator, payload, modality)
     except (pa.ArrowException, SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: malformed artefact: {_one_line(error)}") from error
 
@@ -130,8 +135,8 @@ def _table(d: Distilled) -> pa.Table:
         "inner_steps": pa.array(used, pa.list_(pa.int64())),
         **{name: pa.array([rate[u] for u in used], pa.list_(pa.float32())) for name, rate in sorted(d.rates.items())},
     }
-    if "text" in d.manifest:
-        columns["nearest_words"] = pa.array([words for step in d.manifest["text"]["nearest"] for words in step])
+    if d.modality.companion and d.section:
+        columns |= {name: pa.array(values) for name, values in d.modality.companion.columns(d.section).items()}
     about = {"image_shape": flat.shape[1:], **{k: d.manifest.get(k) for k in ("normalisation", "classes")}}
     return pa.table(columns).replace_schema_metadata({"raystill": json.dumps(about, sort_keys=True), "format": FORMAT})
 
@@ -160,33 +165,16 @@ def _read_data(file: Path, shape: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return image.to_numpy_ndarray().reshape(shape).copy(), labels.copy()
 
 
-def _write_words(file: Path, text: Text) -> None:
-    """One row a word, by id."""
-    flat = pa.array(np.ascontiguousarray(text.table).reshape(-1))
-    vectors = pa.FixedSizeListArray.from_arrays(flat, text.table.shape[1])
-    pq.write_table(pa.table({"word": pa.array(text.words), "vector": vectors}), file, compression="zstd")
-
-
-def _read_words(file: Path, about: Mapping[str, Any]) -> Text:
-    """The vocabulary of a words file, whose size the manifest says."""
-    count, width = int(about["vocabulary"]), int(about["width"])
-    with pq.ParquetFile(file) as parquet:
-        if parquet.metadata.num_rows != count or 4 * count * width > MAX_FILE:
-            raise ValueError(f"{WORDS} does not hold {count} words")
-        table = parquet.read(["word", "vector"]).combine_chunks()
-    vectors = table["vector"].chunk(0).flatten().to_numpy().reshape(count, width).copy()
-    words = tuple(table["word"].to_pylist())
-    return Text(words, vectors, str(about["embeddings"]), dict(about["truncated"]), str(about["fingerprint"]))
-
-
 def _manifest(d: Distilled, files: Mapping[str, Any]) -> bytes:
     rates = {name: rate.tolist() for name, rate in d.rates.items()}
     own = {"format": FORMAT, "shape": list(d.images.shape), "rates": rates, "order": d.order.tolist(), "files": files}
+    if d.modality is not IMAGE:
+        own["modality"] = d.modality.name
     return (json.dumps({**d.manifest, **own}, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of an artefact folder, its own part checked."""
+def _read_manifest(path: Path, plugins: Plugins | None) -> tuple[dict[str, Any], Modality]:
+    """The manifest of an artefact folder, its own part checked, and the modality of the data."""
     file = path / MANIFEST
     if not file.is_file():
         raise ValueError(f"{path}: not an artefact: {MANIFEST} is missing")
@@ -200,7 +188,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if form != FORMAT:
         raise ValueError(f"{file}: format is {str(form)[:60]!r}, this version of raystill reads {FORMAT!r}")
     files, shape = kept.get("files"), kept.get("shape")
-    most = {DATA, PREVIEW, THETA0, GENERATOR, WORDS}
+    modality = of_manifest(kept, plugins)
+    most = {DATA, PREVIEW, THETA0, GENERATOR, *([modality.companion.file] if modality.companion else [])}
     if not isinstance(files, dict) or not {DATA, PREVIEW} <= set(files) <= most:
         raise ValueError(f"{file}: malformed: files must be {DATA} and {PREVIEW}, and may be {', '.join(sorted(most))}")
     if not all(
@@ -213,7 +202,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: images of {4 * math.prod(shape)} bytes; at most {MAX_FILE} are read")
     if not isinstance(kept.get("rates"), dict) or not isinstance(kept.get("order"), list):
         raise ValueError(f"{file}: malformed: rates or order are missing")
-    return kept
+    return kept, modality
 
 
 def _facts(file: Path) -> dict[str, Any]:

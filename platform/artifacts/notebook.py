@@ -14,7 +14,6 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from raystill.platform.artifacts import sentences
 from raystill.platform.artifacts.preview import preview
 
 if TYPE_CHECKING:
@@ -74,21 +73,21 @@ def curve(y: np.ndarray, words: str, most: int = 200) -> Markup:
 
 def title(d: Distilled) -> str:
     """`100 distilled images of digits`."""
-    count, noun = d.images.shape[0] * d.images.shape[1], sentences.noun(d)
+    count = d.images.shape[0] * d.images.shape[1]
     source = d.manifest.get("spec", {}).get("data", {}).get("source")
-    return f"{count:,} distilled {noun}{'' if count == 1 else 's'}" + (f" of {source}" if source else "")
+    return d.modality.count(count, "distilled") + (f" of {source}" if source else "")
 
 
 def facts(d: Distilled) -> list[tuple[str, str]]:
     """(name, value) of what a reader wants to know of distilled data first."""
-    steps, each, *size = d.images.shape
+    steps, each, c, h, w = d.images.shape
     classes = d.manifest.get("classes")
     count = len(classes) if classes else d.labels.shape[2] if d.labels.ndim == 3 else int(d.labels.max()) + 1
     learner = d.manifest.get("learner", {}).get("name", "any network")
     start = "from fresh weights" if d.theta0 is None else f"from {len(d.theta0):,} weights of its own"
     rates = [f"{name.replace('lr', 'learning rate')} {_span(rate)}" for name, rate in d.rates.items()]
     rows = [
-        (f"{sentences.noun(d)}s", f"{steps} steps of {each}, each {' × '.join(map(str, size))}"),
+        (d.modality.plural, f"{steps} steps of {each}, each {d.modality.size((c, h, w))}"),
         ("labels", f"{'learned weights of' if d.labels.ndim == 3 else 'ids of'} {count} classes"),
         ("teaches", f"{learner} {start}"),
         ("inner steps", f"{len(d.order):,}; " + ", ".join(rates)),

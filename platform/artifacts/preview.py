@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from raystill.platform.artifacts import sentences
-from raystill.platform.artifacts.pixels import name_of, strongest, to_pixels, uses
+from raystill.platform.artifacts.labels import name_of, strongest, uses
+from raystill.platform.data.modality.text import font
 
 if TYPE_CHECKING:
     from raystill.platform.artifacts.files import Distilled
+    from raystill.platform.data.modality import Rendering
 
 PAPER, INK, FAINT, RULE, ACCENT, SOFT = "#ffffff", "#1b1f24", "#6a737d", "#d9dee3", "#1f6feb", "#a9c7f5"
 MARGIN, GAP, GUTTER, CAPTION, BARS, HEADER = 28, 10, 160, 20, 34, 44
-MOST_IMAGES, MOST_IN_STEP = 400, 200
+MOST_IMAGES, MOST_IN_STEP, MOST_WIDTH = 400, 200, 2000
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class _Grid:
     steps: int  # shown, of S
     images: int  # shown of each step, of M
     columns: int
-    cell: int  # side of one image
+    width: int  # of one example
+    height: int
     below: int  # height of what stands below an image
 
     @property
@@ -38,23 +37,22 @@ class _Grid:
 
     @property
     def block(self) -> int:
-        return self.rows * (self.cell + self.below + GAP)
+        return self.rows * (self.height + self.below + GAP)
 
     @property
     def size(self) -> tuple[int, int]:
-        width = 2 * MARGIN + GUTTER + self.columns * (self.cell + GAP) - GAP
+        width = 2 * MARGIN + GUTTER + self.columns * (self.width + GAP) - GAP
         return max(width, 520), 2 * MARGIN + HEADER + self.steps * (self.block + GAP) - 2 * GAP
 
 
 def preview(distilled: Distilled, most: int = MOST_IMAGES) -> Image.Image:
-    """The picture of distilled data, of at most `most` images or lines of sentences; it says what is left out."""
-    if "text" in distilled.manifest:
-        return sentences.picture(distilled, most=most)
+    """The picture of distilled data, of at most `most` examples; it says how many are left out."""
     manifest, labels = distilled.manifest, distilled.labels
-    pixels, _ = to_pixels(distilled.images, manifest.get("normalisation"))
     soft = labels.ndim == 3
+    rendering = distilled.modality.render(distilled.images, manifest)
+    pictures = _pictures(rendering, distilled.images.shape, soft, most)
     classes = manifest.get("classes") or [str(k) for k in range(labels.shape[2] if soft else int(labels.max()) + 1)]
-    grid = _grid(pixels.shape, soft, most)
+    grid = _grid(pictures, soft)
     canvas = Image.new("RGB", grid.size, PAPER)
     draw = ImageDraw.Draw(canvas)
     _header(draw, distilled, grid)
@@ -63,36 +61,43 @@ def preview(distilled: Distilled, most: int = MOST_IMAGES) -> Image.Image:
         _gutter(draw, top, distilled, s)
         for m in range(grid.images):
             row, column = divmod(m, grid.columns)
-            x = MARGIN + GUTTER + column * (grid.cell + GAP)
-            y = top + row * (grid.cell + grid.below + GAP)
-            canvas.paste(_scaled(pixels[s, m], grid.cell), (x, y))
-            draw.rectangle((x - 1, y - 1, x + grid.cell, y + grid.cell), outline=RULE)
+            x = MARGIN + GUTTER + column * (grid.width + GAP)
+            y = top + row * (grid.height + grid.below + GAP)
+            canvas.paste(pictures[s][m], (x, y))
+            draw.rectangle((x - 1, y - 1, x + grid.width, y + grid.height), outline=RULE)
             if soft:
-                _bars(draw, x, y + grid.cell + 5, grid.cell, labels[s, m])
+                _bars(draw, x, y + grid.height + 5, grid.width, labels[s, m])
                 words = "  ".join(f"{name}: {weight:.2f}" for name, weight in strongest(labels[s, m], classes))
             else:
                 words = name_of(int(labels[s, m]), classes)
-            middle = (x + grid.cell / 2, y + grid.cell + grid.below - CAPTION / 2)
-            draw.text(middle, _fit(draw, words, grid.cell, 12), INK, font(12), anchor="mm")
+            middle = (x + grid.width / 2, y + grid.height + grid.below - CAPTION / 2)
+            draw.text(middle, _fit(draw, words, grid.width, 12), INK, font(12), anchor="mm")
         top += grid.block + GAP
     return canvas
 
 
-def _grid(shape: tuple[int, ...], soft: bool, most: int) -> _Grid:
-    """Cells of about 84 pixels (128 with soft labels), by a whole factor of the image's side where that is smaller."""
-    s, m, height, width = shape[:4]
-    target, side = (128 if soft else 84), max(height, width)
-    cell = side * max(1, round(target / side)) if side <= target else target
-    images = min(m, MOST_IN_STEP, most)
-    columns = min(images, 10 if images <= 100 else 20, 6 if soft else 20)
-    return _Grid(min(s, max(1, most // images)), images, columns, cell, CAPTION + (BARS if soft else 0))
+def _pictures(rendering: Rendering, shape: tuple[int, ...], soft: bool, most: int) -> list[list[Image.Image]]:
+    """The pictures of the examples that are shown, by step: about 84 pixels wide, 128 with soft labels."""
+    s, m = shape[:2]
+    each = min(m, MOST_IN_STEP, most)
+    steps = min(s, max(1, most // each))
+    return [[rendering.picture(step, i, 128 if soft else 84) for i in range(each)] for step in range(steps)]
+
+
+def _grid(pictures: list[list[Image.Image]], soft: bool) -> _Grid:
+    """A grid whose cells hold the largest picture; images are square cells."""
+    drawn = [picture for step in pictures for picture in step]
+    width, height = max(p.width for p in drawn), max(p.height for p in drawn)
+    each = len(pictures[0])
+    columns = min(each, 10 if each <= 100 else 20, 6 if soft else 20, max(1, MOST_WIDTH // (width + GAP)))
+    return _Grid(len(pictures), each, columns, width, height, CAPTION + (BARS if soft else 0))
 
 
 def _header(draw: ImageDraw.ImageDraw, d: Distilled, grid: _Grid) -> None:
     s, m = d.images.shape[:2]
     spec = d.manifest.get("spec", {})
     source, learner = spec.get("data", {}).get("source"), d.manifest.get("learner", {}).get("name")
-    title = f"{s * m} distilled image{'s' * (s * m > 1)}" + (f" of {source}" if source else "")
+    title = d.modality.count(s * m, "distilled") + (f" of {source}" if source else "")
     facts = [f"{s} step{'s' * (s > 1)} of {m}", f"{len(d.order)} inner steps", f"for {learner}" if learner else ""]
     if (grid.steps, grid.images) != (s, m):
         facts.append(f"{s * m - grid.steps * grid.images} not shown")
@@ -136,24 +141,9 @@ def _bars(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, label: np.ndarr
     draw.line((x, zero, x + width, zero), fill=RULE)
 
 
-def _scaled(pixels: np.ndarray, cell: int) -> Image.Image:
-    picture = Image.fromarray(pixels)
-    factor = cell / max(picture.size)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    return picture.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS)
-
-
 def _fit(draw: ImageDraw.ImageDraw, words: str, width: int, size: int) -> str:
     if draw.textlength(words, font(size)) <= width:
         return words
     while words and draw.textlength(words + "…", font(size)) > width:
         words = words[:-1]
     return words.rstrip() + "…"
-
-
-@cache
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The font of a size in pixels."""
-    # the font that comes with matplotlib: the same on every machine
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)

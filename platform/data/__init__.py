@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raystill.platform.data.modality import IMAGE, Modality, Payload, Request
 from raystill.platform.data.sources.raw import Portion, Raw, Stored
 
 if TYPE_CHECKING:
@@ -17,21 +18,23 @@ if TYPE_CHECKING:
     from raystill.platform.registry import Plugins
     from raystill.platform.spec import DataSpec
 
-__all__ = ["DataSet", "Portion", "Raw", "Split", "Stored", "Text", "load"]
+__all__ = ["DataSet", "Modality", "Portion", "Raw", "Split", "Stored", "load"]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples as they are kept; may be views of a memory-mapped file.
+    """Examples as they are stored; may be views of a memory-mapped file.
 
     Attributes:
-        x: images, uint8 [N, C, H, W]; or texts as token ids, int32 [N, L].
+        x: [N, ...], such as images uint8 [N, C, H, W] or texts as token ids int32 [N, L].
         y: int64 [N].
-        table: of texts, the vector of each word, float32 [V, D]; a text is then an example of shape (1, L, D).
+        modality: what the examples are.
+        table: what stored ids point into, float32 [V, D]; None where examples are no ids.
     """
 
     x: np.ndarray
     y: np.ndarray
+    modality: Modality = IMAGE
     table: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -39,36 +42,14 @@ class Split:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an example; (1, L, D) of a text."""
-        if self.table is not None:
-            return 1, self.x.shape[1], self.table.shape[1]
-        c, h, w = self.x.shape[1:]
+        """(C, H, W) of an example."""
+        c, h, w = self.modality.numbers(self.x[:0], self.table).shape[1:]
         return c, h, w
 
     def values(self, rows: np.ndarray) -> np.ndarray:
-        """Examples as numbers, float32 [n, C, H, W]: pixels / 255, or the vectors of a text's words."""
-        if self.table is not None:
-            return self.table[self.x[rows]][:, None]
-        return self.x[rows].astype(np.float32) / np.float32(255)
-
-
-@dataclass(frozen=True)
-class Text:
-    """What token ids mean.
-
-    Attributes:
-        words: the vocabulary by id; 0 is padding and 1 the unknown word.
-        table: the vector of each word, float32 [V, D]; row 0 is zero.
-        embeddings: where the vectors come from, in words.
-        truncated: by split, texts that were longer than the length that is kept; of the source, before any cut.
-        fingerprint: sha256 hex of words and vectors.
-    """
-
-    words: tuple[str, ...]
-    table: np.ndarray
-    embeddings: str
-    truncated: Mapping[str, int]
-    fingerprint: str
+        """Examples as numbers, float32 [n, C, H, W], before they are normalised; rows int64 [n]."""
+        numbers: np.ndarray = self.modality.numbers(self.x[rows], self.table)
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -78,10 +59,11 @@ class DataSet:
     Attributes:
         name: what the spec called the source.
         classes: class names, in label order.
-        mean, std: per channel, of train pixels / 255; the normalisation of every split.
+        mean, std: per channel, of the numbers of training examples; the normalisation of every split.
         fingerprint: sha256 hex of the content and of what the cut depends on (size, validation share, seed, limit).
         whitening: mean [D] and matrix [D, D] that normalised images are whitened by, where the spec asks for it.
-        text: the vocabulary and its vectors, where examples are texts.
+        modality: what the examples are.
+        payload: what belongs to the examples beside their arrays, such as the vocabulary of texts.
     """
 
     name: str
@@ -93,15 +75,16 @@ class DataSet:
     std: tuple[float, ...]
     fingerprint: str
     whitening: tuple[np.ndarray, np.ndarray] | None = None
-    text: Text | None = None
+    modality: Modality = IMAGE
+    payload: Payload | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an example; (1, L, D) of a text."""
+        """(C, H, W) of an example."""
         return self.train.shape
 
     def units(self, x: np.ndarray) -> np.ndarray:
-        """Pixels / 255, float32 [..., C, H, W], in the units that networks learn from."""
+        """Numbers of examples, float32 [..., C, H, W], in the units that networks learn from."""
         mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.mean, self.std))
         normalised: np.ndarray = (x - mean) / std
         if self.whitening is None:
@@ -128,26 +111,24 @@ def load(spec: DataSpec, plugins: Plugins | None = None, progress: Callable[[int
     from raystill.platform.data.store import decoded
 
     cache = cache_folder(spec)
-    others = {name: _corpus(spec, name, plugins, cache) for name in _corpora(spec)}
-    known = tuple(dict.fromkeys(word for other in others.values() for word in other.words[2:]))
-    source = decoded(find(spec, plugins), spec.size, cache, progress, spec.length, spec.vocabulary, known)
-    if others and not source.words:
-        raise ValueError(f"data.corpus: makes vectors of words, and {spec.source} has images; leave it out")
-    if source.words:
-        if spec.whiten != "none":
-            raise ValueError(f"data.whiten: {spec.whiten} is for images, and {spec.source} has texts")
-        from raystill.platform.data.embeddings import text_of
-
-        return cut(spec, source, text_of(spec, source, cache, others))
-    found = cut(spec, source)
+    corpora = {name: _corpus(spec, name, plugins, cache) for name in _corpora(spec)}
+    known = tuple(dict.fromkeys(word for corpus in corpora.values() for word in corpus.vocabulary[2:]))
+    source = decoded(find(spec, plugins), Request(spec, progress, known), cache, plugins)
+    modality = source.modality
+    if corpora and modality.companion is None:
+        raise ValueError(f"data.corpus: makes vectors of words, and {spec.source} has {modality.plural}; leave it out")
+    payload = modality.companion.make(spec, source, cache, corpora) if modality.companion else None
+    data = cut(spec, source, payload)
     if spec.whiten == "none":
-        return found
+        return data
     from raystill.platform.data.whiten import kept, zca
 
-    whitening = kept(cache, found.fingerprint)
+    if modality is not IMAGE:
+        raise ValueError(f"data.whiten: {spec.whiten} is for images, and {spec.source} has {modality.plural}")
+    whitening = kept(cache, data.fingerprint)
     if whitening is None:
-        whitening = kept(cache, found.fingerprint, zca(found.train.x, found.mean, found.std))
-    return replace(found, whitening=whitening)
+        whitening = kept(cache, data.fingerprint, zca(data.train.x, data.mean, data.std))
+    return replace(data, whitening=whitening)
 
 
 def _corpora(spec: DataSpec) -> tuple[str, ...]:
@@ -163,12 +144,11 @@ def _corpus(spec: DataSpec, name: str, plugins: Plugins | None, cache: Path) -> 
     from raystill.platform.data.sources.registry import find
     from raystill.platform.data.store import decoded
 
+    bare = spec.model_copy(update={"source": name, "size": None, "length": None})
     try:
-        found = decoded(
-            find(spec.model_copy(update={"source": name}), plugins), None, cache, None, None, spec.vocabulary
-        )
+        corpus = decoded(find(bare, plugins), Request(bare), cache, plugins)
     except ValueError as error:
         raise ValueError(f"data.corpus: {name}: {error}") from None
-    if not found.words:
-        raise ValueError(f"data.corpus: {name} has images, and vectors are made of texts")
-    return found
+    if not corpus.vocabulary:
+        raise ValueError(f"data.corpus: {name} has {corpus.modality.plural}, and vectors are made of texts")
+    return corpus

@@ -7,19 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from raystill.platform.data import DataSet, Split, Text
+from raystill.platform.data import DataSet, Split
+from raystill.platform.data.modality import Payload
 from raystill.platform.data.store import Decoded
 from raystill.platform.files.digests import digest
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DataSpec
 
 _TEST = 0.2  # share of train that becomes test where the source has none
-_FLOOR = 1e-3  # least standard deviation: a channel that is constant is only centred
-_CHUNK = 1024
 
 
-def cut(spec: DataSpec, source: Decoded, text: Text | None = None) -> DataSet:
-    """The data set of a spec; `text` says what the ids mean where the source gave texts.
+def cut(spec: DataSpec, source: Decoded, payload: Payload | None = None) -> DataSet:
+    """The data set of a spec.
 
     Splits that the source has stay views of its memory map; what a seed draws from train is copied, in the source's
     order.
@@ -46,14 +45,13 @@ def cut(spec: DataSpec, source: Decoded, text: Text | None = None) -> DataSet:
             raise ValueError(f"data.limit: {spec.limit} images are fewer than the {len(source.classes)} classes")
         rows = rows[draw(train.y[rows], spec.limit, numpy_rng(address.at(stream="limit")))]
     splits["train"] = _take(train, rows)
-    # word vectors are centred and scaled in their table
-    mean, std = normalisation(splits["train"].x) if text is None else ((0.0,), (1.0,))
+    mean, std = source.modality.statistics(splits["train"].x)
     chosen = spec.model_dump(mode="json", include={"validation", "split_seed", "limit", "size"})
     if spec.whiten != "none":  # else what it was before there was a choice
         chosen["whiten"] = spec.whiten
-    if text is not None:
-        splits = {name: replace(split, table=text.table) for name, split in splits.items()}
-        chosen["text"] = text.fingerprint
+    if payload is not None:
+        splits = {name: replace(split, table=payload.table) for name, split in splits.items()}
+        chosen[source.modality.name] = payload.fingerprint
     return DataSet(
         name=spec.source,
         classes=source.classes,
@@ -63,7 +61,8 @@ def cut(spec: DataSpec, source: Decoded, text: Text | None = None) -> DataSet:
         mean=mean,
         std=std,
         fingerprint=digest([source.content, chosen]),
-        text=text,
+        modality=source.modality,
+        payload=payload,
     )
 
 
@@ -93,20 +92,6 @@ def draw(y: np.ndarray, count: int, rng: np.random.Generator, leave: int = 0) ->
     return np.sort(np.concatenate(chosen))
 
 
-def normalisation(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of x / 255, from exact integer sums; x is uint8 [N, C, H, W]."""
-    channels, pixels = x.shape[1], x[:, 0].size
-    total, squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
-    for start in range(0, len(x), _CHUNK):
-        piece = x[start : start + _CHUNK].astype(np.int64)
-        total += piece.sum((0, 2, 3))
-        squares += np.square(piece, out=piece).sum((0, 2, 3))
-    sums = [(int(s), int(q)) for s, q in zip(total, squares)]
-    mean = tuple(s / (255 * pixels) for s, _ in sums)
-    std = tuple(max(_FLOOR, (q * pixels - s * s) ** 0.5 / (255 * pixels)) for s, q in sums)
-    return mean, std
-
-
 def _hold_out(
     y: np.ndarray, rows: np.ndarray, share: float, address: Address, classes: Sequence[str], field: str
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -127,4 +112,4 @@ def _each_class(y: np.ndarray, classes: Sequence[str]) -> None:
 
 
 def _take(split: Split, rows: np.ndarray) -> Split:
-    return split if len(rows) == len(split) else Split(split.x[rows], split.y[rows])
+    return split if len(rows) == len(split) else replace(split, x=split.x[rows], y=split.y[rows])

@@ -1,4 +1,4 @@
-"""A split that lives on the device: uint8 or token ids in one tensor, made numbers as batches are drawn."""
+"""A split that lives on the device as it is stored, made numbers as batches are drawn."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from raystill.platform.data import DataSet, Split
+from raystill.platform.data.modality import IMAGE, Modality
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,12 @@ class Resident:
     """A split on one device.
 
     Attributes:
-        x: uint8 [N, C, H, W]; of texts token ids, int32 [N, L].
+        x: [N, ...], as the modality stores examples.
         y: int64 [N].
-        mean, std: float32 [C, 1, 1], of pixels / 255.
+        mean, std: float32 [C, 1, 1], of the numbers of training examples.
         whitening: float32 [D] and [D, D], where images are whitened.
-        table: of texts, the vector of each word, float32 [V, D].
+        modality: what the examples are.
+        table: what stored ids point into, float32 [V, D].
     """
 
     x: Tensor
@@ -28,32 +30,28 @@ class Resident:
     mean: Tensor
     std: Tensor
     whitening: tuple[Tensor, Tensor] | None = None
+    modality: Modality = IMAGE
     table: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def features(self, x: Tensor) -> Tensor:
-        """What k-NN compares: the numbers of an example x[..., C, H, W], or the mean vector of a text's tokens."""
-        return x if self.table is None else x.mean(-2)
+        """What k-NN compares of examples x[..., C, H, W]."""
+        return self.modality.features(x)
 
     def batch(self, index: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
         """The examples of an index of any shape [...].
 
         Returns:
-            x float32 [..., C, H, W], normalised, channels last where there are several, and [..., 1, L, D] of texts; y
-            int64 [...].
+            x float32 [..., C, H, W], normalised, images channels last where there are several; y int64 [...].
         """
         index = torch.as_tensor(index, dtype=torch.int64, device=self.x.device)
         flat = index.reshape(-1)
-        if self.table is not None:
-            x = self.table[self.x[flat]].unsqueeze(1)
-            return x.unflatten(0, index.shape) if index.ndim != 1 else x, self.y[index]
-        layout = torch.channels_last if self.x.shape[1] > 1 else torch.contiguous_format
-        x = self.x[flat].to(torch.float32, memory_format=layout)
-        x = x.div_(255).sub_(self.mean).div_(self.std)
+        x: Tensor = self.modality.numbers(self.x[flat], self.table).sub_(self.mean).div_(self.std)
         if self.whitening is not None:
             centre, matrix = self.whitening
+            layout = torch.channels_last if x.shape[1] > 1 else torch.contiguous_format
             x = ((x.flatten(1) - centre) @ matrix).reshape(x.shape).contiguous(memory_format=layout)
         return x.unflatten(0, index.shape) if index.ndim != 1 else x, self.y[index]
 
@@ -70,4 +68,5 @@ def resident(split: Split, dataset: DataSet, device: torch.device | str = "cpu")
 
     table = None if split.table is None else owned(split.table)
     whitening = None if dataset.whitening is None else (owned(dataset.whitening[0]), owned(dataset.whitening[1]))
-    return Resident(owned(split.x), owned(split.y), channel(dataset.mean), channel(dataset.std), whitening, table)
+    mean, std = channel(dataset.mean), channel(dataset.std)
+    return Resident(owned(split.x), owned(split.y), mean, std, whitening, split.modality, table)

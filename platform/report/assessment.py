@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
+from raystill.platform.data.modality import Modality
 from raystill.platform.report.page import Row, heading, joined, paragraph, section, small, table, verdict
 from raystill.platform.report.run_folder import Assessment, Measurement
 from raystill.platform.report.verdict import against_baselines, margin, percent
@@ -20,23 +21,23 @@ Column = tuple[str, str, Callable[[Measurement], str]]
 """Heading, class of the style sheet, and the cell of a measurement."""
 
 
-def assessment(given: Assessment | None, noun: str) -> Markup:
+def assessment(given: Assessment | None, modality: Modality) -> Markup:
     """The section.
 
     Args:
         given: all measurements; None where nothing was measured yet.
-        noun: what an example is called: image, sentence.
+        modality: what the examples are.
     """
     title = "How good it is"
     if given is None:
         return section("assessment", title, paragraph(NONE, "missing"))
     word, sentence = against_baselines(given)
-    size = f", {plural(given.test_images, 'text' if noun == 'sentence' else 'image')}" if given.test_images else ""
+    size = f", {modality.count(given.test_images)}" if given.test_images else ""
     lead = paragraph(f"All accuracies on the {given.split} split{size}; nothing was tuned on it.")
-    return section("assessment", title, verdict(word, sentence), lead, *_tables(given, noun))
+    return section("assessment", title, verdict(word, sentence), lead, *_tables(given, modality))
 
 
-def _tables(given: Assessment, noun: str) -> list[Markup]:
+def _tables(given: Assessment, modality: Modality) -> list[Markup]:
     """The tables there is something to say in; the first compares with baselines."""
     ours, rivals = given.of("distilled"), given.of("baseline")
     fair, unfair = [m for m in rivals if m.same_budget], [m for m in rivals if not m.same_budget]
@@ -53,7 +54,7 @@ def _tables(given: Assessment, noun: str) -> list[Markup]:
     ]  # fmt: skip
     return [
         joined(
-            [heading(title), paragraph(words), _table(title, rows, noun, best),
+            [heading(title), paragraph(words), _table(title, rows, modality.plural, best),
              paragraph(TOLD_APART, "small") if best else ""], "\n",
         )
         for title, words, rows, best in tables if rows
@@ -64,7 +65,7 @@ def _best_first(rows: list[Measurement]) -> list[Measurement]:
     return sorted(rows, key=lambda row: -row.accuracy_mean)
 
 
-def _table(title: str, rows: Sequence[Measurement], noun: str, best: Measurement | None) -> Markup:
+def _table(title: str, rows: Sequence[Measurement], examples: str, best: Measurement | None) -> Markup:
     """Measurements, one a row; where `best` is given, each baseline is compared with it."""
     measure = "score of 100" if rows[0].kind == "robustness" else "accuracy"
     columns: list[Column] = [
@@ -79,7 +80,7 @@ def _table(title: str, rows: Sequence[Measurement], noun: str, best: Measurement
     if best is not None:
         columns.append(("distilled is", "", lambda m: _against(best, m)))
     columns += [
-        (f"{noun}s", "number", lambda m: _count(m.images)),
+        (examples, "number", lambda m: _count(m.images)),
         ("inner steps", "number", lambda m: _count(m.inner_steps)),
         ("network", "", lambda m: m.learner or UNKNOWN),
     ]

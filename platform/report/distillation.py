@@ -9,8 +9,8 @@ import numpy as np
 
 from raystill.platform.artifacts import Distilled
 from raystill.platform.artifacts.preview import preview
-from raystill.platform.artifacts.sentences import noun
 from raystill.platform.files.storage import write_whole
+from raystill.platform.registry import Plugins
 from raystill.platform.report.assessment import assessment
 from raystill.platform.report.history import history
 from raystill.platform.report.images import images
@@ -21,16 +21,17 @@ from raystill.platform.report.verdict import headline, percent
 from raystill.platform.report.words import duration, plural
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, plugins: Plugins | None = None) -> Path:
     """Write `report.html` into a run folder, in place of an older one.
 
     Args:
         run: the folder, with `spec.yaml` and `artefact/`; `history.parquet` and `assessment.json` where they are.
+        plugins: the caller's own parts; `modalities` of them.
 
     Raises:
         ValueError: a file is missing or malformed, or the folder can not be written.
     """
-    return write_page(run, render(read_run(run)))
+    return write_page(run, render(read_run(run, plugins)))
 
 
 def save_before(run: Path, start: Distilled) -> None:
@@ -42,13 +43,13 @@ def save_before(run: Path, start: Distilled) -> None:
 
 def render(run: Run) -> str:
     """The page; the same run gives the same bytes."""
-    thing = noun(run.distilled)
+    modality = run.distilled.modality
     count = run.distilled.images.shape[0] * run.distilled.images.shape[1]
     return page(
         run.path.resolve().name,
-        f"{plural(count, f'distilled {thing}')} of {run.get('data', 'source') or 'a data set'}",
+        f"{modality.count(count, 'distilled')} of {run.get('data', 'source') or 'a data set'}",
         headline(run),
-        [images(run.distilled, run.before), history(run), assessment(run.assessment, thing), provenance(run)],
+        [images(run.distilled, run.before), history(run), assessment(run.assessment, modality), provenance(run)],
         _numbers(run),
     )
 
@@ -64,8 +65,8 @@ def _numbers(run: Run) -> list[tuple[str, str]]:
     if best and best.distillation_seeds:
         seeds = best.distillation_seeds
         numbers.append((f"{seeds.mean:.1f} ± {seeds.std:.1f} %", f"± over {plural(seeds.n, 'distillation seed')}"))
-    size = f"{c} × {h} × {w}" if noun(run.distilled) == "image" else f"{h} tokens of {w} numbers"
-    numbers.append((f"{s * m:,}", f"{noun(run.distilled)}s of {size}, {plural(s, 'step')} of {m}"))
+    modality = run.distilled.modality
+    numbers.append((f"{s * m:,}", f"{modality.plural} of {modality.size((c, h, w))}, {plural(s, 'step')} of {m}"))
     numbers.append((f"{len(run.distilled.order):,}", "inner steps to train a network"))
     if run.history is not None and len(run.history["step"]):
         cpu, wall = (float(np.nansum(run.history[name])) for name in ("cpu_seconds", "seconds"))

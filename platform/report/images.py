@@ -1,4 +1,4 @@
-"""The section of a page that shows the distilled images or sentences, step by step, with labels and learned rates."""
+"""The section of a page that shows the distilled examples, step by step, with labels and learned rates."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from html import escape
 import numpy as np
 from markupsafe import Markup
 
-from raystill.platform.artifacts import Distilled, sentences
-from raystill.platform.artifacts.pixels import data_uri, name_of, strongest, to_pixels, uses
+from raystill.platform.artifacts import Distilled
+from raystill.platform.artifacts.labels import name_of, strongest, uses
+from raystill.platform.data.modality import Rendering
 from raystill.platform.report.page import joined, paragraph, section
 
 MOST_IMAGES = 600  # about 1 MB of 28 x 28 pictures; the artefact has them all
 MOST_RATES = 6  # of one step, before they are shortened to the first and the last
 # width of an image in CSS pixels, and the share of a narrow screen that it keeps, in percent:
 # ten in a row on a desk and five on a phone, so that ten classes stand in whole rows
-HARD, SOFT, SENTENCE = (96, 17), (148, 29), (340, 100)
+HARD, SOFT = (96, 17), (148, 29)
 
 
 def images(d: Distilled, before: bytes | None) -> Markup:
@@ -26,18 +27,14 @@ def images(d: Distilled, before: bytes | None) -> Markup:
         d: the distilled data.
         before: PNG of what the images were before the first step, if there is one.
     """
-    noun, (steps, per_step) = sentences.noun(d), d.images.shape[:2]
-    pixels, words = None, ""
-    if noun == "image":
-        pixels, words = to_pixels(d.images, d.manifest.get("normalisation"))
-    else:
-        words = sentences.about(d)
+    steps, per_step = d.images.shape[:2]
+    rendering = d.modality.render(d.images, d.manifest)
     most = min(per_step, MOST_IMAGES)
     shown = min(steps, max(1, MOST_IMAGES // most))
     left_out = steps * per_step - shown * most
     more = f" {left_out:,} more are in the artefact." if left_out else ""
-    figures = [_step(d, step, most, noun, pixels) for step in range(shown)]
-    return section("images", f"The {noun}s", paragraph(words + more), *figures, _before(before))
+    figures = [_step(d, step, most, rendering) for step in range(shown)]
+    return section("images", f"The {d.modality.plural}", paragraph(rendering.words + more), *figures, _before(before))
 
 
 def _before(png: bytes | None) -> Markup:
@@ -50,18 +47,18 @@ def _before(png: bytes | None) -> Markup:
     ).format(base64.b64encode(png).decode())
 
 
-def _step(d: Distilled, step: int, most: int, noun: str, pixels: np.ndarray | None) -> Markup:
-    """The images of one step, and when they are used at what rates."""
-    pictures = joined((_image(d, step, i, noun, pixels) for i in range(most)), "\n")
-    side, least = SENTENCE if noun == "sentence" else SOFT if d.labels.ndim == 3 else HARD
+def _step(d: Distilled, step: int, most: int, rendering: Rendering) -> Markup:
+    """The examples of one step, and when they are used at what rates."""
+    pictures = joined((_example(d, step, i, rendering) for i in range(most)), "\n")
+    side, least = rendering.width or (SOFT if d.labels.ndim == 3 else HARD)
     return Markup(
         '<figure class="step"><figcaption><b>Step {}</b> <span>{}</span></figcaption>\n'
         '<div class="grid" style="--side: {}px; --least: {}%">\n{}\n</div></figure>'
     ).format(step + 1, _used(d, step), side, least, pictures)
 
 
-def _image(d: Distilled, step: int, i: int, noun: str, pixels: np.ndarray | None) -> Markup:
-    """One image or sentence, its soft label as bars, and its label in words."""
+def _example(d: Distilled, step: int, i: int, rendering: Rendering) -> Markup:
+    """One example, its soft label as bars, and its label in words."""
     classes, label = d.manifest.get("classes") or [], d.labels[step, i]
     bars, caption = Markup(), ""
     if d.labels.ndim == 3:
@@ -69,15 +66,8 @@ def _image(d: Distilled, step: int, i: int, noun: str, pixels: np.ndarray | None
         caption = " · ".join(f"{name}: {weight:.2f}" for name, weight in strongest(label, classes))
     else:
         caption = name_of(int(label), classes)
-    alt = f"Distilled {noun} {i + 1} of step {step + 1}, label {caption}"
-    if pixels is None:
-        words = joined(
-            Markup('<i style="opacity: {:.2f}" title="cosine {:.2f}">{}</i> ').format(w.strength, w.cosine, w.word)
-            for w in sentences.words(d, step, i)
-        )
-        picture = Markup('<p class="sentence" aria-label="{}">{}</p>').format(alt, words)
-    else:
-        picture = Markup('<img src="{}" alt="{}">').format(data_uri(pixels[step, i]), alt)
+    alt = f"Distilled {d.modality.noun} {i + 1} of step {step + 1}, label {caption}"
+    picture = rendering.html(step, i, alt)
     return Markup('<div class="picture">{}{}<span>{}</span></div>').format(picture, bars, caption)
 
 

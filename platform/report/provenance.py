@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from raystill.platform import recipes
 from raystill.platform.artifacts import DATA
-from raystill.platform.artifacts.sentences import noun
 from raystill.platform.files.digests import file_digest
 from raystill.platform.files.redaction import redacted
 from raystill.platform.report import page, words
@@ -31,7 +30,7 @@ ASIDE = (
     "tracking.uri",
     "tracking.experiment",
 )
-ELSEWHERE = ("spec", "learner", "classes", "normalisation", "text")  # entries of the manifest with lines of their own
+ELSEWHERE = ("spec", "learner", "classes", "normalisation")  # entries of the manifest with lines of their own
 
 
 def provenance(run: Run) -> Markup:
@@ -80,20 +79,23 @@ def _leaves(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _facts(run: Run) -> list[tuple[str, str]]:
     """Everything that a number on the page depends on: (name, value)."""
-    manifest = run.distilled.manifest
+    manifest, modality = run.distilled.manifest, run.distilled.modality
+    lists = modality.companion.lists if modality.companion else ()
     facts: list[tuple[str, Any]] = [
         ("data", run.get("data", "source")),
         ("validation", _validation(run)),
         ("learner", manifest.get("learner")),
         ("classes", manifest.get("classes")),
         ("normalisation", manifest.get("normalisation")),
-        ("text", {k: v for k, v in manifest.get("text", {}).items() if k not in ("nearest", "cosines")}),
+        (modality.name, {k: v for k, v in run.distilled.section.items() if k not in lists}),
     ]
-    facts += [(key.replace("_", " "), value) for key, value in manifest.items() if key not in ELSEWHERE]
+    facts += [
+        (key.replace("_", " "), value) for key, value in manifest.items() if key not in (*ELSEWHERE, modality.name)
+    ]
     if run.assessment:
-        images, thing = run.assessment.test_images, noun(run.distilled).replace("sentence", "text")
+        tested = run.assessment.test_images
         facts += [
-            ("tested on", f"{run.assessment.split} split" + (f", {words.plural(images, thing)}" if images else "")),
+            ("tested on", f"{run.assessment.split} split" + (f", {modality.count(tested)}" if tested else "")),
             ("seeds of the assessment", run.assessment.seeds),
             ("assessment took", words.duration(run.assessment.seconds) if run.assessment.seconds else None),
         ]

@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raystill.platform.artifacts import Distilled, load_distilled
+from raystill.platform.registry import Plugins
 
 SPEC, ARTEFACT, HISTORY, ASSESSMENT = "spec.yaml", "artefact", "history.parquet", "assessment.json"
 NEEDED = ("step", "meta_loss")
@@ -112,8 +113,11 @@ class Run:
         return value
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, plugins: Plugins | None = None) -> Run:
     """Reads a run folder.
+
+    Args:
+        plugins: the caller's own parts; `modalities` of them.
 
     Raises:
         ValueError: no spec, a malformed file (named), or an artefact that can not be loaded.
@@ -133,7 +137,7 @@ def read_run(path: Path) -> Run:
         path,
         spec,
         spec_text,
-        load_distilled(path / ARTEFACT),
+        load_distilled(path / ARTEFACT, plugins=plugins),
         _history(history) if history.exists() else None,
         _assessment(assessment) if assessment.exists() else None,
         _picture(path / BEFORE),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from raystill.platform.artifacts.sentences import noun
 from raystill.platform.report.run_folder import Assessment, Measurement, Run
 from raystill.platform.report.words import plural
 
@@ -60,8 +59,8 @@ def headline(run: Run) -> str:
     """The result in one sentence."""
     s, m = run.distilled.images.shape[:2]
     learner = run.distilled.manifest.get("learner", {}).get("name", "network")
-    thing = noun(run.distilled)
-    images = f"{plural(s * m, f'distilled {thing}')}, used in {plural(len(run.distilled.order), 'inner step')},"
+    modality = run.distilled.modality
+    images = f"{modality.count(s * m, 'distilled')}, used in {plural(len(run.distilled.order), 'inner step')},"
     best = run.assessment.distilled if run.assessment else None
     verb = "trains" if s * m == 1 else "train"
     if run.assessment is None or best is None:
@@ -72,8 +71,6 @@ def headline(run: Run) -> str:
         "its fixed starting weights" if fixed else "held-out pre-trained weights" if pool else "fresh random weights"
     )
     count = (
-        plural(run.assessment.test_images, f"{run.assessment.split} {thing.replace('sentence', 'text')}")
-        if run.assessment.test_images
-        else "test data"
+        modality.count(run.assessment.test_images, run.assessment.split) if run.assessment.test_images else "test data"
     )
     return f"{images} {verb} a network ({learner}) from {start} to {percent(best)} on {count}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -10,9 +9,7 @@ import torch
 from torch import Tensor
 
 from raystill.platform.artifacts.distilled import Distilled
-from raystill.platform.data.batches import order
 from raystill.platform.data.resident import Resident
-from raystill.platform.seeds import Address
 
 
 class Examples(Protocol):
@@ -74,20 +71,3 @@ def examples(data: Examples | Resident | Distilled | tuple[Tensor, Tensor]) -> E
     if isinstance(data, Distilled):
         return distilled(data)
     return Fixed(*data) if isinstance(data, tuple) else data
-
-
-class Order:
-    """Rows of each batch: permutations of all samples one after another, without a gap, readable at any step."""
-
-    def __init__(self, count: int, size: int, seed: Address) -> None:
-        self._count, self._size, self._seed = count, size, seed
-        self._epoch = lru_cache(maxsize=2)(lambda epoch: order(count, seed, epoch))
-
-    def rows(self, step: int) -> np.ndarray:
-        """int64 [size] of a step."""
-        at, left, parts = step * self._size, self._size, []
-        while left:
-            epoch, start = divmod(at, self._count)
-            parts.append(self._epoch(epoch)[start : start + left])
-            at, left = at + len(parts[-1]), left - len(parts[-1])
-        return np.concatenate(parts)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from raystill.platform.artifacts.distilled import Distilled
+from raystill.platform.data.order import Order
 from raystill.platform.data.resident import Resident
 from raystill.platform.objectives import Objective, Out, Step, Term, term
 from raystill.platform.objectives.labels import has_label
 from raystill.platform.seeds import Address, global_at
 from raystill.platform.students.augmentations import Augmentation, Batch
 from raystill.platform.students.checkpoints import Checkpoints, pack, plain_moments, unpack
-from raystill.platform.students.examples import Examples, Order, examples
+from raystill.platform.students.examples import Examples, examples
 from raystill.platform.students.features import changed, module_at, see
 from raystill.platform.students.optimisers import OptimizerSpec, factor, optimiser
 from raystill.platform.students.teachers import Teacher

@@ -122,7 +122,7 @@ class Bench:
         """
         path = self.spec.transfer.distilled
         assert path is not None
-        found = load_distilled(path)
+        found = load_distilled(path, plugins=self.plugins)
         if found.images.shape[2:] != self.data.shape:
             raise ValueError(
                 f"transfer.distilled: {path} has images of {found.images.shape[2:]}, the data of {self.data.shape}"

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from raystill.platform import seeds
 from raystill.platform.data import DataSet, Split
 
-_PIECE = 512  # texts whose vectors are summed at a time
-_MOST = 2**26  # numbers that k-means on texts may hold
+_PIECE = 512  # examples that are summed at a time
+_MOST = 2**26  # numbers that k-means may hold
 
 Baseline = Callable[[Split, Sequence[str], int, seeds.Address], np.ndarray]
 """(train, class names in label order, images per class m, address) -> x float32 [K, m, C, H, W], pixels / 255."""
@@ -75,8 +76,8 @@ def average_real(train: Split, classes: Sequence[str], count: int, address: seed
 
     def mean(rows: np.ndarray) -> np.ndarray:
         rows = np.sort(rows)
-        if train.table is None:
-            return (train.x[rows].mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
+        if train.modality.average:
+            return train.modality.average(train.x[rows], train.table)
         # in pieces: the vectors of all words of a class can take gigabytes
         pieces = (
             train.values(rows[at : at + _PIECE]).sum(axis=0, dtype=np.float64) for at in range(0, len(rows), _PIECE)
@@ -102,13 +103,14 @@ def kmeans_real(train: Split, classes: Sequence[str], count: int, address: seeds
     def centroids(label: int) -> np.ndarray:
         rows = _members(train, classes, label, count)
         most = max(count, _MOST // math.prod(train.shape))
-        if train.table is not None and len(rows) > most:  # long texts: centroids of as many as fit into memory
+        if len(rows) > most:  # centroids of as many as fit into memory
             rows = np.sort(_rng(address, label).choice(rows, most, replace=False))
         x = train.values(rows)
         seed = int(_rng(address, label).integers(2**31))
         fit = KMeans(count, n_init=1, random_state=seed).fit(x.reshape(len(x), -1))
-        # sklearn centres the data and shifts back, which can leave a pixel at -1e-7
-        centres = fit.cluster_centers_ if train.table is not None else fit.cluster_centers_.clip(0, 1)
+        centres = fit.cluster_centers_
+        if train.modality.bounds:  # sklearn centres the data and shifts back, which can leave a pixel at -1e-7
+            centres = centres.clip(*train.modality.bounds)
         return centres.astype(np.float32).reshape(count, *x.shape[1:])
 
     # sums are split by thread: more threads on another machine would be other bits
@@ -157,7 +159,7 @@ def normalised_steps(
     train, names = data.train, [data.classes[k] for k in labels]
     if only is not None:
         rows = np.flatnonzero(np.isin(train.y, labels))
-        train = Split(train.x[rows], np.searchsorted(labels, train.y[rows]))
+        train = replace(train, x=train.x[rows], y=np.searchsorted(labels, train.y[rows]))
     x = BASELINES[name](train, names, steps * -(-images // len(labels)), address)
     x, y = as_steps(data.units(x), steps)
     return np.ascontiguousarray(x[:, :images]), np.asarray(labels)[y[:, :images]]

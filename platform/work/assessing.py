@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from raystill.platform import training
-from raystill.platform.data.shift import shifted
 from raystill.platform.evaluation import neighbours
 from raystill.platform.evaluation.protocol import (
     LabelOptions,
@@ -24,26 +23,12 @@ from raystill.platform.synthesis import selection
 from raystill.platform.work.problem import Problem
 from raystill.platform.work.workbench import Arrays, Inputs, Numbers, Workbench
 
-SHIFT = 0.125
-"""Largest translation of the augmentation, as a share of the image's side (DSA's crop, 2102.08259)."""
-
 
 def trained(bench: Workbench, problem: Problem, steps: Steps, theta0: Tensor) -> Tensor:
     """theta_T of one network, whichever way the engine stacks members."""
     if bench.spec.meta.stack == "vmap":
         return train(problem.engine, theta0[None], steps)[0]
     return train(problem.engine, theta0, steps)
-
-
-def _shifted(x: Tensor, address: Address, texts: bool = False) -> Tensor:
-    """Each image of x[T, M, C, H, W] moved by random pixels of its own; what enters repeats the border.
-
-    Texts x[T, M, 1, L, D] move along their tokens alone.
-    """
-    side, flat = max(1, round(SHIFT * x.shape[-2 if texts else -1])), x.flatten(0, 1)
-    rng = numpy_rng(address.at(stream=f"{address.stream}/shift"))
-    down, right = torch.from_numpy(side - rng.integers(0, 2 * side + 1, (len(flat), 2))).to(x.device).T
-    return shifted(flat, down, 0 if texts else right).reshape(x.shape)
 
 
 def train_network(
@@ -62,7 +47,8 @@ def train_network(
     if options.hard and y.is_floating_point():
         y = y.argmax(-1)
     if options.augment:
-        x = _shifted(x, address, bench.data.text is not None)
+        rng = numpy_rng(address.at(stream=f"{address.stream}/shift"))
+        x = bench.data.modality.shift(x.flatten(0, 1), rng).reshape(x.shape)
     hyper = tensors
     if options.rates is not None:
         hyper = {k: x.new_full(order.shape, v) for k, v in vars(options.rates).items() if v}

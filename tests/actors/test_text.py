@@ -47,8 +47,8 @@ def test_sentences_teach_a_network_and_come_back_as_words(tmp_path: Path, corpus
     found = load_distilled(folder / "artefact")
     about = found.manifest["text"]
     assert found.images.shape == (1, 2, 1, about["length"], 8)
-    assert found.text is not None
-    assert found.text.fingerprint == about["fingerprint"]
+    assert found.payload is not None
+    assert found.payload.fingerprint == about["fingerprint"]
     assert about["embeddings"].startswith("made of the training texts")
     assert about["truncated"] == {"train": 0, "test": 0}
     # a network trained on the artefact alone reads real texts as the run's own networks did
@@ -58,9 +58,9 @@ def test_sentences_teach_a_network_and_come_back_as_words(tmp_path: Path, corpus
     assert 100 * (guess == test["label"].to_numpy()).mean() == pytest.approx(accuracy)
     assert accuracy >= 75
     page = (folder / "report.html").read_text()
-    assert "The sentences" in page
+    assert "The texts" in page
     assert f'title="cosine {about["cosines"][0][0][0]:.2f}">{about["nearest"][0][0][0]}</i>' in page
-    assert "distilled sentences of parquet:" in page
+    assert "distilled texts of parquet:" in page
     words = pq.read_table(folder / "artefact" / "data.parquet")["nearest_words"].to_pylist()
     assert words == about["nearest"][0]
 
@@ -72,8 +72,8 @@ def test_a_real_start_is_a_training_text(tmp_path: Path, corpus: Path) -> None:
     for label, sentence in enumerate(found.images[0]):
         own = [text for text, y in zip(table["text"].to_pylist(), table["label"].to_pylist()) if y == label]
         assert np.abs(found.embed(own).numpy() - sentence).max((1, 2, 3)).min() < 1e-5
-    with pytest.raises(ValueError, match="are images, not sentences"):
-        replace(found, text=None).embed(own)
+    with pytest.raises(ValueError, match="are texts without a vocabulary"):
+        replace(found, payload=None).embed(own)
 
 
 def test_every_baseline_takes_texts(tmp_path: Path, corpus: Path) -> None:

@@ -48,10 +48,12 @@ class Raw:
         splits: `train` and, where the source has them, `validation` and `test`; plain (images, labels) pairs will do,
             and so will anything that numpy makes an array of.
         classes: class names in label order; none numbers them.
+        modality: name of what its examples are; none is `text` where the first is a string, else `image`.
     """
 
     splits: Mapping[str, Portion | tuple[Any, Any]]
     classes: Sequence[str] | None = None
+    modality: str | None = None
 
 
 class File(NamedTuple):

@@ -11,8 +11,9 @@ from PIL import Image
 
 from raystill.platform import seeds
 from raystill.platform.artifacts.files import Distilled
-from raystill.platform.artifacts.pixels import data_uri, strongest, to_pixels
+from raystill.platform.artifacts.labels import strongest
 from raystill.platform.artifacts.preview import ACCENT, GUTTER, HEADER, MARGIN, preview
+from raystill.platform.data.modality.image import data_uri, to_pixels
 
 
 def distilled(s: int, m: int, shape: tuple[int, int, int], soft: bool = False, classes: int = 10) -> Distilled:

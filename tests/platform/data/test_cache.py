@@ -100,6 +100,7 @@ def test_a_damaged_file_is_built_again(spec, own_cache, damage):
 _CHILD = """
 import pathlib, sys, time
 from raystill.platform.data import store
+from raystill.platform.data.modality import Request
 from raystill.platform.data.sources import registry as sources
 from raystill.platform.spec import DataSpec
 source, ready, gate = sys.argv[1:]
@@ -107,7 +108,7 @@ pathlib.Path(ready).touch()
 while not pathlib.Path(gate).exists():
     time.sleep(0.001)
 spec = DataSpec(source=source)
-print(store.decoded(sources.find(spec), None, sources.cache_folder(spec)).content)
+print(store.decoded(sources.find(spec), Request(spec), sources.cache_folder(spec)).content)
 """
 
 

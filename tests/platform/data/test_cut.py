@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from raystill.platform.data import Raw, load
-from raystill.platform.data.cut import draw, normalisation
+from raystill.platform.data.cut import draw
+from raystill.platform.data.modality.image import statistics
 from raystill.platform.seeds import Address, numpy_rng
 from raystill.platform.spec import DataSpec
 
@@ -80,12 +81,12 @@ def test_draw_is_proportional_within_one(sizes):
 
 def test_normalisation_is_that_of_float64_pixels():
     x = np.random.Generator(np.random.Philox(5)).integers(0, 256, (3000, 3, 7, 5), np.uint8)
-    mean, std = normalisation(x)
+    mean, std = statistics(x)
     np.testing.assert_allclose(mean, (x / 255).mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, (x / 255).std((0, 2, 3)), rtol=1e-12)
-    assert normalisation(np.full((4, 1, 2, 2), 51, np.uint8)) == ((0.2,), (1e-3,))
+    assert statistics(np.full((4, 1, 2, 2), 51, np.uint8)) == ((0.2,), (1e-3,))
 
 
 def test_normalisation_is_of_train_alone():
     data = cut(limit=40)
-    assert (data.mean, data.std) == normalisation(data.train.x)
+    assert (data.mean, data.std) == statistics(data.train.x)

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raystill.platform.data.embeddings import cooccurrence, factored, nearest, ppmi, read_glove, standardised, unit
+from raystill.platform.data.modality.embeddings import (
+    cooccurrence,
+    factored,
+    nearest,
+    ppmi,
+    read_glove,
+    standardised,
+    unit,
+)
 
 IDS = np.array([[2, 3, 2, 4, 5, 0], [3, 3, 6, 0, 0, 0], [5, 4, 3, 2, 6, 2]], np.int32)
 V = 7

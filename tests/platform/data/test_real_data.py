@@ -49,17 +49,17 @@ def test_mnist_in_the_sources_order(capsys):
     ],
 )
 def test_texts_of_the_shelf(name: str, classes: int, sizes: tuple[int, ...], together: tuple[str, str]) -> None:
-    from raystill.platform.data.embeddings import nearest
+    from raystill.platform.data.modality.embeddings import nearest
 
     data = load(DataSpec(source=name, root=Path(ROOT)))
     assert (len(data.train), len(data.validation), len(data.test)) == sizes
     assert len(data.classes) == classes
-    assert data.text is not None
-    cut, count = data.text.truncated["train"], sum(sizes[:2]) if name == "trec" else sizes[0]
+    assert data.payload is not None
+    cut, count = data.payload.truncated["train"], sum(sizes[:2]) if name == "trec" else sizes[0]
     assert 0 < cut <= 0.05 * count  # the length leaves 95 % of the training texts whole
     # a word and its neighbours stand nearer than words at large do
-    a, b = (data.text.table[data.text.words.index(word)] for word in together)
-    unit = data.text.table[2:] / np.linalg.norm(data.text.table[2:], axis=1, keepdims=True)
+    a, b = (data.payload.table[data.payload.words.index(word)] for word in together)
+    unit = data.payload.table[2:] / np.linalg.norm(data.payload.table[2:], axis=1, keepdims=True)
     cosine = float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     assert cosine > np.quantile(unit @ (a / np.linalg.norm(a)), 0.99)
-    assert nearest(a[None], data.text.table)[0][0] == data.text.words.index(together[0])
+    assert nearest(a[None], data.payload.table)[0][0] == data.payload.words.index(together[0])

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from raystill.platform.data import Raw, load
+from raystill.platform.data.modality.tokens import PAD, UNKNOWN, encode, tokens
 from raystill.platform.data.resident import resident
 from raystill.platform.data.sources.raw import portion
-from raystill.platform.data.text import PAD, UNKNOWN, encode, tokens
 from raystill.platform.spec import DataSpec
 
 TEXTS = ["a b a c", "a b", "b a c a d a", "c"]
@@ -46,19 +46,19 @@ def test_tokens_are_words_numbers_marks_and_clitics() -> None:
 
 def test_ids_are_by_frequency_then_by_the_alphabet() -> None:
     found = encoded(4)
-    assert found.words == (PAD, UNKNOWN, "a", "b", "c")  # a 6, b 3, c 3; d once is not known
+    assert found.vocabulary == (PAD, UNKNOWN, "a", "b", "c")  # a 6, b 3, c 3; d once is not known
     expected = [[2, 3, 2, 4], [2, 3, 0, 0], [3, 2, 4, 2], [4, 0, 0, 0]]
-    assert found.ids["train"].tolist() == expected
+    assert found.x["train"].tolist() == expected
     assert found.truncated == {"train": 1}
 
 
 def test_the_vocabulary_has_a_most() -> None:
-    assert encoded(4, 3).words == (PAD, UNKNOWN, "a")
+    assert encoded(4, 3).vocabulary == (PAD, UNKNOWN, "a")
 
 
 def test_the_length_leaves_most_texts_whole() -> None:
     texts = ["w " * n for n in range(1, 101)]
-    assert encode({"train": portion((texts, [0] * 100))}, None, 10).ids["train"].shape == (100, 96)
+    assert encode({"train": portion((texts, [0] * 100))}, None, 10).x["train"].shape == (100, 96)
 
 
 def test_a_length_that_no_text_has_is_refused() -> None:
@@ -75,14 +75,14 @@ def test_parquet_with_text_and_label_becomes_sequences(tmp_path: Path) -> None:
     data = load(spec(corpus(tmp_path / "c"), length=4))
     assert data.classes == ("x", "y")
     assert data.shape == (1, 4, 4)
-    assert data.text is not None
-    assert data.text.truncated == {"train": 10}
-    assert data.text.table.shape == (len(data.text.words), 4)
+    assert data.payload is not None
+    assert data.payload.truncated == {"train": 10}
+    assert data.payload.table.shape == (len(data.payload.words), 4)
     row = data.train.x[0]
-    np.testing.assert_array_equal(data.train.values(np.array([0]))[0, 0], data.text.table[row])
+    np.testing.assert_array_equal(data.train.values(np.array([0]))[0, 0], data.payload.table[row])
     batch, y = resident(data.train, data).batch(np.arange(6).reshape(2, 3))
     assert batch.shape == (2, 3, 1, 4, 4)
-    assert torch.equal(batch[0, 0, 0], torch.from_numpy(data.text.table[row]))
+    assert torch.equal(batch[0, 0, 0], torch.from_numpy(data.payload.table[row]))
     assert torch.equal(y, torch.from_numpy(data.train.y[:6].reshape(2, 3)))
     assert not batch[..., 3, :].any() or data.train.x[:6, 3].any()
 
@@ -133,10 +133,10 @@ def test_a_glove_file_gives_the_vectors_and_is_part_of_the_fingerprint(tmp_path:
     settings = {"embeddings": path, "embedding_width": None}
     data = load(spec(folder, **settings))
     assert data.shape[2] == 2
-    assert data.text is not None
-    assert data.text.embeddings == "GloVe file glove.txt"
+    assert data.payload is not None
+    assert data.payload.embeddings == "GloVe file glove.txt"
     assert load(spec(folder, **settings)).fingerprint == data.fingerprint
-    x, y, stands = (data.text.table[data.text.words.index(word)] for word in ("x0", "y0", "stands"))
+    x, y, stands = (data.payload.table[data.payload.words.index(word)] for word in ("x0", "y0", "stands"))
     np.testing.assert_allclose((x - y) / (stands - y)[0], [1, -1], atol=5e-3)  # centred and scaled, no more
     path.write_text("x0 1 0\ny0 0 1\nstands 1 1\nhere 2 -2\n")
     assert load(spec(folder, **settings)).fingerprint != data.fingerprint
@@ -154,7 +154,7 @@ def other(folder: Path) -> Path:
 
 def test_known_words_come_after_those_of_the_texts() -> None:
     found = encode({"train": portion((TEXTS, [0, 1, 0, 1]))}, 4, 100, ("z", "d", "a"))
-    assert found.words == (PAD, UNKNOWN, "a", "b", "c", "d", "z")  # d occurs once, but is known
+    assert found.vocabulary == (PAD, UNKNOWN, "a", "b", "c", "d", "z")  # d occurs once, but is known
     assert encode({"train": portion((TEXTS, [0, 1, 0, 1]))}, 4, 6, ("z", "d")).words == found.words[:6]
 
 
@@ -162,17 +162,17 @@ def test_a_corpus_adds_words_and_what_stands_together(tmp_path: Path) -> None:
     own = spec(corpus(tmp_path / "own"), cache=tmp_path / "cache")
     added = own.model_copy(update={"corpus": (f"parquet:{other(tmp_path / 'other')}",)})
     plain, found = load(own), load(added)
-    assert found.text is not None
-    assert plain.text is not None
-    assert found.text.words[: len(plain.text.words)] == plain.text.words
-    assert set(found.text.words) - set(plain.text.words) == {"beside", "x7"}
-    assert "and those of parquet:" in found.text.embeddings
+    assert found.payload is not None
+    assert plain.payload is not None
+    assert found.payload.words[: len(plain.payload.words)] == plain.payload.words
+    assert set(found.payload.words) - set(plain.payload.words) == {"beside", "x7"}
+    assert "and those of parquet:" in found.payload.embeddings
     assert found.fingerprint != plain.fingerprint
     assert len(found.train) == len(plain.train)
     assert load(added).fingerprint == found.fingerprint
     counted = other(tmp_path / "copy")  # the same content under another name gives the same vectors
     np.testing.assert_array_equal(
-        load(own.model_copy(update={"corpus": (f"parquet:{counted}",)})).text.table, found.text.table
+        load(own.model_copy(update={"corpus": (f"parquet:{counted}",)})).payload.table, found.payload.table
     )
 
 

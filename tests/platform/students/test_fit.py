@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from raystill.platform import seeds
 from raystill.platform.artifacts.distilled import Distilled
-from raystill.platform.data.batches import order
+from raystill.platform.data.order import order
 from raystill.platform.objectives import hinton, make, regressor, weighted
 from raystill.platform.students import Checkpoints, Fixed, OptimizerSpec, Some, fit
 from raystill.platform.students.augmentations import Augmentation, Batch, Context

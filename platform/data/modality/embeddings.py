@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raystill.platform.data import Text
 from raystill.platform.data.content import content_of
+from raystill.platform.data.modality.text import Text
 from raystill.platform.data.sources.raw import File, Raw, Stored, local_file
 from raystill.platform.files import arrays
 from raystill.platform.files.digests import digest
@@ -51,7 +51,7 @@ def text_of(spec: DataSpec, source: Decoded, cache: Path, others: Mapping[str, D
     Raises:
         ValueError: a GloVe file that is none, or of another width; a width that the texts can not fill.
     """
-    ids, words = source.splits["train"].x, source.words
+    ids, words = source.splits["train"].x, source.vocabulary
     if spec.embeddings is not None:
         file = _file(spec.embeddings)
         told: list[Any] = [content_of(Stored(lambda: Raw({}), [file]), cache), spec.embedding_width]
@@ -205,25 +205,6 @@ def nearest(vectors: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndar
     return ids, cosines
 
 
-def described(text: Text, sentences: np.ndarray) -> dict[str, Any]:
-    """What an artefact's manifest says of its sentences, x float32 [S, M, 1, L, D]: vectors, length, nearest words.
-
-    `nearest` and `cosines` are lists [S][M][L].
-    """
-    s, m, _, length, width = sentences.shape
-    ids, cosines = nearest(sentences.reshape(-1, width), text.table)
-    return {
-        "length": length,
-        "width": width,
-        "vocabulary": len(text.words),
-        "embeddings": text.embeddings,
-        "fingerprint": text.fingerprint,
-        "truncated": dict(text.truncated),
-        "nearest": np.array(text.words, object)[ids].reshape(s, m, length).tolist(),
-        "cosines": np.round(cosines.astype(np.float64), 3).reshape(s, m, length).tolist(),
-    }
-
-
 def _named(others: Mapping[str, Decoded] | None) -> str:
     return f" and those of {', '.join(others)}" if others else ""
 
@@ -231,7 +212,7 @@ def _named(others: Mapping[str, Decoded] | None) -> str:
 def _renumbered(other: Decoded, words: tuple[str, ...]) -> np.ndarray:
     """A corpus' training texts in the numbers of another vocabulary, int32 [N, L]; 1 stands for what it lacks."""
     number = {word: i for i, word in enumerate(words)}
-    renamed = np.array([0, 1, *(number.get(word, 1) for word in other.words[2:])], np.int32)
+    renamed = np.array([0, 1, *(number.get(word, 1) for word in other.vocabulary[2:])], np.int32)
     return renamed[other.splits["train"].x]
 
 

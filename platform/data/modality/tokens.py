@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
+from raystill.platform.data.modality.contract import Encoded
 from raystill.platform.data.sources.raw import Portion
 
 PAD, UNKNOWN = "<pad>", "<unk>"
@@ -25,27 +25,15 @@ _BREAK = re.compile(r"<br\s*/?>")
 _TOKEN = re.compile(r"\w+?(?=n't\b)|n't\b|'\w+|\w+|[^\w\s]")
 
 
-class Encoded(NamedTuple):
-    """Texts as token ids.
-
-    Attributes:
-        ids: by split, int32 [N, length]; the first `length` tokens, filled up with 0.
-        words: the vocabulary, by id.
-        truncated: by split, texts that were longer.
-    """
-
-    ids: dict[str, np.ndarray]
-    words: tuple[str, ...]
-    truncated: dict[str, int]
-
-
 def tokens(text: str) -> list[str]:
     """The tokens of one text."""
     return _TOKEN.findall(_BREAK.sub(" ", text.lower()))
 
 
 def encode(splits: Mapping[str, Portion], length: int | None, most: int, known: Sequence[str] = ()) -> Encoded:
-    """Token ids of every split, in a vocabulary of the training texts' words.
+    """Token ids int32 [N, length] of every split, in a vocabulary of the training texts' words.
+
+    A text is its first `length` tokens, filled up with 0.
 
     Args:
         splits: `train` and what else there is; portions whose examples are strings.

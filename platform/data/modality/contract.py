@@ -1,0 +1,168 @@
+"""What a modality is: everything that the project asks of a kind of example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from PIL import Image
+    from torch import Tensor
+
+    from raystill.platform.data.sources.raw import Portion
+    from raystill.platform.data.store import Decoded
+    from raystill.platform.spec import DataSpec
+
+Section = Mapping[str, Any]
+"""What the manifest of distilled data says under the name of its modality."""
+
+
+class Encoded(NamedTuple):
+    """The examples of a source as they are stored.
+
+    Attributes:
+        x: by split, an array [N, ...] of one type.
+        vocabulary: what stored ids stand for; empty where examples are no ids.
+        truncated: by split, how many examples were cut.
+    """
+
+    x: dict[str, np.ndarray]
+    vocabulary: tuple[str, ...] = ()
+    truncated: Mapping[str, int] = {}
+
+
+class Request(NamedTuple):
+    """What a modality decodes by.
+
+    Attributes:
+        spec: the section `data`.
+        progress: called with (examples decoded, examples in all).
+        known: words that belong to the vocabulary in any case.
+    """
+
+    spec: DataSpec
+    progress: Callable[[int, int], None] | None = None
+    known: Sequence[str] = ()
+
+
+class Payload(Protocol):
+    """What belongs to the examples of a data set beside their arrays, such as the vectors of words.
+
+    Attributes:
+        table: float32 [V, D] that stored ids point into; None where there is none.
+        fingerprint: sha256 hex of all of it.
+    """
+
+    @property
+    def table(self) -> np.ndarray | None: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Companion:
+    """How a modality's payload is made, kept beside distilled data and used.
+
+    Attributes:
+        make: (spec, decoded source, cache folder, decoded corpora by name) -> the payload.
+        describe: (payload, x float32 [S, M, C, H, W]) -> the manifest's section.
+        problem: (section, x, payload or None) -> why they do not fit together; empty where they do.
+        columns: section -> columns of `data.parquet`, values by example in the order of steps.
+        file: name of the payload's file in an artefact.
+        write: (file, payload) -> nothing.
+        read: (file, section) -> the payload.
+        embed: (payload, real examples as a source gives them, (C, H, W)) -> float32 [N, C, H, W].
+        lists: entries of the section that have a value for each example.
+    """
+
+    make: Callable[[DataSpec, Decoded, Path, Mapping[str, Decoded]], Payload]
+    describe: Callable[[Any, np.ndarray], dict[str, Any]]
+    problem: Callable[[Section, np.ndarray, Any], str]
+    columns: Callable[[Section], dict[str, list[Any]]]
+    file: str
+    write: Callable[[Path, Any], None]
+    read: Callable[[Path, Section], Payload]
+    embed: Callable[[Any, Sequence[Any], tuple[int, ...]], np.ndarray]
+    lists: tuple[str, ...] = ()
+
+
+class Rendering(NamedTuple):
+    """Distilled examples to look at.
+
+    Attributes:
+        words: a sentence on how they are shown.
+        html: (step, position, words for those who do not see it) -> an element.
+        picture: (step, position, side in pixels) -> the same as a picture.
+        width: of an example on a page, in CSS pixels, and its share of a narrow screen in percent; None takes the
+            page's own.
+    """
+
+    words: str
+    html: Callable[[int, int, str], Markup]
+    picture: Callable[[int, int, int], Image.Image]
+    width: tuple[int, int] | None = None
+
+
+def _alike(x: Tensor) -> Tensor:
+    return x
+
+
+def _no_shift(x: Tensor, rng: np.random.Generator) -> Tensor:
+    return x
+
+
+def _no_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return (0.0,), (1.0,)
+
+
+@dataclass(frozen=True, eq=False)
+class Modality:
+    """A kind of example: how it is decoded, made numbers, named and shown.
+
+    Attributes:
+        name: in manifests and in `Raw.modality`.
+        noun: what one example is called.
+        decode: (portions by split, request) -> examples as they are stored, checked; raises ValueError that names the
+            field or the place.
+        numbers: (stored [n, ...], payload's table or None) -> float32 [n, C, H, W], for arrays and tensors alike; a
+            copy.
+        size: (C, H, W) -> an example's size in words.
+        render: (x float32 [S, M, C, H, W], manifest) -> what is shown of distilled examples.
+        statistics: stored training examples -> mean and standard deviation of each channel of `numbers`.
+        features: float32 [..., C, H, W] -> what nearest neighbours compare.
+        shift: (float32 [N, C, H, W], generator) -> the examples moved a little, each by a draw of its own.
+        average: (stored [n, ...], table) -> the mean example, float32 [C, H, W]; None sums `numbers` in pieces.
+        bounds: least and largest number that an example has; None where there are no bounds.
+        nouns: the plural; none adds an s.
+        companion: of a modality whose examples need a payload.
+    """
+
+    name: str
+    noun: str
+    decode: Callable[[Mapping[str, Portion], Request], Encoded]
+    numbers: Callable[[Any, Any], Any]
+    size: Callable[[tuple[int, int, int]], str]
+    render: Callable[[np.ndarray, Mapping[str, Any]], Rendering]
+    statistics: Callable[[np.ndarray], tuple[tuple[float, ...], tuple[float, ...]]] = _no_statistics
+    features: Callable[[Tensor], Tensor] = _alike
+    shift: Callable[[Tensor, np.random.Generator], Tensor] = _no_shift
+    average: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None = None
+    bounds: tuple[float, float] | None = None
+    nouns: str = field(default="")
+    companion: Companion | None = None
+
+    def count(self, number: int, adjective: str = "") -> str:
+        """`1 image`, `1,000 distilled images`."""
+        noun = self.noun if number == 1 else self.plural
+        return f"{number:,} {adjective} {noun}" if adjective else f"{number:,} {noun}"
+
+    @property
+    def plural(self) -> str:
+        """What several examples are called."""
+        return self.nouns or f"{self.noun}s"

@@ -1,0 +1,31 @@
+"""The order in which examples are drawn: permutations, a function of the seed's address and the epoch alone."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from raystill.platform.seeds import Address, numpy_rng
+
+
+def order(n: int, seed: Address, epoch: int) -> np.ndarray:
+    """The permutation of one epoch, int64 [n]."""
+    return numpy_rng(seed.at(stream=f"{seed.stream}/epoch {epoch}")).permutation(n)
+
+
+class Order:
+    """Rows of each batch: permutations of all samples one after another, without a gap, readable at any step."""
+
+    def __init__(self, count: int, size: int, seed: Address) -> None:
+        self._count, self._size, self._seed = count, size, seed
+        self._epoch = lru_cache(maxsize=2)(lambda epoch: order(count, seed, epoch))
+
+    def rows(self, step: int) -> np.ndarray:
+        """int64 [size] of a step."""
+        at, left, parts = step * self._size, self._size, []
+        while left:
+            epoch, start = divmod(at, self._count)
+            parts.append(self._epoch(epoch)[start : start + left])
+            at, left = at + len(parts[-1]), left - len(parts[-1])
+        return np.concatenate(parts)
