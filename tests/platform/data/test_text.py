@@ -155,7 +155,7 @@ def other(folder: Path) -> Path:
 def test_known_words_come_after_those_of_the_texts() -> None:
     found = encode({"train": portion((TEXTS, [0, 1, 0, 1]))}, 4, 100, ("z", "d", "a"))
     assert found.vocabulary == (PAD, UNKNOWN, "a", "b", "c", "d", "z")  # d occurs once, but is known
-    assert encode({"train": portion((TEXTS, [0, 1, 0, 1]))}, 4, 6, ("z", "d")).words == found.words[:6]
+    assert encode({"train": portion((TEXTS, [0, 1, 0, 1]))}, 4, 6, ("z", "d")).vocabulary == found.vocabulary[:6]
 
 
 def test_a_corpus_adds_words_and_what_stands_together(tmp_path: Path) -> None:
