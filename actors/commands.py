@@ -1,4 +1,4 @@
-"""The commands that compute: distill, resume, assess."""
+"""The commands `distill`, `resume` and `assess`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from raystill.platform.spec.section import Part, Workers
 
 
 def distill(argv: list[str]) -> int:
-    """Distil a data set, with a report and an MLflow run at the end."""
+    """Distil a data set; write its report and its MLflow run."""
     text = "Distil a data set. Without --recipe or --config: the recipe `digits`, which needs no data and no network."
-    spec, _ = options.load(DistillSpec, "distill", text, argv, default=_usual(argv))
+    spec, _ = options.load(DistillSpec, "distill", text, argv, default=_default_recipe(argv))
     began = time.monotonic()
     plan = pipeline.make_plan(spec)
     folder = runs.create(plan.spec)
@@ -30,8 +30,8 @@ def distill(argv: list[str]) -> int:
     return 0
 
 
-def _usual(argv: list[str]) -> str:
-    """The recipe that is taken where none is named: one of the synthesizer's kind."""
+def _default_recipe(argv: list[str]) -> str:
+    """The recipe where the user names none, by the synthesizer's kind."""
     kinds = [value for option, value in itertools.pairwise(argv) if option == "--synthesizer.kind"]
     kinds += [word.partition("=")[2] for word in argv if word.startswith("--synthesizer.kind=")]
     return "gtn-digits" if kinds[-1:] == ["generator"] else "digits"
@@ -43,12 +43,8 @@ def _close(folder: Path, tracking: TrackingSpec, seconds: float) -> None:
         print("  runs    raystill ui")
 
 
-def _run_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
-
-
-def _at_home(run: str) -> Path:
-    """The run's folder; one that lies in a storage is brought into `runs` first."""
+def _local_folder(run: str) -> Path:
+    """The run's folder; a run in a storage is copied into `runs` first."""
     if not is_remote(run):
         return Path(run)
     storage = Storage(run)
@@ -57,21 +53,25 @@ def _at_home(run: str) -> Path:
     return folder
 
 
-def _resumed(parser: argparse.ArgumentParser) -> None:
+def _run_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
+
+
+def _run_or_uri_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="the run's folder, or its URI in a storage")
 
 
 class ResumeSpec(Part):
-    """What may differ between the sessions of a run: nothing that changes its bits."""
+    """Settings that may differ when a run is resumed; none of them changes its bits."""
 
-    workers: Workers | None = Field(None, description="evaluators; none takes the run's own setting")
+    workers: Workers | None = Field(None, description="number of evaluators; default: the run's own setting")
 
 
 def resume(argv: list[str]) -> int:
-    """Go on with a run; nothing that its last checkpoint holds is computed again."""
-    text = "Go on with a run that was stopped or killed. The result has the same bits as an undisturbed run's."
-    changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_resumed)
-    began, folder = time.monotonic(), _at_home(args.folder)
+    """Resume a run from its newest checkpoint."""
+    text = "Go on with a run that was stopped or killed. The result has the same bits as that of an undisturbed run."
+    changes, args = options.load(ResumeSpec, "resume", text, argv, extend=_run_or_uri_argument)
+    began, folder = time.monotonic(), _local_folder(args.folder)
     if maker := runs.MAKERS.get(runs.made_by(folder)):
         importlib.import_module(maker).resume(folder, changes.workers)
         return 0
@@ -81,23 +81,23 @@ def resume(argv: list[str]) -> int:
 
 
 class AssessCommand(Part):
-    """Another look at a run's result."""
+    """Settings of `raystill assess`."""
 
     assess: AssessSpec = AssessSpec()
-    workers: Workers | None = Field(None, description="evaluators; none takes the run's own setting")
+    workers: Workers | None = Field(None, description="number of evaluators; default: the run's own setting")
 
 
 def assess(argv: list[str]) -> int:
-    """Measure a run's artefact again; its table and report are replaced."""
-    text = "Measure a run's result on test data again: more networks, other architectures, the baselines beside it."
+    """Evaluate a run's artefact again, and replace its table and report."""
+    text = "Evaluate a run's result on test data again: with more networks, other architectures, other baselines."
     folder = next((Path(a) for a in argv if not a.startswith("-") and (Path(a) / "spec.yaml").is_file()), None)
     base = {"assess": runs.load(folder).assess.model_dump()} if folder else None
     command, args = options.load(AssessCommand, "assess", text, argv, base=base, extend=_run_argument)
     spec = runs.load(args.folder)
     workers = spec.run.workers if command.workers is None else command.workers
-    found = pipeline.assess_run(
+    assessment = pipeline.assess_run(
         args.folder, {"assess": command.assess, "run": spec.run.model_copy(update={"workers": workers})}
     )
-    for row in found["rows"]:
+    for row in assessment["rows"]:
         print(f"{row['name']:36s} {row['accuracy_mean']:6.2f} +- {row['accuracy_std']:.2f}  ({row['spread_over']})")
     return 0

@@ -1,1 +1,1 @@
-"""Clusters: submit a command, follow a run, check a cluster file."""
+"""Commands around clusters and machines: submit, attach, pull, cluster check, doctor."""

@@ -1,4 +1,4 @@
-"""`raystill doctor`: what this machine and its Ray cluster offer."""
+"""`raystill doctor`: check this machine and its Ray cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("raystill", "torch", "torchvision", "ray", "mlflow", "pyarrow", "num
 
 
 class Finding(NamedTuple):
-    """One line: what was examined, whether it is fine (None: neither fine nor wrong), and its state in words."""
+    """A line of the report: what was checked, whether it is in order (None: neither fine nor wrong), its state."""
 
     subject: str
     fine: bool | None
@@ -27,8 +27,8 @@ class Finding(NamedTuple):
 
 
 def doctor(argv: list[str]) -> int:
-    """Print what this machine offers; the exit code is 1 where something is wrong."""
-    text = "Say what this machine offers: versions, GPUs, Ray, the tracking store, data sets."
+    """Print the state of this machine; the exit code is 1 if something is wrong."""
+    text = "Check this machine: versions, processors, GPUs, Ray, the tracking store, data sets."
     Parser(prog="raystill doctor", description=text).parse_args(argv)
     wrong = 0
     for subject, fine, state in findings():
@@ -63,7 +63,7 @@ def _gpus() -> Finding:
     import torch
 
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-    return Finding("gpus", bool(names) or None, names or "torch sees none; evaluators take one processor each")
+    return Finding("gpus", bool(names) or None, names or "none; each evaluator takes one processor")
 
 
 def _cluster() -> Finding:
@@ -91,7 +91,7 @@ def _tracking() -> Finding:
 def _cache() -> Finding:
     folder = registry.cache_folder(DataSpec())
     existing = next(p for p in (folder, *folder.parents) if p.exists())
-    later = "" if folder.exists() else " (not made yet)"
+    later = "" if folder.exists() else " (does not exist yet)"
     return Finding("data cache", os.access(existing, os.W_OK), f"{folder}{later}")
 
 

@@ -1,4 +1,4 @@
-"""`raystill submit`: any command of raystill as a job on a running Ray cluster, its log followed here."""
+"""`raystill submit`: run a raystill command as a job on a running Ray cluster, and print its log here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 ANSWER_SECONDS = 15.0
-"""How long a cluster may take to say that it is there."""
+"""Seconds that a cluster may take to answer."""
 
 WANTS_TOKEN = (
     "put the cluster's token into ~/.ray/auth_token, or name the file that holds it in RAY_AUTH_TOKEN_PATH "
@@ -31,10 +31,10 @@ WANTS_TOKEN = (
 
 
 def _address(given: str | None) -> str:
-    """The job server's address: the option, Ray's variable, or where `ray dashboard` brings it.
+    """The job server's address: the option, RAY_API_SERVER_ADDRESS, or where `ray dashboard` forwards it.
 
     Raises:
-        ValueError: it is not an HTTP address.
+        ValueError: not an HTTP address.
     """
     address = given or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
     address = (address if "://" in address else f"http://{address}").rstrip("/")
@@ -45,10 +45,10 @@ def _address(given: str | None) -> str:
 
 
 def _greet(address: str, headers: dict[str, str]) -> None:
-    """Ask the cluster who it is, so that every mistake is known before Ray is imported.
+    """Check that a Ray job server answers and takes our token, before Ray, which is slow to import.
 
     Raises:
-        ValueError: nobody answers, something else does, or it refuses us.
+        ValueError: nothing answers, something else does, or it refuses the token.
     """
     shown = redacted(address)
     try:
@@ -57,30 +57,26 @@ def _greet(address: str, headers: dict[str, str]) -> None:
             json.loads(answer.read(1 << 16))["ray_version"]
     except urllib.error.HTTPError as error:
         if error.code == 401:
-            raise ValueError(f"the cluster at {shown} wants a token, and none was found; {WANTS_TOKEN}") from None
+            raise ValueError(f"the cluster at {shown} asks for a token, and we have none; {WANTS_TOKEN}") from None
         if error.code == 403:
-            raise ValueError(f"the cluster at {shown} refuses the token that was found; {WANTS_TOKEN}") from None
-        raise ValueError(f"--address: what answers at {shown} is no Ray job server (HTTP {error.code})") from None
+            raise ValueError(f"the cluster at {shown} refuses our token; {WANTS_TOKEN}") from None
+        raise ValueError(f"--address: the server at {shown} is no Ray job server (HTTP {error.code})") from None
     except (OSError, urllib.error.URLError) as error:
         reason = getattr(error, "reason", None) or error
         raise ValueError(
             f"--address: no Ray cluster answers at {shown} ({reason}); `ray dashboard cluster.yaml` "
-            f"brings a cluster's job server to {DEFAULT_ADDRESS}"
+            f"forwards a cluster's job server to {DEFAULT_ADDRESS}"
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"--address: what answers at {shown} is no Ray job server") from None
+        raise ValueError(f"--address: the server at {shown} is no Ray job server") from None
 
 
 def client(address: str) -> JobSubmissionClient:
-    """Ray's client of a cluster that answers and takes our token.
-
-    Raises:
-        ValueError: it does not.
-    """
-    found = token()
-    headers = {"Authorization": f"Bearer {found}"} if found else {}
+    """Ray's client of a job server; raises as `_greet`."""
+    secret = token()
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     _greet(address, headers)
-    # Ray prefers its variables to the address that it is given, and this one to RAY_ADDRESS
+    # Ray prefers this variable to RAY_ADDRESS, and both to the address that it is given
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     import logging
 
@@ -99,7 +95,7 @@ def follow(cluster: JobSubmissionClient, job: str, again: str) -> int:
     """Print a job's log until it ends.
 
     Args:
-        again: the command that follows it again.
+        again: the command that follows the job again, for messages.
 
     Returns:
         The job's exit status; 128 + n where signal n ended it.
@@ -107,7 +103,7 @@ def follow(cluster: JobSubmissionClient, job: str, again: str) -> int:
     Raises:
         ValueError: the cluster knows no such job.
         RuntimeError: the connection was lost, or the job ended without an exit status.
-        KeyboardInterrupt: Ctrl-C; the job runs on.
+        KeyboardInterrupt: Ctrl-C; the job goes on.
     """
     import aiohttp
     import requests
@@ -120,7 +116,7 @@ def follow(cluster: JobSubmissionClient, job: str, again: str) -> int:
         asyncio.run(_print_log(cluster, job))
         info = cluster.get_job_info(job)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the job runs on; follow it again: {again}") from None
+        raise KeyboardInterrupt(f"the job goes on; follow it again: {again}") from None
     except (aiohttp.ClientError, requests.RequestException, RuntimeError, OSError) as error:
         raise RuntimeError(
             f"the connection to the cluster was lost ({type(error).__name__}); follow the job again: {again}"
@@ -131,22 +127,22 @@ def follow(cluster: JobSubmissionClient, job: str, again: str) -> int:
         return 0
     if info.driver_exit_code:
         return info.driver_exit_code if info.driver_exit_code > 0 else 128 - info.driver_exit_code
-    said = (info.message or "no message").strip().splitlines()[-1]
-    raise RuntimeError(f"the job {job} ended as {info.status.value}: {redacted(said)}")
+    message = (info.message or "no message").strip().splitlines()[-1]
+    raise RuntimeError(f"the job {job} ended as {info.status.value}: {redacted(message)}")
 
 
 def submit(argv: list[str]) -> int:
-    """Run a command of raystill as a job on a running cluster, and end with the job's exit status."""
+    """Run a raystill command as a job on a running cluster; the exit status is the job's."""
     parser = Parser(
         prog="raystill submit",
         description="Run a raystill command as a job on a running Ray cluster and follow its log. "
-        "Ctrl-C ends the following, not the job.",
+        "Ctrl-C stops the following, not the job.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "--address", metavar="URL", help=f"the job server; else $RAY_API_SERVER_ADDRESS or {DEFAULT_ADDRESS}"
     )
-    parser.add_argument("--follow", metavar="JOB_ID", help="follow a job that runs already")
+    parser.add_argument("--follow", metavar="JOB_ID", help="follow a job that is already running")
     parser.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="COMMAND", help="such as: distill --run.workers 2:8"
     )

@@ -191,7 +191,7 @@ def test_a_status_reads_well(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "run-1  done  step 12/12  validation" in said
     assert "evaluator -1  here cpu" in said
     assert cli.main(["attach", str(tmp_path / "nothing")]) == 2
-    assert "is no run that tells a status" in capsys.readouterr().err
+    assert "has no status.json" in capsys.readouterr().err
     row = {"evaluator": 3, "node": "n", "device": "cuda", "state": "starting", "members_per_second": 2.0, "losses": 1}
     text = list(attach.lines({"run": "r", "evaluators": [row], "retries": {"lost": 2}, "copies": 1}))
     assert text == ["r  -  step 0/-  2 lost  copies 1", "  evaluator 3  n cuda  starting  2.0 members/s  lost 1 times"]

@@ -79,7 +79,7 @@ def test_a_command_runs_on_a_cluster_with_a_token(start_head: Callable[..., Any]
     refused = raystill("submit", "--address", head.jobs, "recipes", environment=mine)
     (home / "auth_token").unlink()
     missing = raystill("submit", "--address", head.jobs, "recipes", environment=mine)
-    for answer, says in ((refused, "refuses the token that was found"), (missing, "wants a token, and none was found")):
+    for answer, says in ((refused, "refuses our token"), (missing, "asks for a token, and we have none")):
         assert answer.returncode == 2
         assert answer.stdout == ""
         (line,) = answer.stderr.strip().splitlines()
