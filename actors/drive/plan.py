@@ -20,6 +20,7 @@ from raystill.platform.initialisation import starts
 from raystill.platform.learners import Learner, drawing
 from raystill.platform.meta import estimators, optimisers
 from raystill.platform.objectives import Term, of_labels, of_outer
+from raystill.platform.outer import optimisers as outer_optimisers
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.synthesis import Synthesizer
@@ -67,6 +68,7 @@ def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resume
         reachable(spec.tracking)
     estimators.estimator(spec.meta, plugins)
     optimisers.resolve(spec.inner, plugins)
+    outer_optimisers.resolve(spec.outer)
     inner = of_labels(spec.inner.objective, plugins, "inner.objective")
     outer = of_outer(spec.outer, plugins)
     for field, names in (("learner.name", (spec.learner.name,)), ("assess.architectures", spec.assess.architectures)):

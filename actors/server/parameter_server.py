@@ -42,13 +42,10 @@ class Anchor(NamedTuple):
     recent: dict[int, Arrays]
 
 
-FIELDS = ("meta", "first", "second", "average")
-"""The arrays of an outer state, each a group of a checkpoint."""
-
-
 def _groups(state: outer.OuterState, recent: dict[int, Arrays], prefix: str = "") -> dict[str, Arrays]:
     """A state and the meta-parameters before it as groups of a checkpoint."""
-    groups = {f"{prefix}{field}": getattr(state, field) for field in FIELDS}
+    groups = {f"{prefix}meta": state.meta, f"{prefix}average": state.average}
+    groups |= {f"{prefix}memory-{name}": arrays for name, arrays in state.memory.items()}
     return groups | {f"{prefix}recent-{step}": meta for step, meta in recent.items() if step != state.step}
 
 
@@ -60,8 +57,9 @@ def _numbered(groups: dict[str, Arrays], prefix: str) -> dict[int, Arrays]:
 
 def _read_state(groups: dict[str, Arrays], step: int, norm: float, prefix: str = "") -> Anchor:
     """What `_groups` made groups of."""
-    meta, first, second, average = (groups[f"{prefix}{field}"] for field in FIELDS)
-    state = outer.OuterState(step, meta, first, second, average, norm)
+    start = f"{prefix}memory-"
+    memory = {name.removeprefix(start): arrays for name, arrays in groups.items() if name.startswith(start)}
+    state = outer.OuterState(step, groups[f"{prefix}meta"], memory, groups[f"{prefix}average"], norm)
     return Anchor(state, {**_numbered(groups, f"{prefix}recent-"), step: state.meta})
 
 
@@ -101,7 +99,7 @@ class ParameterServer:
             ValueError: there are more shards than blocks.
         """
         self._cut_as(meta)
-        self.state = outer.init({k: np.array(v, np.float32) for k, v in self._part(meta).items()})
+        self.state = outer.init(self.spec, {k: np.array(v, np.float32) for k, v in self._part(meta).items()})
         self.recent = {0: self.state.meta}
         self._anchor()
         return {}, self.state.meta

@@ -1,5 +1,6 @@
 """The outer loop as pure functions: reduce gradients in a fixed order, then one optimiser step."""
 
+from raystill.platform.outer.schedules import schedule
 from raystill.platform.outer.step import (
     Applied,
     Arrays,
@@ -9,7 +10,6 @@ from raystill.platform.outer.step import (
     init,
     norm_of,
     reduce,
-    schedule,
     slowed,
 )
 

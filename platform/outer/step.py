@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from raystill.platform.outer import optimisers
 from raystill.platform.outer.blocks import blocks
+from raystill.platform.outer.schedules import schedule
 from raystill.platform.spec import OuterSpec
 
 Arrays = dict[str, np.ndarray]
@@ -22,12 +24,19 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class OuterState:
-    """Meta-parameters, Adam's two moments, the running average, how many steps made them, and the running norm."""
+    """The state of the outer loop.
+
+    Attributes:
+        step: how many steps made it.
+        meta: meta-parameters.
+        memory: what the optimiser remembers, by name.
+        average: the running average of the meta-parameters.
+        norm: the usual norm of a chunk's gradient; see `adaptive_clipping`.
+    """
 
     step: int
     meta: Arrays
-    first: Arrays
-    second: Arrays
+    memory: dict[str, Arrays]
     average: Arrays
     norm: float = 0.0
 
@@ -39,10 +48,13 @@ class Applied(NamedTuple):
     rate: float
 
 
-def init(meta: Arrays) -> OuterState:
+def init(spec: OuterSpec, meta: Arrays) -> OuterState:
     """The state before the first step."""
-    zeros = {k: np.zeros_like(v) for k, v in meta.items()}
-    return OuterState(0, meta, zeros, {k: v.copy() for k, v in zeros.items()}, {k: v.copy() for k, v in meta.items()})
+    memory: dict[str, Arrays] = {}
+    for name, value in meta.items():
+        for key, array in optimisers.resolve(spec).init(value).items():
+            memory.setdefault(key, {})[name] = array
+    return OuterState(0, meta, memory, {k: v.copy() for k, v in meta.items()})
 
 
 def reduce(chunks: Sequence[Mapping[str, np.ndarray]], members: int, factors: Sequence[float] | None = None) -> Arrays:
@@ -65,23 +77,6 @@ def reduce(chunks: Sequence[Mapping[str, np.ndarray]], members: int, factors: Se
 def norm_of(squares: Iterable[Iterable[float]]) -> float:
     """The norm of all positions from the sums of squares of their blocks, the same in whatever order they come."""
     return math.sqrt(math.fsum(chain.from_iterable(squares)))
-
-
-def schedule(spec: OuterSpec, step: int) -> float:
-    """The schedule's factor on every rate at a step (0-based)."""
-    warm = min(1.0, (step + 1) / spec.warmup) if spec.warmup else 1.0
-    if spec.schedule == "decay":
-        return warm * float(spec.decay_factor ** (step // spec.decay_every))
-    if spec.schedule == "cosine":
-        return warm * (spec.final + (1 - spec.final) * 0.5 * (1 + math.cos(math.pi * _phase(spec, step))))
-    return warm
-
-
-def _phase(spec: OuterSpec, step: int) -> float:
-    """How much of its cycle a step has behind it, 0 to 1; cycle k is 2^k times as long as the first (1608.03983)."""
-    first = spec.steps / (2**spec.cycles - 1)
-    cycle = min(int(math.log2(step / first + 1)), spec.cycles - 1)
-    return (step - first * (2**cycle - 1)) / (first * 2**cycle)
 
 
 def slowed(spec: OuterSpec, attempt: int) -> OuterSpec:
@@ -120,7 +115,7 @@ def adaptive_clipping(spec: OuterSpec, running: float, norms: Sequence[float]) -
 def apply(
     spec: OuterSpec, groups: Mapping[str, str], state: OuterState, gradients: Mapping[str, np.ndarray], norm: float
 ) -> tuple[OuterState, Applied]:
-    """One step of Adam (1412.6980) with norm clipping, and the running average; of all positions, or of a shard's.
+    """One step of the optimiser with norm clipping, and the running average; of all positions, or of a shard's.
 
     Args:
         groups: meta-parameter -> field of `spec` with its rate; what is not named stays as it is.
@@ -133,22 +128,24 @@ def apply(
     if not math.isfinite(norm):
         raise FloatingPointError(f"the meta-gradient of outer step {state.step} is not finite")
     shrink = min(1.0, spec.clip / (norm + 1e-12)) if spec.clip is not None else 1.0
-    rate, t = schedule(spec, state.step), state.step + 1
+    factor, t, optimiser = schedule(spec, state.step), state.step + 1, optimisers.resolve(spec)
     decay = min(spec.ema, t / (t + 10.0))
-    old = (state.meta, state.first, state.second, state.average)
-    meta, first, second, average = new = tuple(dict(arrays) for arrays in old)
+    meta, average = dict(state.meta), dict(state.average)
+    memory = {key: dict(arrays) for key, arrays in state.memory.items()}
     for name, field in groups.items():
-        for arrays in new:
+        rate, old = factor * getattr(spec, field), [state.meta[name], state.average[name], gradients[name]]
+        for arrays in (meta, average, *memory.values()):
             arrays[name] = np.empty(arrays[name].shape, np.float32)
-        x0, m0, v0, a0, x1, m1, v1, a1, g0 = (arrays[name].reshape(-1) for arrays in (*old, *new, gradients))
-        for at in blocks(x0.size):  # what lies between is in a core's cache
-            g = g0[at] * shrink
-            m = spec.beta1 * m0[at].astype(np.float64) + (1 - spec.beta1) * g
-            v = spec.beta2 * v0[at].astype(np.float64) + (1 - spec.beta2) * np.square(g)
-            move = (m / (1 - spec.beta1**t)) / (np.sqrt(v / (1 - spec.beta2**t)) + 1e-8)
-            x = x0[at].astype(np.float64) - rate * getattr(spec, field) * move
-            if max(np.abs(x).max(), np.abs(m).max(), v.max()) > np.finfo(np.float32).max:
+        x0, a0, g0 = (array.reshape(-1) for array in old)
+        x1, a1 = (arrays[name].reshape(-1) for arrays in (meta, average))
+        m0, m1 = ({key: m[name].reshape(-1) for key, m in part.items()} for part in (state.memory, memory))
+        for at in blocks(x0.size):  # a block of each array stays in a core's cache
+            remembered = {key: m[at].astype(np.float64) for key, m in m0.items()}
+            x, remembered = optimiser.update(spec, x0[at].astype(np.float64), g0[at] * shrink, remembered, rate, t)
+            if max(np.abs(z).max() for z in (x, *remembered.values())) > np.finfo(np.float32).max:
                 raise FloatingPointError(f"the meta-gradient of outer step {state.step} overflows float32 in {name}")
-            x1[at], m1[at], v1[at] = x, m, v
+            x1[at] = x
+            for key, m in remembered.items():
+                m1[key][at] = m
             a1[at] = decay * a0[at] + (1 - decay) * x1[at]
-    return replace(state, step=t, meta=meta, first=first, second=second, average=average), Applied(norm, rate)
+    return replace(state, step=t, meta=meta, memory=memory, average=average), Applied(norm, factor)

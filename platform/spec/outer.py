@@ -59,9 +59,10 @@ class OuterSpec(Part):
     temperature: Positive = Field(
         4.0, description="temperature T of the outer objective, where it has one (outer.teacher)"
     )
-    lr: Positive = Field(0.01, description="Adam's learning rate for images")
-    label_lr: Positive = Field(0.01, description="Adam's learning rate for soft labels")
-    rate_lr: Positive = Field(0.01, description="Adam's learning rate for inner learning rates and momentum")
+    optimiser: str = Field("adam", description="outer optimiser: adam")
+    lr: Positive = Field(0.01, description="outer learning rate for images")
+    label_lr: Positive = Field(0.01, description="outer learning rate for soft labels")
+    rate_lr: Positive = Field(0.01, description="outer learning rate for inner learning rates and momentum")
     beta1: Fraction = Field(0.5, description="Adam's decay of the first moment")
     beta2: Fraction = Field(0.999, description="Adam's decay of the second moment")
     schedule: Literal["constant", "decay", "cosine"] = Field(

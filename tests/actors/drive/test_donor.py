@@ -53,7 +53,7 @@ def last(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 def test_with_the_same_values_it_ends_with_the_donors_bits(donor: Path) -> None:
     pipeline.distill(heir(donor, 4, "heir"))
     found, wanted = last(donor.parent / "heir"), last(donor)
-    for group in ("meta", "first", "second", "average", "best"):
+    for group in ("meta", "memory-first", "memory-second", "average", "best"):
         for name, array in wanted[group].items():
             assert found[group][name].tobytes() == array.tobytes(), (group, name)
     (first, *_) = sorted((donor.parent / "heir" / "checkpoints").glob("step-*"))

@@ -40,7 +40,7 @@ def apply(given: OuterSpec, state: outer.OuterState, values: dict[str, np.ndarra
 
 
 def run(given: OuterSpec, steps: int, factor: float = 1.0) -> outer.OuterState:
-    state = outer.init(arrays("start", np.float32))
+    state = outer.init(spec(), arrays("start", np.float32))
     for t in range(steps):
         state, _ = apply(given, state, gradients(t, factor))
     return state
@@ -60,13 +60,13 @@ def test_is_torchs_adam() -> None:
         np.testing.assert_allclose(found.meta[name], leaf.detach().numpy(), rtol=0, atol=1e-6)
     assert found.step == 7
     assert np.array_equal(found.meta["fixed"], start["fixed"])
-    assert {v.dtype for part in (found.meta, found.first, found.second, found.average) for v in part.values()} == {
+    assert {v.dtype for part in (found.meta, *found.memory.values(), found.average) for v in part.values()} == {
         np.dtype(np.float32)
     }
 
 
 def test_a_step_changes_nothing_that_it_was_given() -> None:
-    state = outer.init(arrays("start", np.float32))
+    state = outer.init(spec(), arrays("start", np.float32))
     before = {k: v.copy() for k, v in state.meta.items()}
     given = gradients(0)
     kept = {k: v.copy() for k, v in given.items()}
@@ -74,7 +74,7 @@ def test_a_step_changes_nothing_that_it_was_given() -> None:
     assert state.step == 0
     assert all(np.array_equal(state.meta[k], before[k]) for k in before)
     assert all(np.array_equal(given[k], kept[k]) for k in kept)
-    assert not any(v.any() for v in state.first.values())
+    assert not any(v.any() for v in state.memory["first"].values())
 
 
 def test_the_rates_follow_their_schedule() -> None:
@@ -106,14 +106,14 @@ def test_the_factor_multiplies_every_rate(schedule: str) -> None:
 
 def test_the_norm_is_clipped_over_all_parts_together() -> None:
     size = norm(gradients(0))
-    start = outer.init(arrays("start", np.float32))
+    start = outer.init(spec(), arrays("start", np.float32))
     clipped, applied = apply(spec(clip=size / 10), start, gradients(0))
     assert applied.gradient_norm == pytest.approx(size)
     for name, g in gradients(0).items():
-        np.testing.assert_allclose(clipped.first[name], 0.5 * g / 10, rtol=1e-6)
+        np.testing.assert_allclose(clipped.memory["first"][name], 0.5 * g / 10, rtol=1e-6)
     untouched, _ = apply(spec(clip=size * 10), start, gradients(0))
     for name, g in gradients(0).items():
-        np.testing.assert_allclose(untouched.first[name], 0.5 * g, rtol=1e-6)
+        np.testing.assert_allclose(untouched.memory["first"][name], 0.5 * g, rtol=1e-6)
 
 
 def test_a_spiking_chunk_is_clipped_by_itself() -> None:
@@ -145,7 +145,7 @@ def test_a_dead_chunk_before_the_first_step_does_not_silence_the_others() -> Non
 
 def test_the_average_is_exponential_and_starts_short() -> None:
     given = spec(ema=0.5)
-    state, expected = outer.init(arrays("start", np.float32)), arrays("start", np.float32)
+    state, expected = outer.init(spec(), arrays("start", np.float32)), arrays("start", np.float32)
     for t in range(20):
         state, _ = apply(given, state, gradients(t))
         decay = min(0.5, (t + 1) / (t + 11))
@@ -178,7 +178,7 @@ def test_the_order_of_arrival_changes_no_bit_once_chunks_are_back_in_order() -> 
 @pytest.mark.parametrize("name", GROUPS)
 def test_nothing_is_applied_of_a_gradient_that_is_not_finite(name: str, bad: float) -> None:
     state = run(spec(ema=0.9), 2)
-    kept = {k: (state.meta[k].copy(), state.first[k].copy(), state.average[k].copy()) for k in GROUPS}
+    kept = {k: (state.meta[k].copy(), state.memory["first"][k].copy(), state.average[k].copy()) for k in GROUPS}
     broken = gradients(2)
     broken[name].flat[-1] = bad
     with pytest.raises(FloatingPointError, match="outer step 2 is not finite"):
@@ -186,14 +186,14 @@ def test_nothing_is_applied_of_a_gradient_that_is_not_finite(name: str, bad: flo
     assert state.step == 2
     for k, (meta, first, average) in kept.items():
         assert np.array_equal(state.meta[k], meta)
-        assert np.array_equal(state.first[k], first)
+        assert np.array_equal(state.memory["first"][k], first)
         assert np.array_equal(state.average[k], average)
 
 
 def test_a_gradient_whose_square_leaves_float32_is_refused_as_well() -> None:
     """Its second moment would be inf for ever, and the parameter would never move again."""
     with pytest.raises(FloatingPointError, match="outer step 0"):
-        apply(spec(), outer.init(arrays("start", np.float32)), gradients(0, 1e25))
+        apply(spec(), outer.init(spec(), arrays("start", np.float32)), gradients(0, 1e25))
 
 
 def test_each_cycle_is_twice_as_long_as_the_one_before() -> None:
@@ -206,3 +206,8 @@ def test_each_cycle_is_twice_as_long_as_the_one_before() -> None:
         assert outer.schedule(given, step) == pytest.approx(optimiser.param_groups[0]["lr"])
         optimiser.step()
         schedule.step()
+
+
+def test_an_unknown_optimiser_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^outer\.optimiser: unknown 'adm'; did you mean 'adam'\? valid: adam$"):
+        outer.init(spec(optimiser="adm"), arrays("start", np.float32))
