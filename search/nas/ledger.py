@@ -47,7 +47,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, rankers: Sequence[str]) -> None:
-        """Open a ledger, or begin one.
+        """Open a ledger, or start one.
 
         Raises:
             ValueError: the file is torn or something else.

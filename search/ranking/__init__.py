@@ -1,1 +1,1 @@
-"""Rankers of architectures, the truth that they are judged by, and how scores are made on evaluators."""
+"""Rankers of architectures, scoring on evaluators, and the ground truth that rankers are compared with."""

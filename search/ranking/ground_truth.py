@@ -1,4 +1,4 @@
-"""Ground truth: accuracies of architectures trained on real data by one fixed protocol, which rankers are judged by.
+"""Ground truth: accuracies of architectures trained on real data by one fixed protocol, with which rankers are compared.
 
 A Parquet file for each level, a row for each network.
 """
@@ -91,7 +91,7 @@ def train_missing(
     """Train the networks that a level's file lacks, and save a row as soon as each is trained.
 
     Args:
-        command: what the file says it was made by.
+        command: that the file names as its maker.
         tell: takes a line of progress for each network.
         seeds: of these alone; None takes all of the level's.
         changed: in place of the level of that name, to try another protocol, space or count.

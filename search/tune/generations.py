@@ -129,7 +129,7 @@ def run_of(
 
 
 def _name(home: Path, trial: str, values: dict[str, Any], handed: dict[str, Any] | None) -> str:
-    """The run's name. A state that was taken over with the same values before gives the same run, which goes on."""
+    """The run's name. The same donor and values as before give the same run, which is resumed."""
     if handed is None:
         return trial
     if handed["trial"] == trial:
@@ -178,11 +178,11 @@ def lineage(home: Path, run: str) -> list[dict[str, Any]]:
 
 
 def population_row(name: str, metrics: dict[str, Any], home: Path) -> dict[str, Any]:
-    """What the row of a population's trial has beside another's: its run, its lineage, the outer steps of all its runs.
+    """Further figures of a population's trial: its run, its lineage, the outer steps of all its runs.
 
     Args:
         name: of the trial's folder at Tune, which has the trial in it.
-        metrics: its last report; its donor's, where it has made none since it took a state over.
+        metrics: its last report; its donor's, where it has not reported since it took a state over.
         home: folder of the trials' runs.
     """
     own = [path.name for path in home.iterdir() if path.is_dir()]

@@ -95,11 +95,11 @@ def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict
         with stopping():
             results = _tuner(spec, settings, folder, _trainable(spec, settings, home, many), many, callback).fit()
             callback.complete(results)
-        found = result.write([result.row(results[n], home) for n in range(len(results))], settings, folder)
-    values = {"best_validation": found["best"]["validation"], "failed": len(found["failed"])}
+        outcome = result.write([result.row(results[n], home) for n in range(len(results))], settings, folder)
+    values = {"best_validation": outcome["best"]["validation"], "failed": len(outcome["failed"])}
     tracker.log(0, values, int(time.time() * 1000))
     tracker.finish()
-    return found
+    return outcome
 
 
 def _trainable(spec: DistillSpec, settings: dict[str, Any], home: Path, many: int) -> Any:

@@ -15,7 +15,7 @@ from raystill.search.tune.space import METRIC, applied
 
 
 def trial(config: dict[str, Any], spec: dict[str, Any], home: str, variables: dict[str, str]) -> None:
-    """Distil in the folder of this trial, reporting validation accuracy; a run that is there goes on.
+    """Distil in the folder of this trial, reporting validation accuracy; a run that is there is resumed.
 
     Args:
         config: dotted field -> value.
