@@ -14,25 +14,28 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kd": ("raystill.platform.command_line.kd:kd", "train students: from teachers, mixtures, unlabelled images"),
     "search": (
         "raystill.search.commands:search",
-        "search temperatures, architectures or hyperparameters; judge rankers",
+        "search temperatures, architectures or hyperparameters; compare rankers",
     ),
-    "resume": ("raystill.actors.commands:resume", "go on with a run that was stopped or killed"),
+    "resume": ("raystill.actors.commands:resume", "continue a run that was stopped or killed"),
     "assess": (
         "raystill.actors.commands:assess",
-        "measure a run's result on test data again, other networks among them",
+        "evaluate a run's result on test data again, with other networks too",
     ),
-    "replay": ("raystill.actors.drive.replay:command", "derive a run's result again from its commit log, bit for bit"),
+    "replay": (
+        "raystill.actors.drive.replay:command",
+        "compute a run's result again from its commit log, to the same bits",
+    ),
     "attach": ("raystill.actors.launch.attach:attach", "follow a run from a second terminal"),
-    "pull": ("raystill.actors.launch.attach:pull", "bring a run home from its storage"),
+    "pull": ("raystill.actors.launch.attach:pull", "copy a run from its storage to this machine"),
     "export": (
         "raystill.platform.artifacts.export:command",
         "write a result as PNG, NPZ, Hugging Face layout or safetensors",
     ),
     "report": ("raystill.platform.command_line.commands:report", "write a run's report.html again"),
     "recipes": ("raystill.platform.command_line.commands:recipes", "list the named recipes, or print one"),
-    "ui": ("raystill.platform.command_line.commands:ui", "open MLflow's pages on the runs"),
-    "doctor": ("raystill.actors.launch.doctor:doctor", "say what this machine offers"),
-    "cluster": ("raystill.actors.launch.cluster_file.check:cluster", "judge a cluster file before it costs anything"),
+    "ui": ("raystill.platform.command_line.commands:ui", "show the runs in MLflow's pages"),
+    "doctor": ("raystill.actors.launch.doctor:doctor", "show what this machine offers"),
+    "cluster": ("raystill.actors.launch.cluster_file.check:cluster", "check a cluster file before machines are rented"),
     "submit": (
         "raystill.actors.launch.submit:submit",
         "run a raystill command on a running cluster and follow its log",
@@ -66,8 +69,8 @@ def _parser() -> Parser:
 def resolved(dotted: str) -> Callable[..., int | None]:
     """A command's function, imported now."""
     module, _, function = dotted.partition(":")
-    found: Callable[..., int | None] = getattr(importlib.import_module(module), function)
-    return found
+    command: Callable[..., int | None] = getattr(importlib.import_module(module), function)
+    return command
 
 
 def _brief(error: Exception) -> str:

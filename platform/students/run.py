@@ -5,12 +5,10 @@ RUN/spec.yaml  networks/SEED/STAGE.safetensors (and STAGE.json, its history)  re
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ import torch
 from torch import nn
 
 from raystill.platform import runs
-from raystill.platform.files.storage import write_whole
+from raystill.platform.files import documents
+from raystill.platform.files.storage import Storage
 from raystill.platform.learners import files
 from raystill.platform.progress import progress
 from raystill.platform.registry import Plugins
@@ -26,10 +25,9 @@ from raystill.platform.students.checkpoints import Checkpoints
 from raystill.platform.students.loop import Row
 from raystill.platform.students.spec import KdSpec, StageSpec
 from raystill.platform.students.stages import Bench, Stage, accuracy, check, prepare
-from raystill.platform.tracking import Tracker, reachable
-from raystill.platform.tracking.store import found_again
+from raystill.platform.tracking import Tracker, found_again, noted, reachable
 
-RESULTS, TRACKING = "results.json", "tracking.json"
+RESULTS = "results.json"
 
 
 def kd(spec: KdSpec, plugins: Plugins | None = None) -> Path:
@@ -88,13 +86,14 @@ def carry_out(bench: Bench, folder: Path) -> None:
 
 
 def _carry_out(bench: Bench, folder: Path) -> None:
-    tracker = _tracker(bench.spec, folder)
+    spec = bench.spec
+    tracker, _ = noted(spec.tracking, Storage(folder), folder.name, spec.dump(), {"raystill.run": folder.name})
     try:
         stages = {**bench.spec.stages, **bench.spec.comparison}
         for seed in seeds(bench.spec):
             _stages(bench, stages, seed, folder, tracker)
         if not (folder / RESULTS).exists():
-            _write_json(folder / RESULTS, assess(bench, folder))
+            documents.write(folder / RESULTS, assess(bench, folder))
         from raystill.platform.report.students import write_report
 
         tracker.catch_up(_record(bench.spec, folder))
@@ -155,7 +154,7 @@ def _metrics(prefix: str, row: Row) -> dict[str, float]:
 
 def _save(bench: Bench, ready: Stage, history: list[Row], file: Path, facts: dict[str, Any]) -> None:
     """A stage's history, then its network: what stands under its name is finished."""
-    _write_json(file.with_suffix(".json"), {"history": history, **facts})
+    documents.write(file.with_suffix(".json"), {"history": history, **facts})
     data = bench.data
     about = {"data": data.fingerprint, "classes": list(data.classes), "mean": list(data.mean), "std": list(data.std)}
     about |= {"stage": ready.name, "identity": bench.spec.identity}
@@ -202,27 +201,12 @@ def _record(spec: KdSpec, folder: Path) -> list[tuple[int, dict[str, float], int
     found = []
     for file in sorted(folder.glob("networks/*/*.json")):
         prefix = f"{file.parent.name}/{file.stem}"
-        rows = json.loads(file.read_text())["history"]
+        rows = documents.read(file)["history"]
         found += [(int(r["step"]), _metrics(prefix, r), int(r["time_ms"])) for r in rows]
-    results = json.loads((folder / RESULTS).read_text())
+    results = documents.read(folder / RESULTS)
     for row in results["rows"]:
         values = {
             f"{row['name']}/{key}": row[key] for key in ("validation_mean", "test_mean", "test_std") if key in row
         }
         found.append((0, values, results["time_ms"]))
     return found
-
-
-def _tracker(spec: KdSpec, folder: Path) -> Tracker:
-    """The run's MLflow run: a new one, which is noted at once, or the one that an earlier session noted."""
-    noted = None
-    with suppress(OSError, ValueError, KeyError):
-        noted = str(json.loads((folder / TRACKING).read_text())["run_id"])
-    tracker = Tracker.start(spec.tracking, folder.name, spec.dump(), {"raystill.run": folder.name}, noted)
-    if tracker.run_id and tracker.run_id != noted:
-        _write_json(folder / TRACKING, {"run_id": tracker.run_id})
-    return tracker
-
-
-def _write_json(path: Path, value: Any) -> None:
-    write_whole(path, json.dumps(value, indent=1).encode())

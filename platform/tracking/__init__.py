@@ -1,32 +1,7 @@
 """MLflow, through one writer; a store that is lost never costs the run."""
 
-from raystill.platform.tracking.store import (
-    DATABASES,
-    ENVIRONMENT,
-    PARENT,
-    address,
-    children,
-    found_again,
-    later,
-    new_run,
-    opened,
-    quiet,
-    reachable,
-)
-from raystill.platform.tracking.tracker import Tracker, flatten
+from raystill.platform.tracking.noted import noted
+from raystill.platform.tracking.store import PARENT, children, found_again, reachable
+from raystill.platform.tracking.tracker import Tracker
 
-__all__ = [
-    "DATABASES",
-    "ENVIRONMENT",
-    "PARENT",
-    "Tracker",
-    "address",
-    "children",
-    "flatten",
-    "found_again",
-    "later",
-    "new_run",
-    "opened",
-    "quiet",
-    "reachable",
-]
+__all__ = ["PARENT", "Tracker", "children", "found_again", "noted", "reachable"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from raystill.platform.files import documents
 from raystill.platform.files.storage import Storage
 from raystill.platform.spec import TrackingSpec
 from raystill.platform.tracking.tracker import Tracker
@@ -32,8 +32,8 @@ def noted(
     """
     run_id: str | None = None
     with suppress(OSError, ValueError, KeyError):
-        run_id = str(json.loads(home.read(NOTE, 10_000))["run_id"])
+        run_id = str(documents.decode(home.read(NOTE, 10_000), NOTE)["run_id"])
     tracker = Tracker.start(spec, name, params, tags, run_id)
     if tracker.run_id and tracker.run_id != run_id:
-        home.write(NOTE, json.dumps({"run_id": tracker.run_id}).encode())
+        home.write(NOTE, documents.encode({"run_id": tracker.run_id}))
     return tracker, run_id is not None

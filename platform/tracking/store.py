@@ -101,24 +101,25 @@ def opened(spec: TrackingSpec) -> Iterator[tuple[MlflowClient, str]]:
 
 
 def new_run(client: MlflowClient, experiment: str, uri: str, name: str) -> str:
+    """Make a run, and its experiment where there is none; the run's id."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(experiment)
-    if found is not None and found.lifecycle_stage != "active":
+    known = client.get_experiment_by_name(experiment)
+    if known is not None and known.lifecycle_stage != "active":
         raise OSError(f"experiment {experiment!r} is deleted there; restore it or set tracking.experiment")
-    if found is None:
+    if known is not None:
+        identity = known.experiment_id
+    else:
         file = _sqlite_file(uri)
         # beside the database: MLflow's own choice depends on the folder that a process works in
         place = f"{(file.parent / 'mlruns').as_uri()}/{quote(experiment, safe='')}" if file else None
         try:
             identity = client.create_experiment(experiment, artifact_location=place)
         except MlflowException:
-            found = client.get_experiment_by_name(experiment)  # a server's other client may have been faster
-            if found is None:
+            known = client.get_experiment_by_name(experiment)  # a server's other client may have been faster
+            if known is None:
                 raise
-            identity = found.experiment_id
-    else:
-        identity = found.experiment_id
+            identity = known.experiment_id
     return str(client.create_run(identity, run_name=name).info.run_id)
 
 
@@ -128,18 +129,18 @@ def children(spec: TrackingSpec, parent: str, tag: str) -> dict[str, tuple[str, 
     Raises:
         ValueError: the store can not be reached.
     """
-    found: dict[str, tuple[str, bool]] = {}
+    runs: dict[str, tuple[str, bool]] = {}
     with opened(spec) as (client, _):
         experiment, token = client.get_run(parent).info.experiment_id, None
         while True:
             page = client.search_runs([experiment], f"tags.`{PARENT}` = '{parent}'", page_token=token)
-            found |= {
+            runs |= {
                 run.data.tags[tag]: (str(run.info.run_id), run.info.status not in ("RUNNING", "SCHEDULED"))
                 for run in page if tag in run.data.tags
             }  # fmt: skip
             token = page.token
             if not token:
-                return found
+                return runs
 
 
 def _sqlite_file(uri: str) -> Path | None:

@@ -65,14 +65,14 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         resume: str | None = None,
     ) -> Tracker:
-        """Opens the store and makes a run, or takes one up again.
+        """Open the store and makes a run, or takes one up again.
 
         Args:
             spec: where to, or not at all.
             run_name: what MLflow shows.
             params: nested mapping, the resolved spec; logged with dotted names.
             tags: written as they are, but for what looks like a secret.
-            resume: id of the run to go on with; what it holds already is not logged again.
+            resume: id of the run to go on with; points that it has are not logged again.
 
         Raises:
             ValueError: the store can not be reached, or has no such run. A run that is taken up again goes on without
@@ -103,7 +103,7 @@ class Tracker:
         return tracker
 
     def log(self, step: int, values: Mapping[str, float], time_ms: int) -> None:
-        """Keeps metrics for the next flush; what the run has at this step already is left out.
+        """Keep metrics for the next flush, without those that the run has at this step already.
 
         Args:
             time_ms: when the run's record has it. The same point is then the same row to MLflow's databases, which keep
@@ -121,7 +121,7 @@ class Tracker:
         self._bound()
 
     def catch_up(self, record: Iterable[tuple[int, Mapping[str, float], int]]) -> None:
-        """Logs what the store lacks of a run's record.
+        """Log the part of a run's record that the store lacks.
 
         Args:
             record: (step, values, time_ms) of everything that the run has measured.
@@ -132,21 +132,21 @@ class Tracker:
                 self.flush()
 
     def image(self, path: Path) -> None:
-        """Keeps a picture for the next flush, under `images`."""
+        """Keep a picture for the next flush, under `images`."""
         self.artifact(path, "images")
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Keeps a file for the next flush; it is read then."""
+        """Keep a file for the next flush; it is read then."""
         if self._client is not None:
             self._files.append((path, folder))
             self._bound()
 
     def artifact_dir(self, path: Path, folder: str | None = None) -> None:
-        """Keeps a folder with all that is in it for the next flush."""
+        """Keep a folder with all its files for the next flush."""
         self.artifact(path, folder or path.name)
 
     def flush(self, force: bool = False) -> bool:
-        """Writes what waits.
+        """Write the metrics and files that wait.
 
         Args:
             force: False leaves a store alone that failed a moment ago, so that a slow failure costs a run at most a
@@ -170,7 +170,14 @@ class Tracker:
         return True
 
     def finish(self, status: str = "FINISHED") -> bool:
-        """Writes what waits and ends the MLflow run as FINISHED, FAILED or KILLED; False if some of it was lost."""
+        """Write the metrics and files that wait, and end the MLflow run.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+
+        Returns:
+            Whether everything was written.
+        """
         if self._client is None:
             return True
         written = self.flush(force=True)
@@ -201,8 +208,8 @@ class Tracker:
 
     def _reconcile(self) -> None:
         """Drops from what waits all that the store holds: a call that failed here may have arrived there."""
-        held = {key: self._steps(key) for key in {metric.key for metric in self._waiting}}
-        self._waiting = [metric for metric in self._waiting if metric.step not in held[metric.key]]
+        stored = {key: self._steps(key) for key in {metric.key for metric in self._waiting}}
+        self._waiting = [metric for metric in self._waiting if metric.step not in stored[metric.key]]
         self._unsure = False
 
     def _send_metrics(self) -> None:

@@ -192,7 +192,9 @@ def test_what_is_wrong_is_one_line_before_anything_is_trained(changes: dict[str,
 
 def test_mixed_data_serve_an_objective_whose_labels_are_of_labelled_samples_alone(bench: Any) -> None:
     terms = {"cross_entropy": {"only": "labelled"}, "kd": {}}
-    check(bench({"transfer": {"labels": 20}, **stages(data="mixed", objective=terms)}))
+    mixed = bench({"transfer": {"labels": 20}, **stages(data="mixed", objective=terms)})
+    check(mixed)
+    assert set(mixed.spec.stages["student"].objective) == set(terms)
 
 
 def call(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
