@@ -1,4 +1,4 @@
-"""Ground truth: accuracies of architectures trained on real data by one fixed protocol, with which rankers are compared.
+"""Ground truth: accuracies of architectures trained on real data by a fixed protocol, with which rankers are compared.
 
 A Parquet file for each level, a row for each network.
 """
