@@ -22,7 +22,7 @@ from raystill.platform.objectives import Term
 from raystill.platform.registry import Plugins
 from raystill.platform.seeds import Address, fixed_global, numpy_rng, torch_rng
 from raystill.platform.spec import LearnerSpec
-from raystill.platform.students import assembly
+from raystill.platform.students import teachers, terms
 from raystill.platform.students.augmentations import Augmentation, Context
 from raystill.platform.students.augmentations import make as make_augmentation
 from raystill.platform.students.checkpoints import Checkpoints
@@ -30,7 +30,6 @@ from raystill.platform.students.examples import Examples, Some, distilled
 from raystill.platform.students.features import see
 from raystill.platform.students.loop import Log, Result, fit
 from raystill.platform.students.spec import KdSpec, StageSpec, TransferSpec
-from raystill.platform.students.teachers import Teacher
 
 
 def _known(transfer: TransferSpec) -> TransferSpec:
@@ -156,7 +155,7 @@ class Stage:
     data: Examples
     unlabelled: Examples | None
     objective: Term
-    teacher: Teacher | None
+    teacher: teachers.Teacher | None
     augmentation: Augmentation | None
     address: Address
 
@@ -230,18 +229,18 @@ def _prepared(bench: Bench, name: str, stage: StageSpec, networks: dict[str, nn.
         student.load_state_dict({**have, **same})
     data, unlabelled = bench.examples(stage, Address(address.seed))
     context = Context(classes, bench.train.mean, bench.train.std, student)
-    settings = assembly.Shared(shared(spec), spec.train.ratio if unlabelled is not None else 0, bench.plugins)
-    bare = assembly.objective(stage.objective, shared=settings)
-    teachers = assembly.TeacherContext(
+    settings = terms.Shared(shared(spec), spec.train.ratio if unlabelled is not None else 0, bench.plugins)
+    bare = terms.objective(stage.objective, shared=settings)
+    teacher_context = teachers.TeacherContext(
         student, networks, context, bare.facts.teacher_features, bench.data.shape, bench.plugins
     )
-    taught = assembly.teacher(stage.teacher, teachers)
+    taught = teachers.teacher(stage.teacher, teacher_context)
     objective = bare
     if bare.facts.teacher_features and taught is not None:
         x, y = data.batch(np.arange(1))
-        objective = assembly.objective(stage.objective, assembly.mapper(
-            lambda path: assembly.one_feature(see(student, [path], "objective.student"), x, path),
-            lambda path: assembly.one_feature(lambda x: taught(x, y, address), x, path),
+        objective = terms.objective(stage.objective, terms.mapper(
+            lambda path: terms.one_feature(see(student, [path], "objective.student"), x, path),
+            lambda path: terms.one_feature(lambda x: taught(x, y, address), x, path),
             address.at(stream=f"{address.stream}/regressor"),
         ), settings)  # fmt: skip
     augmentation = make_augmentation(stage.augmentations, context)

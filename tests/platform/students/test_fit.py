@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from raystill.platform import seeds
 from raystill.platform.artifacts.distilled import Distilled
-from raystill.platform.data.order import order
+from raystill.platform.data.order import Order, order
 from raystill.platform.objectives import hinton, make, regressor, weighted
 from raystill.platform.students import Checkpoints, Fixed, OptimizerSpec, Some, fit
 from raystill.platform.students.augmentations import Augmentation, Batch, Context
 from raystill.platform.students.augmentations import make as make_augmentation
-from raystill.platform.students.examples import Order
 from raystill.platform.students.optimisers import OPTIMIZERS, factor, optimiser
 from raystill.platform.students.teachers import Teacher, ema, frozen, noisy, own, virtual
 

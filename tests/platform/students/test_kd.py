@@ -23,9 +23,9 @@ from raystill.platform.report.students import Results, gain, render, verdict
 from raystill.platform.runs import folder as runs
 from raystill.platform.spec import DataSpec
 from raystill.platform.students import run
-from raystill.platform.students.assembly import Shared, objective
 from raystill.platform.students.spec import KdSpec
 from raystill.platform.students.stages import Bench, check, prepare
+from raystill.platform.students.terms import Shared, objective
 
 SMALL: dict[str, Any] = {"train": {"steps": 6, "batch_size": 8}, "data": {"limit": 40}, "run": {"seeds": 2}}
 each = pytest.mark.parametrize("name", of("kd"))

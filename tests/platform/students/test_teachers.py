@@ -10,10 +10,22 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from raystill.platform import seeds
 from raystill.platform.objectives import Out, Step, make
-from raystill.platform.students.assembly import WRAPPERS, TeacherContext
 from raystill.platform.students.augmentations import Context
 from raystill.platform.students.features import changed, see
-from raystill.platform.students.teachers import Teacher, ema, ensemble, frozen, noisy, own, sharpened, tta, virtual
+from raystill.platform.students.teachers import (
+    WRAPPERS,
+    Teacher,
+    TeacherContext,
+    ema,
+    ensemble,
+    frozen,
+    noisy,
+    own,
+    sharpened,
+    teacher,
+    tta,
+    virtual,
+)
 
 AT = seeds.Address(3, stream="teacher")
 K = 4
@@ -151,6 +163,26 @@ def test_tta_is_the_mean_of_its_views_logits(x: Tensor, y: Tensor) -> None:
     assert not teacher.changes
     p = torch.stack([F.softmax(network()(v(x, AT)), 1) for v in transforms]).mean(0)
     torch.testing.assert_close(F.softmax(tta(frozen(network()), transforms, "probabilities")(x, y, AT).logits, 1), p)
+
+
+def test_a_teacher_of_ones_own_has_settings_and_may_go_around_another(x: Tensor, y: Tensor) -> None:
+    def certain(context: TeacherContext, of: int) -> Teacher:
+        return Teacher(lambda x, y, address: Out(F.one_hot(torch.full((len(x),), of), K).float()))
+
+    def doubled(context: TeacherContext, inner: Teacher, by: float = 2.0) -> Teacher:
+        return Teacher(lambda x, y, address: Out(by * inner(x, y, address).logits))
+
+    plugins = {"teachers": {"certain": certain, "doubled": doubled}}
+    context = TeacherContext(
+        network(), {}, Context(K, torch.zeros(1), torch.ones(1), network()), (), (1, 1, 6), plugins
+    )
+    made = teacher({"certain": {"of": 1}, "doubled": {}}, context)
+    assert made
+    assert made(x, y, AT).logits.tolist() == [[0.0, 2.0, 0.0, 0.0]] * len(x)
+    with pytest.raises(ValueError, match=r"teacher.doubled: no setting 'bye'; did you mean 'by'"):
+        teacher({"certain": {"of": 1}, "doubled": {"bye": 1}}, context)
+    with pytest.raises(ValueError, match=r"teacher: unknown 'certan'; did you mean 'certain'"):
+        teacher({"certan": {}}, context)
 
 
 def test_small_moves_do_not_wrap_around() -> None:
