@@ -143,9 +143,9 @@ def test_a_moving_average_in_closed_form() -> None:
     for step in range(1, 7):
         with torch.no_grad():
             student.weight.fill_(float(step))
-        for teacher in (plain, warm):
-            assert teacher.update
-            teacher.update(student, step)
+        for average in (plain, warm):
+            assert average.update
+            average.update(student, step)
     closed = sum(0.25 * 0.75 ** (6 - s) * s for s in range(1, 7))
     assert plain.module.weight.item() == pytest.approx(closed, rel=1e-6)
     # warm: m = 1 - 1 / (s + 1) is the plain mean of what was seen until m reaches 0.75 at s = 3
