@@ -3,7 +3,7 @@
     python benchmarks/reproduce.py                       # which tables there are
     python benchmarks/reproduce.py --table 1             # from benchmarks/results/
     python benchmarks/reproduce.py --table 4 --run       # what is not stored is run first; --again runs all of it
-    python benchmarks/reproduce.py --write docs/results.md  # the tables of the page, from benchmarks/results/
+    python benchmarks/reproduce.py --write docs/results/tables.md  # the tables of the page, from benchmarks/results/
     python benchmarks/reproduce.py --keep RUN --as NAME  # take finished runs' figures among the stored results
 
 A run that was stopped goes on where it was (`--out`, default runs/reproduce). Pools that a recipe starts from must be
