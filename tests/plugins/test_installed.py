@@ -118,7 +118,9 @@ def distilled(installed: Environment) -> Path:
 def test_the_package_lies_in_the_fresh_environment_alone(installed: Environment) -> None:
     where = installed.run("-c", "import elsewhere.space; print(elsewhere.space.__file__)").stdout
     assert Path(where.strip()).is_relative_to(installed.folder.parent / "environment")
-    lines = "from importlib.metadata import distribution as d; print(sorted(p.name for p in d('elsewhere').entry_points))"
+    lines = (
+        "from importlib.metadata import distribution as d; print(sorted(p.name for p in d('elsewhere').entry_points))"
+    )
     names = installed.run("-c", lines).stdout
     assert names.strip() == str(["evolution", "focal", "nesterov", "scaled", "series", "tiny", "waves"])
 
@@ -195,7 +197,7 @@ def test_each_mistake_is_one_line_that_names_the_field(installed: Environment) -
     assert len(lines) == len(MISTAKES)
     for line, message in zip(lines, MISTAKES):
         assert message in line
-    assert not (installed.folder / "runs" / "wrong").exists()
+    assert not (installed.folder / "runs" / "wrong" / "artefact").exists()
 
 
 @pytest.mark.plugin
