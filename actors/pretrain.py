@@ -1,4 +1,4 @@
-"""`raystill pretrain`: a pool of networks, each a work item of its own, trained by the evaluators in parallel."""
+"""`raystill pretrain`: train a pool of networks, each of them one work item, on the evaluators in parallel."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from raystill.platform.seeds import Address
 from raystill.platform.spec import PretrainSpec
 
 LOSSES = 20
-"""Times that a session may lose arrays before it gives up; what was written by then stays."""
+"""Losses of arrays after which a session gives up; networks that were written stay."""
 
 
 def pretrain(spec: PretrainSpec, plugins: registry.Plugins | None = None) -> pools.Pool:
     """Train a pool of networks, from a spec to its folder.
 
     Args:
-        plugins: parts of your own, `{kind: {name: callable}}`, that the spec names.
+        plugins: the user's own parts, `{kind: {name: callable}}`, that the spec names.
 
     Raises:
         ValueError: the spec or its data are wrong.
@@ -46,7 +46,7 @@ def pretrain(spec: PretrainSpec, plugins: registry.Plugins | None = None) -> poo
 
 
 def carry_out(plan: Plan, spec: PretrainSpec, folder: Path) -> pools.Pool:
-    """Train the networks that a folder still lacks; the manifest, which makes it a pool, comes last."""
+    """Train the networks that are missing in a folder, then write the manifest, which makes the folder a pool."""
     print(f"pool {folder}", flush=True)
     with open_session(plan, folder) as session:
         try:
@@ -54,7 +54,7 @@ def carry_out(plan: Plan, spec: PretrainSpec, folder: Path) -> pools.Pool:
                 try:
                     _train(session, spec)
                     break
-                except ServerLost:  # arrays that were on a node that is gone: those networks are trained again
+                except ServerLost:  # a node died with networks on it: they are trained again
                     if not left:
                         raise
                     session.crew.forget()
@@ -63,30 +63,32 @@ def carry_out(plan: Plan, spec: PretrainSpec, folder: Path) -> pools.Pool:
             raise Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
         data, identity = plan.data, spec.identity
         size = learners.build(spec.learner, data.shape, len(data.classes), plan.plugins).size
-        parts = {part: [_found(folder, part, n, identity) for n in range(many)] for part, many in _parts(spec)}
-        told = pools.manifest(spec, data, size, {k: [row for row in rows if row] for k, rows in parts.items()})
-        write_whole(folder / pools.MANIFEST, told)
+        parts = {part: [_facts(folder, part, n, identity) for n in range(count)] for part, count in _parts(spec)}
+        files = {part: [row for row in rows if row] for part, rows in parts.items()}
+        write_whole(folder / pools.MANIFEST, pools.manifest(spec, data, size, files))
     return pools.open_pool(folder)
 
 
 def _parts(spec: PretrainSpec) -> Iterator[tuple[str, int]]:
+    """(part, number of networks) of a pool."""
     return zip(pools.PARTS, (spec.members, spec.held_out, spec.held_out))
 
 
-def _found(folder: Path, part: str, member: int, identity: str) -> dict[str, object] | None:
+def _facts(folder: Path, part: str, member: int, identity: str) -> dict[str, object] | None:
+    """The manifest's row of a network; None where it is still to be trained."""
     path = folder / pools.file_of(part, member)
     return pools.facts_of(path.read_bytes(), identity) if path.is_file() else None
 
 
 def _train(session: Session, spec: PretrainSpec) -> None:
-    """Every missing network as a work item; each is written as it comes in."""
+    """Train the missing networks; each is written as its result comes in."""
     identity, crew, folder = spec.identity, session.crew, session.folder
     nothing = crew.executor.put({"none": np.zeros(1, np.float32)})
     options = TrainFullOptions(spec.epochs, spec.lr, "validation")
     items: dict[WorkItem, tuple[str, int]] = {}
-    for part, many in _parts(spec):
-        for n in range(many):
-            if _found(folder, part, n, identity) is None:
+    for part, count in _parts(spec):
+        for n in range(count):
+            if _facts(folder, part, n, identity) is None:
                 address = Address(spec.run.seed, stream=f"pretrain/{part}", member=n)
                 items[WorkItem("train_full", address, n, f"pretrain/{part}", options)] = part, n
     whole = spec.members + 2 * spec.held_out
@@ -104,7 +106,7 @@ def _train(session: Session, spec: PretrainSpec) -> None:
 
 
 def resume(folder: Path, workers: int | str | None = None) -> int:
-    """Go on with a pool; networks that are there are not trained again."""
+    """Train the networks that a pool still lacks."""
     spec = runs.load_as(PretrainSpec, folder)
     changes = {"out": folder.absolute().parent, **({} if workers is None else {"workers": workers})}
     spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
@@ -116,9 +118,9 @@ def resume(folder: Path, workers: int | str | None = None) -> int:
 def _close(pool: pools.Pool, seconds: float) -> None:
     print(f"done in {seconds:.0f} s")
     for part in pools.PARTS:
-        found = 100 * pool.accuracy(part)
-        spread = f" +- {found.std(ddof=1):.2f}" if len(found) > 1 else ""
-        print(f"  {part:10s} {len(found):5d} networks, {found.mean():.2f}{spread} % on validation data")
+        accuracies = 100 * pool.accuracy(part)
+        spread = f" +- {accuracies.std(ddof=1):.2f}" if len(accuracies) > 1 else ""
+        print(f"  {part:10s} {len(accuracies):5d} networks, {accuracies.mean():.2f}{spread} % on validation data")
     print(f"  use it     raystill distill --initialisation.kind pool --initialisation.path {pool.path} ...")
 
 

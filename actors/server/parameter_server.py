@@ -56,7 +56,7 @@ def _numbered(groups: dict[str, Arrays], prefix: str) -> dict[int, Arrays]:
 
 
 def _read_state(groups: dict[str, Arrays], step: int, norm: float, prefix: str = "") -> Anchor:
-    """What `_groups` made groups of."""
+    """The inverse of `_groups`."""
     start = f"{prefix}memory-"
     memory = {name.removeprefix(start): arrays for name, arrays in groups.items() if name.startswith(start)}
     state = outer.OuterState(step, groups[f"{prefix}meta"], memory, groups[f"{prefix}average"], norm)

@@ -1,4 +1,4 @@
-"""Spaces of architectures: what can be drawn, changed, written, read, counted, pictured and trained."""
+"""Spaces of architectures: draw, mutate, write, parse, count, picture and build them."""
 
 from raystill.platform.architectures.registry import SPACES, base, network, parse, space
 from raystill.platform.architectures.spaces import Arch, Space

@@ -35,7 +35,7 @@ Flow = tuple[tuple[tuple[str, Value], ...], Value]  # the convolutions that reac
 
 
 def flow(ops: Ops) -> Flow:
-    """What a cell computes: a sum of pooled convolutions of such sums, in an order that can be computed."""
+    """The function of a cell: its convolutions, in an order of computation, and its output, as sums of pooled bases."""
     nodes: list[Counter[tuple[int, int]]] = [Counter({(INPUT, 0): 1}), Counter(), Counter(), Counter()]
     convs: list[tuple[str, Value]] = []
     for op, (i, j) in zip(ops, EDGES):
@@ -64,9 +64,9 @@ def _renamed(value: Value, names: dict[int, int]) -> Value:
 
 
 def form(ops: Ops) -> tuple[object, ...]:
-    """The same for two cells exactly where they are the same function: the least renaming of the convolutions.
+    """A normal form, equal for two cells exactly if they are the same function: the least renaming of convolutions.
 
-    Only convolutions that look alike from the input's side can change places, which leaves few renamings to try.
+    Only convolutions that look alike from the input's side can change places, so there are few renamings to try.
     """
     return _form(*flow(ops))
 
@@ -97,7 +97,7 @@ def _classes() -> dict[Ops, Ops]:
 
 
 def canonical(genome: spaces.Genome) -> spaces.Genome:
-    """The representative. Raises ValueError where nothing reaches the output."""
+    """The representative of a genome. Raises ValueError where nothing reaches the output."""
     ops = _classes()[genome[:6]]
     if not flow(ops)[1]:
         raise ValueError(
@@ -113,16 +113,16 @@ def write(genome: spaces.Genome) -> str:
 
 
 def read(parser: Parser, channels: int, cells: int) -> spaces.Genome:
-    """The genome of such a text; the scale may be left out. Raises ValueError with the place."""
+    """The genome of a text of `write`; without a scale, with the given one. Raises ValueError with the place."""
     ops = []
-    for between in ("", "-", ".", "-", ".", "."):
-        parser.take(between)
+    for separator in ("", "-", ".", "-", ".", "."):
+        parser.take(separator)
         ops.append(parser.word(OPS))
     return (*ops, *scale(parser, channels, cells))
 
 
 class Cell(nn.Module):
-    """A cell by its flow: x[B, C, H, W] -> the same shape. What does not reach the output is not built."""
+    """A cell: x[B, C, H, W] -> the same shape. Convolutions that do not reach the output are left out."""
 
     def __init__(self, ops: Ops, channels: int) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Cell(nn.Module):
         self.pool = Pool("avg", 3)
 
     def _sum(self, value: Value, bases: dict[int, Tensor]) -> Tensor:
-        # pooling is linear: what is pooled twice joins what is pooled once before it is pooled again
+        # pooling is linear: terms are added before they are pooled together
         total: Tensor | None = None
         for power in range(max(p for (_, p), _ in value), -1, -1):
             total = None if total is None else self.pool(total)
@@ -162,7 +162,7 @@ def make(genome: spaces.Genome, shape: Shape, classes: int) -> nn.Module:
 
 
 def space(channels: tuple[int, ...] = (8,), cells: tuple[int, ...] = (1,)) -> spaces.Space:
-    """The space at some numbers of the stem's channels and of cells in each stage; the first are a text's defaults."""
+    """The space of these numbers of stem channels and of cells in each stage; the first are a text's defaults."""
     genes = (*[OPS] * len(EDGES), channels, cells)
     reads = functools.partial(read, channels=channels[0], cells=cells[0])
     return spaces.Space("cell", genes, canonical, write, reads, make, lambda _: 4, pictures.cell, _scaled)

@@ -35,20 +35,20 @@ def halves(genome: spaces.Genome) -> tuple[Cell, Cell]:
 
 
 def unused(nodes: Cell) -> list[int]:
-    """The sources, 2 to 6, that no node takes."""
-    taken = {source for node in nodes for source, _ in node}
-    return [k for k in range(2, 2 + NODES) if k not in taken]
+    """The nodes, 2 to 6, that no other node uses."""
+    used = {source for node in nodes for source, _ in node}
+    return [k for k in range(2, 2 + NODES) if k not in used]
 
 
 def least(nodes: Cell) -> Cell:
     """The least of all orders of a cell's nodes, with each node's operations in order."""
-    found = []
+    orders = []
     for order in itertools.permutations(range(NODES)):
         names = {0: 0, 1: 1, **{2 + i: 2 + k for k, i in enumerate(order)}}
         moved = [sorted((names[source], op) for source, op in nodes[i]) for i in order]
         if all(source < 2 + k for k, node in enumerate(moved) for source, _ in node):
-            found.append(tuple((node[0], node[1]) for node in moved))
-    return min(found)
+            orders.append(tuple((node[0], node[1]) for node in moved))
+    return min(orders)
 
 
 def canonical(genome: spaces.Genome) -> spaces.Genome:
@@ -64,10 +64,10 @@ def write(genome: spaces.Genome) -> str:
 
 
 def read(parser: Parser, channels: int, cells: int) -> spaces.Genome:
-    """The genome of such a text; the scale may be left out. Raises ValueError with the place."""
+    """The genome of a text of `write`; without a scale, with the given one. Raises ValueError with the place."""
     parts: list[int | str] = []
-    for between in ("", "+"):
-        parser.take(between)
+    for separator in ("", "+"):
+        parser.take(separator)
         for i in range(NODES):
             for dot in ("-" if i else "", "."):
                 parser.take(dot)
@@ -137,7 +137,7 @@ def make(genome: spaces.Genome, shape: Shape, classes: int) -> nn.Module:
 
 
 def space(channels: tuple[int, ...] = (8,), cells: tuple[int, ...] = (1,)) -> spaces.Space:
-    """The space at some numbers of a node's channels and of cells in each run; the first are a text's defaults."""
+    """The space of these numbers of a node's channels and of cells in each run; the first are a text's defaults."""
     nodes = [(tuple(range(2 + i)), OPS) * 2 for _ in range(2) for i in range(NODES)]
     genes = (*(options for node in nodes for options in node), channels, cells)
     reads = functools.partial(read, channels=channels[0], cells=cells[0])

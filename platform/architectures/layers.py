@@ -1,4 +1,4 @@
-"""The layers that architectures are made of: pure functions of their parameters, each image by itself."""
+"""The layers of architectures; each image is computed independently of the others in its batch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 def norm(channels: int) -> nn.Module:
     """Group norm over groups of four channels (of all, where four do not divide them).
 
-    It stands where the published spaces have batch norm: an image's logits must not depend on the other images of its
-    batch, since judgements are computed in chunks, and statistics of a batch that is sorted by class mislead a ranking.
+    The published spaces have batch norm in its place. Here an image's logits must not depend on the rest of its batch,
+    since the outer loss is computed in chunks, and statistics of a batch sorted by class mislead a ranking.
     """
     return nn.GroupNorm(channels // 4 if channels % 4 == 0 else 1, channels)
 
@@ -25,7 +25,7 @@ def conv(a: int, b: int, kernel: int | tuple[int, int], stride: int = 1) -> nn.S
 class Pool(nn.Module):
     """Max or average over k x k pixels: x[B, C, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)].
 
-    An even kernel looks one pixel further to the right and below, where the border is repeated.
+    An even kernel reaches one pixel further to the right and below; there the border is replicated.
     """
 
     def __init__(self, kind: str, kernel: int, stride: int = 1) -> None:

@@ -1,8 +1,8 @@
-"""A macro space of ConvNets: how deep and wide, which kernel, pooling, norm, activation and head.
+"""A macro space of ConvNets: depth, width, kernel, pooling, norm, activation and head.
 
 `macro:d3-w16-x2-k3-max-group-relu-gap` is three blocks of a 3x3 convolution, 16 channels doubled after each block,
-group norm, ReLU and max-pooling, and a head on the global average. Whether the channels are doubled says nothing of one
-block, so 864 genomes are 720 networks.
+group norm, ReLU and max-pooling, and a head on the global average. With one block the doubling does not matter, so the
+864 genomes are 720 networks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Mean(nn.Module):
 
 
 def canonical(genome: spaces.Genome) -> spaces.Genome:
-    """One block's channels are never doubled."""
+    """The representative of a genome: a single block has growth 1."""
     depth, width, growth, *rest = genome
     return (depth, width, growth if depth > 1 else 1, *rest)
 
@@ -34,7 +34,7 @@ def write(genome: spaces.Genome) -> str:
 
 
 def read(parser: Parser) -> spaces.Genome:
-    """The genome of such a text; depths to 12 and widths to 1024. Raises ValueError with the place."""
+    """The genome of a text of `write`, with depths to 12 and widths to 1024. Raises ValueError with the place."""
     numbers = []
     for letter, most in (("d", 12), ("-w", 1024)):
         parser.take(letter)
@@ -52,12 +52,12 @@ def read(parser: Parser) -> spaces.Genome:
 
 
 def pixels(genome: spaces.Genome) -> int:
-    """Each block halves the image."""
+    """The least side of an image: each block halves it."""
     return 2 ** int(genome[0])
 
 
 def make(genome: spaces.Genome, shape: Shape, classes: int) -> nn.Module:
-    """The network: blocks of convolution (biased where no norm is), norm, activation, pooling; then the head."""
+    """The network: blocks of convolution (with bias if there is no norm), norm, activation, pooling; then the head."""
     depth, width, growth, kernel, pool, kind, activation, head = genome
     layers: list[nn.Module] = []
     (channels, h, w), out = shape, width

@@ -1,4 +1,4 @@
-"""Reads an architecture's text from left to right, and says where it stops making sense."""
+"""Parses an architecture's text from left to right; errors name the place."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 
 class Parser:
-    """A text and a place in it."""
+    """A text and the position up to which it is parsed."""
 
     def __init__(self, text: str, at: int = 0) -> None:
         self.text, self.at = text, at
 
     def fail(self, expected: str) -> ValueError:
-        """The error of this place: one line with the text, the place (characters from 1) and what would do."""
+        """The error at this position: the text, the character (counted from 1), and what was expected."""
         rest = self.text[self.at : self.at + 12]
         return ValueError(
             f"architecture {self.text!r} does not parse at character {self.at + 1} "
@@ -21,15 +21,15 @@ class Parser:
         )
 
     def take(self, *words: str) -> str:
-        """The longest of some words that stands here.
+        """Take the longest of some words that the text goes on with.
 
         Raises:
-            ValueError: none of them does.
+            ValueError: it goes on with none of them.
         """
         return self.word(words)
 
     def word(self, words: Iterable[str]) -> str:
-        """The same, of any collection of words."""
+        """As `take`, for a collection of words."""
         words = list(words)
         for word in sorted(words, key=len, reverse=True):
             if self.text.startswith(word, self.at):
@@ -38,19 +38,19 @@ class Parser:
         raise self.fail(" or ".join(repr(w) for w in words) if len(words) < 3 else f"one of {', '.join(words)}")
 
     def number(self, most: int) -> int:
-        """A whole number from 1 to `most`.
+        """Take a whole number from 1 to `most`.
 
         Raises:
             ValueError: there is none here, or it is larger.
         """
-        found = re.compile(r"[1-9]\d*").match(self.text, self.at)
-        if found is None or int(found[0][:9]) > most:
+        digits = re.compile(r"[1-9]\d*").match(self.text, self.at)
+        if digits is None or int(digits[0][:9]) > most:
             raise self.fail(f"a whole number from 1 to {most}")
-        self.at = found.end()
-        return int(found[0])
+        self.at = digits.end()
+        return int(digits[0])
 
     def end(self) -> None:
-        """Nothing more.
+        """Check that the text ends here.
 
         Raises:
             ValueError: something is left.
@@ -60,10 +60,10 @@ class Parser:
 
 
 def scale(parser: Parser, channels: int, cells: int) -> tuple[int, int]:
-    """Channels and cells of each stage from an `@c8n1` at the end; the given ones where there is none.
+    """Take channels and cells of each stage, as in `@c8n1`, from the end of a text; without them, the given ones.
 
     Raises:
-        ValueError: what is left of the text is something else.
+        ValueError: the text ends with something else.
     """
     if parser.at < len(parser.text):
         parser.take("@c")

@@ -1,4 +1,4 @@
-"""Pictures of architectures, as matplotlib figures; run as a program it makes those of docs/spaces.md.
+"""Pictures of architectures, as matplotlib figures. As a program it writes those of the documentation:
 
 python -m raystill.platform.architectures.pictures docs/images
 """
@@ -28,7 +28,7 @@ def _colour(op: str) -> str:
 
 def _canvas(width: float, title: str, *heights: float) -> tuple[Figure, list[Axes]]:
     """A figure with a row of each height in inches, as wide as asked."""
-    from matplotlib.figure import Figure  # an evaluator makes networks, and no pictures
+    from matplotlib.figure import Figure  # slow to import, and evaluators draw no pictures
 
     figure = Figure(
         figsize=(width, sum(heights) + 0.3 * (1 + title.count("\n"))), layout="constrained", facecolor="white"
@@ -89,7 +89,7 @@ def _row(ax: Axes, boxes: Sequence[tuple[str, str]], gap: float = 1.0) -> None:
 
 
 def macro(arch: Arch) -> Figure:
-    """A macro network: one box a block, with what is in it and how large its image is after it."""
+    """A macro network: one box for each block, with its layers and the size of its output."""
     depth, width, growth, kernel, pool, norm, act, head = arch.genome
     stride = ", stride 2" if pool == "stride" else ""
     parts = [WORDS[norm], WORDS[act], *([] if stride else [f"{pool} pool 2"])]
@@ -104,7 +104,7 @@ def macro(arch: Arch) -> Figure:
 
 
 def cell(arch: Arch) -> Figure:
-    """A cell: nodes 0 to 3 with the operations on their edges (`none` left out), and the network it sits in."""
+    """A cell: nodes 0 to 3 with the operations on their edges but `none`, and the network around it."""
     from raystill.platform.architectures.cells import EDGES
 
     *ops, channels, cells = arch.genome
@@ -128,7 +128,7 @@ def cell(arch: Arch) -> Figure:
 
 
 def enas(arch: Arch) -> Figure:
-    """Both cells of the micro space: each node with its two operations; what nothing uses goes into the output."""
+    """Both cells of the micro space: each node with its two operations; unused nodes go into the output."""
     from raystill.platform.architectures.enas import NODES, halves, unused
 
     figure, axes = _canvas(12, arch.text.replace("+", "+\n"), 3.4, 3.4)

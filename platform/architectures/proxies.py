@@ -1,7 +1,7 @@
-"""Zero-cost rankers: one number of an untrained network, larger for what should learn better.
+"""Zero-cost rankers: a score of an untrained network, larger for networks that should learn better.
 
 Each is a pure function (network with its initial weights, images x[B, C, H, W], labels y[B]) -> float. Parameters and
-FLOPs are rankers too, and often no worse: report them beside these. None of them is right for every space.
+FLOPs are rankers too, and often no worse, so report them beside these. None is best in every space.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ NORMS = (nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm.
 
 
 def _weights(network: nn.Module) -> list[Tensor]:
-    """Matrices and kernels; the published proxies leave biases and norms out."""
+    """Matrices and kernels: the published proxies leave out biases and norms."""
     return [p for p in network.parameters() if p.dim() > 1]
 
 
 def _gradients(network: nn.Module, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
     weights = _weights(network)
     loss = F.cross_entropy(network(x), y)
-    found = torch.autograd.grad(loss, weights, allow_unused=True)
-    return [(w.detach(), torch.zeros_like(w) if g is None else g) for w, g in zip(weights, found)]
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+    return [(w.detach(), torch.zeros_like(w) if g is None else g) for w, g in zip(weights, gradients)]
 
 
 def grad_norm(network: nn.Module, x: Tensor, y: Tensor) -> float:
@@ -48,7 +48,7 @@ def naswot(network: nn.Module, x: Tensor, y: Tensor) -> float:
     """log |det K|, K_ij = units that are on for both images i and j, or off for both (Mellor 2021, 2006.04647).
 
     A tanh is on where its input is positive, as a ReLU is. Minus infinity where two images switch the same units; zero
-    where there are no units. y is not looked at.
+    where there are no units. y is not used.
     """
     total = x.new_zeros((len(x), len(x)), dtype=torch.float64)
     units = 0
@@ -81,8 +81,8 @@ def synflow(network: nn.Module, x: Tensor, y: Tensor) -> float:
             p.copy_(p.abs() if p.dim() > 1 else torch.zeros_like(p))
     weights = _weights(bare)
     total = bare(torch.ones(1, *x.shape[1:], dtype=torch.float64, device=x.device)).sum()
-    found = torch.autograd.grad(total, weights, allow_unused=True)
-    score = float(sum((w.detach() * g).sum() for w, g in zip(weights, found) if g is not None))
+    gradients = torch.autograd.grad(total, weights, allow_unused=True)
+    score = float(sum((w.detach() * g).sum() for w, g in zip(weights, gradients) if g is not None))
     return math.log(score) if score > 0 else -math.inf
 
 
@@ -95,12 +95,12 @@ def _bare(network: nn.Module) -> nn.Module:
 
 
 def parameters(arch: Arch, shape: Shape, classes: int) -> float:
-    """How many numbers are learned; needs no network."""
+    """The number of learned parameters."""
     return float(arch.parameters(shape, classes))
 
 
 def flops(arch: Arch, shape: Shape, classes: int) -> float:
-    """Operations of one image's forward pass; needs no network."""
+    """FLOPs of the forward pass of one image."""
     return float(arch.flops(shape, classes))
 
 

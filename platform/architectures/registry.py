@@ -1,4 +1,4 @@
-"""Names and texts to spaces, architectures and networks."""
+"""Finds spaces, architectures and networks by their names and texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raystill.platform.learners import Network
 from raystill.platform.learners.networks import Shape
 
 SPACES: dict[str, Space] = {"macro": macro.space(), "cell": cells.space(), "enas": enas.space()}
-"""Every space by name, with its usual options: what `search nas --space`, a learner's text and `learner.draw` name."""
+"""Spaces by name, with their default options, for `search nas --space`, `learner.name` and `learner.draw`."""
 
 
 def base(name: str) -> str:
@@ -25,30 +25,30 @@ def base(name: str) -> str:
 def space(
     name: str, plugins: registry.Plugins | None = None, field: str = "search.space", beside: Iterable[str] = ()
 ) -> Space:
-    """A space by its name; `cell@c16n3` and `enas@c16n3` say channels and cells themselves.
+    """A space by its name, which may have a scale, as `cell@c16n3` has: 16 channels, 3 cells in each stage.
 
     Args:
         field: dotted name of the spec's field, for the error.
-        beside: what the field takes beside spaces, for the error.
+        beside: other valid values of the field, for the error.
 
     Raises:
         ValueError: there is none of that name, or it has no such scale.
     """
     bare = base(name)
     known = {**dict.fromkeys(beside), **SPACES}
-    found = registry.resolve("spaces", bare, known, plugins, field)
-    if not isinstance(found, Space):
-        raise ValueError(f"{field}: {bare!r} is {type(found).__name__}, and no raystill.platform.architectures.Space")
+    part = registry.resolve("spaces", bare, known, plugins, field)
+    if not isinstance(part, Space):
+        raise ValueError(f"{field}: {bare!r} is {type(part).__name__}, not a raystill.platform.architectures.Space")
     if bare == name:
-        return found
-    if found.scaled is None:
-        raise ValueError(f"{field}: {bare} has no scale, its texts say how wide and deep they are; take @ off")
+        return part
+    if part.scaled is None:
+        raise ValueError(f"{field}: {bare} has no scale, since its texts have width and depth; remove the @")
     parser = Parser(name, len(bare))
     try:
         channels, runs = scale(parser, 1, 1)
     except ValueError as error:
         raise ValueError(str(error).replace("architecture", f"{field}:", 1)) from None
-    return found.scaled(channels, runs)
+    return part.scaled(channels, runs)
 
 
 def parse(text: str, plugins: registry.Plugins | None = None) -> Arch:
@@ -61,7 +61,7 @@ def parse(text: str, plugins: registry.Plugins | None = None) -> Arch:
 
 
 def network(text: str, plugins: registry.Plugins | None = None, field: str = "learner.name") -> Network:
-    """The learner of a text, `space:architecture`.
+    """The network of a text, `space:architecture`, as a function of (shape, classes, width, depth).
 
     Raises:
         ValueError: no such space, or the text does not parse.
@@ -75,7 +75,7 @@ def network(text: str, plugins: registry.Plugins | None = None, field: str = "le
     def make(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
         for name, value in (("width", width), ("depth", depth)):
             if value is not None:
-                raise ValueError(f"learner.{name}: {arch.text!r} says its own {name}; take learner.{name} out")
+                raise ValueError(f"learner.{name}: {arch.text!r} has its own {name}; remove learner.{name}")
         return arch.build(shape, classes)
 
     return make

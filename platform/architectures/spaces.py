@@ -1,6 +1,6 @@
-"""Spaces of architectures: what can be drawn, changed, written, read, counted, pictured and trained.
+"""Spaces of architectures.
 
-An architecture is named by its canonical text, `space:architecture`, which is also a learner's name in a spec. Two
+An architecture is named by its canonical text, `space:architecture`, which a spec takes as a learner's name. Two
 architectures that are the same function of their weights have the same text.
 """
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 Genome = tuple[Any, ...]
 ENUMERABLE = 1_000_000
+"""The largest number of genomes that `Space.all` lists."""
+
 DRAWS = 1000
+"""Draws after which `sample` and `mutate` give up."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Arch:
 
     Attributes:
         text: canonical text; architectures with the same text are the same.
-        genome: the choices behind it, of the canonical representative.
-        space: where it lies.
+        genome: the option of each choice, for the canonical representative.
+        space: the space that it belongs to.
     """
 
     text: str
@@ -45,13 +48,13 @@ class Arch:
 
     @property
     def key(self) -> str:
-        """16 hexadecimal digits of the text's SHA-256: what meta-training excludes evaluated architectures by."""
+        """16 hexadecimal digits of the text's SHA-256; meta-training excludes evaluated architectures by their keys."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """The network for images of `shape` (C, H, W): x[B, C, H, W] -> logits[B, K].
 
-        It keeps no running statistics and changes nothing in place, so it can be differentiated twice, and under vmap.
+        It has no running statistics and changes nothing in place, so it can be differentiated twice and run under vmap.
 
         Raises:
             ValueError: the images are too small.
@@ -66,12 +69,12 @@ class Arch:
             return self.space.make(self.genome, shape, classes)
 
     def parameters(self, shape: Shape, classes: int) -> int:
-        """How many numbers are learned. Raises ValueError as `build` does."""
+        """The number of learned parameters. Raises ValueError as `build` does."""
         with torch.device("meta"):
             return sum(p.numel() for p in self.build(shape, classes).parameters())
 
     def flops(self, shape: Shape, classes: int) -> int:
-        """Operations of one image's forward pass: two for each multiply-add of convolutions and matrices.
+        """FLOPs of the forward pass of one image: two for each multiply-add of convolutions and linear layers.
 
         Raises ValueError as `build` does.
         """
@@ -90,11 +93,11 @@ class Arch:
         return total
 
     def draw(self) -> Figure:
-        """A picture: a matplotlib figure, which `savefig` writes as SVG or PNG."""
+        """A picture of the architecture."""
         return self.space.picture(self)
 
     def _repr_svg_(self) -> str:
-        """The picture, as a notebook shows it."""
+        """The picture, for notebooks."""
         stream = io.StringIO()
         self.draw().savefig(stream, format="svg")
         return stream.getvalue()
@@ -102,19 +105,19 @@ class Arch:
 
 @dataclass(frozen=True)
 class Space:
-    """A set of architectures: choices, and pure functions of them.
+    """A set of architectures: the options of each choice, and pure functions of genomes.
 
     Attributes:
-        name: what its texts begin with.
+        name: the first word of its texts.
         genes: the options of each choice.
-        canonical: genome -> the one genome that stands for all that are the same function; ValueError where no network
-            comes of it.
-        write: genome -> text behind the colon.
-        read: its inverse; reads whole numbers that are no option of this space, too.
+        canonical: genome -> the representative of all genomes that are the same function; ValueError where they are
+            no network.
+        write: genome -> text after the colon.
+        read: its inverse; also reads whole numbers that are no option of this space.
         make: (genome, shape, classes) -> network.
-        pixels: genome -> smallest side of an image.
+        pixels: genome -> the least height and width of an image.
         picture: architecture -> matplotlib figure.
-        scaled: (channels, cells of each run) -> the space at that scale, `name@c16n3`; None where the texts say it all.
+        scaled: (channels, cells of each stage) -> the space at that scale, `name@c16n3`; None where it has no scale.
     """
 
     name: str
@@ -129,11 +132,11 @@ class Space:
 
     @property
     def size(self) -> int:
-        """How many genomes there are; `all` has fewer, since some are the same function."""
+        """The number of genomes; `all` yields fewer architectures, since some genomes are the same function."""
         return math.prod(len(options) for options in self.genes)
 
     def arch(self, genome: Genome) -> Arch:
-        """The architecture of some choices. Raises ValueError where no network comes of them."""
+        """The architecture of a genome. Raises ValueError where it is no network."""
         genome = self.canonical(genome)
         return Arch(f"{self.name}:{self.write(genome)}", genome, self)
 
@@ -141,14 +144,14 @@ class Space:
         """The architecture of a text, canonical or not.
 
         Raises:
-            ValueError: it does not parse (the message has the place), or no network comes of it.
+            ValueError: it does not parse (the message names the place), or is no network.
         """
         parser = Parser(text)
         parser.take(f"{self.name}:")
         return self.arch(self.read(parser))
 
     def sample(self, address: seeds.Address) -> Arch:
-        """One architecture, its genome drawn uniformly; the address alone decides which."""
+        """One architecture, its genome drawn uniformly by the address."""
         rng = seeds.numpy_rng(address)
         for _ in range(DRAWS):
             try:
@@ -158,7 +161,7 @@ class Space:
         raise ValueError(f"search.space: {DRAWS} draws from {self.name} gave no network; widen its options")
 
     def mutate(self, arch: Arch, address: seeds.Address) -> Arch:
-        """Another architecture: one choice of the genome changed, uniformly, until the function differs."""
+        """Another architecture: one choice of the genome is changed, uniformly, until the function differs."""
         rng = seeds.numpy_rng(address)
         free = [i for i, options in enumerate(self.genes) if len(options) > 1]
         for _ in range(DRAWS if free else 0):
@@ -192,10 +195,10 @@ class Space:
                 yield arch
 
     def check(self, shape: Shape) -> None:
-        """Whether every architecture fits images of `shape` (C, H, W).
+        """Check that every architecture fits images of `shape` (C, H, W).
 
         Raises:
-            ValueError: some do not; one line that says what they need.
+            ValueError: some need larger images.
         """
         pixels = self.pixels(tuple(options[-1] for options in self.genes))
         if min(shape[1:]) < pixels:

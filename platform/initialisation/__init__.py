@@ -1,1 +1,1 @@
-"""Where learners start: theta0 ~ p(theta0), and pools of pre-trained networks."""
+"""Initialisations of learners, theta0 ~ p(theta0), and pools of pre-trained networks."""

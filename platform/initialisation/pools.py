@@ -1,12 +1,12 @@
-"""Pools of pre-trained networks on disk: a folder that is the result of `raystill pretrain`.
+"""Pools of pre-trained networks: folders that `raystill pretrain` writes.
 
-    spec.yaml                   what made it
+    spec.yaml                   the spec of the pool
     train/0000.safetensors ...  one network a file: `theta0`, float32 [P], as `Learner.init` orders it
-    validation/ test/           networks held out: those that choose the best data, and those that judge it
-    pool.json                   whose weights they are, and size, sha256 and accuracy of each file; written last
+    validation/ test/           held-out networks, for the choice of the best data and for its assessment
+    pool.json                   the manifest: learner and data, and size, sha256 and accuracy of each file; written last
 
-A file is written as its network is trained, so that a killed run goes on; the manifest makes it a pool. The same spec
-gives the same bytes. Nothing here is pickled, and no file is read before its size is known to fit.
+Each file is written when its network is trained, so a killed run can go on; the manifest completes the pool. The same
+spec gives the same bytes. Nothing is pickled, and the size of a file is checked before it is read.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ARCHITECTURE = ("name", "width", "depth")
 
 
 def file_of(part: str, member: int) -> str:
-    """A network's file, in its pool's folder."""
+    """The file of a network, relative to the pool's folder."""
     return f"{part}/{member:04d}.safetensors"
 
 
@@ -46,14 +46,14 @@ def packed(theta: np.ndarray, identity: str, accuracy: float) -> bytes:
 
     Args:
         theta: float32 [P].
-        identity: of the spec that made it; a resumed run takes no other's weights.
+        identity: digest of the pool's spec; a resumed run ignores files with another one.
         accuracy: on the source's validation split, 0 to 1.
     """
     return arrays.pack({"theta0": np.asarray(theta, np.float32)}, {"identity": identity, "accuracy": accuracy})
 
 
 def facts_of(data: bytes, identity: str) -> dict[str, Any] | None:
-    """What the manifest says of a file; None where the file is not one of this spec's."""
+    """The manifest's row of a network's file: bytes, sha256, accuracy; None where the file is not of this spec."""
     try:
         parts, facts = arrays.unpack(data, "a network")
         finite, accuracy = np.isfinite(parts["theta0"]).all(), float(facts["accuracy"])
@@ -65,24 +65,29 @@ def facts_of(data: bytes, identity: str) -> dict[str, Any] | None:
 
 
 def manifest(spec: PretrainSpec, data: DataSet, size: int, parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """`pool.json` of a pool whose every network is there; the same spec gives the same bytes."""
-    told = {
+    """The bytes of `pool.json`.
+
+    Args:
+        size: parameters of a network.
+        parts: part -> rows of `facts_of`, one for each network.
+    """
+    about = {
         "format": FORMAT, "learner": spec.learner.model_dump(), "parameters": size, "shape": list(data.shape),
         "classes": list(data.classes), "source": {"name": data.name, "fingerprint": data.fingerprint},
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "training": {"epochs": spec.epochs, "lr": spec.lr, "seed": spec.run.seed}, "parts": parts,
     }  # fmt: skip
-    return (json.dumps(told, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+    return (json.dumps(about, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 
 
 @dataclass(frozen=True)
 class Pool:
-    """An opened pool; each network is read, and its sha256 checked, as it is asked for.
+    """An opened pool; a network is read, and its sha256 checked, when `theta` asks for it.
 
     Attributes:
         path: the folder.
         about: the manifest.
-        content: sha256 hex of the manifest, which names every other file's.
+        content: sha256 hex of the manifest, which has the sha256 of every file.
     """
 
     path: Path
@@ -94,11 +99,11 @@ class Pool:
         return Storage(self.path)
 
     def count(self, part: str) -> int:
-        """Networks of `train`, `validation` or `test`."""
+        """The number of networks of `train`, `validation` or `test`."""
         return len(self.about["parts"][part])
 
     def accuracy(self, part: str) -> np.ndarray:
-        """Validation accuracy of each network on the source that it was trained on, 0 to 1."""
+        """Accuracy of each network on the validation split of its own data, 0 to 1."""
         return np.array([row["accuracy"] for row in self.about["parts"][part]])
 
     def theta(self, part: str, member: int) -> np.ndarray:
@@ -120,12 +125,15 @@ class Pool:
         return theta
 
     def need(self, learner: LearnerSpec, size: int, data: DataSet) -> None:
-        """Refuses a pool whose networks can not start this run.
+        """Check that the networks fit a run.
+
+        Args:
+            size: parameters of the run's learner.
 
         Raises:
-            ValueError: one line: another architecture, image shape or other classes, with both sides.
+            ValueError: they have another architecture, image shape, classes or size.
         """
-        own, field = self.about["learner"], f"initialisation.path: the pool {self.path} holds"
+        own, field = self.about["learner"], f"initialisation.path: the pool {self.path} has"
         theirs = {k: own.get(k) for k in ARCHITECTURE}
         ours = {k: getattr(learner, k) for k in ARCHITECTURE}
         if theirs != ours:
@@ -143,7 +151,7 @@ class Pool:
 
 
 def same_classes(a: Sequence[str], b: Sequence[str]) -> bool:
-    """Whether two sources name the same classes; plain numbers are what a source without names has."""
+    """Whether two lists of classes are the same; the numbers 0, 1, ... of a source without names match any names."""
     if len(a) != len(b):
         return False
     numbers = [str(k) for k in range(len(a))]
@@ -151,10 +159,10 @@ def same_classes(a: Sequence[str], b: Sequence[str]) -> bool:
 
 
 def open_pool(path: Path) -> Pool:
-    """A pool by its folder.
+    """Open the pool in a folder.
 
     Raises:
-        ValueError: no pool, one that is not finished, or a manifest that is torn or foreign.
+        ValueError: there is none, it is not finished, or its manifest is torn or foreign.
     """
     file = path / MANIFEST
     if not file.is_file():
@@ -182,7 +190,7 @@ def open_pool(path: Path) -> Pool:
 
 
 def weights_of(path: Path, names: Mapping[str, tuple[int, ...]]) -> tuple[np.ndarray, str]:
-    """A network's weights from a safetensors file: `theta0` [P], or a state dict of the learner's own names.
+    """Read a network's weights from a safetensors file with `theta0` [P], or with a state dict of the learner.
 
     Args:
         names: parameter name -> shape, in the learner's order.
@@ -191,29 +199,29 @@ def weights_of(path: Path, names: Mapping[str, tuple[int, ...]]) -> tuple[np.nda
         float32 [P], and sha256 hex of the file.
 
     Raises:
-        ValueError: no such file, or it does not fit; says what is missing.
+        ValueError: there is no such file, or it does not fit the learner.
     """
     field = f"initialisation.path: {path}"
     try:
         data = Storage(path.parent).read(plain(path.name))
-        found = safetensors.numpy.load(data)
+        state = safetensors.numpy.load(data)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"{field} is no safetensors file: {' '.join(str(error).split())[:200]}") from None
     size = sum(int(np.prod(shape)) for shape in names.values())
-    if set(found) == {"theta0"}:
-        parts = [found["theta0"]]
+    if set(state) == {"theta0"}:
+        parts = [state["theta0"]]
     else:
-        if lacking := [n for n, shape in names.items() if n not in found or found[n].shape != shape]:
-            raise ValueError(f"{field} has no {lacking[0]} of shape {names[lacking[0]]}, which the learner needs")
-        parts = [found[n] for n in names]
+        if missing := [n for n, shape in names.items() if n not in state or state[n].shape != shape]:
+            raise ValueError(f"{field} has no {missing[0]} of shape {names[missing[0]]}, which the learner needs")
+        parts = [state[n] for n in names]
     theta = np.concatenate([np.asarray(p, np.float32).ravel() for p in parts])
     if theta.shape != (size,) or not np.isfinite(theta).all():
-        raise ValueError(f"{field} holds {theta.size} weights, the learner has {size}, all of them finite")
+        raise ValueError(f"{field} has {theta.size} weights, the learner needs {size} finite ones")
     return theta, hashlib.sha256(data).hexdigest()
 
 
 def absolute(path: Path) -> Path:
-    """A path that means the same in every process of this machine."""
+    """The absolute path, the same in every process of this machine."""
     return Path(os.path.abspath(path.expanduser()))
 
 

@@ -1,7 +1,7 @@
-"""Where learners start: theta0 ~ p(theta0) as a function of the address.
+"""Initialisations: theta0 ~ p(theta0) as a function of an address.
 
-Training, validation and assessment draw from different streams, and from different parts of a pool: what is reported is
-measured on networks that neither taught the data nor chose it.
+Training, validation and assessment draw from different streams and from different parts of a pool, so results are
+measured on networks that took no part in learning or choosing the data.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Start = Callable[[Learner, Address], Tensor]
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Where learners start, and what is to be known of it.
+    """The distribution that learners start from.
 
     Attributes:
-        start: of a learner and an address; calling the initialisation calls it.
-        single: whether all networks start from one, whose weights then are part of the result.
-        check: (learner, data) -> sha256 of what `initialisation.path` holds; it raises ValueError where that does not
-            fit. None for one that reads no path.
+        start: (learner, address) -> theta0.
+        single: whether every address gets the same theta0, which then is part of the result.
+        check: (learner, data) -> sha256 of the contents of `initialisation.path`; raises ValueError where they do not
+            fit. None for an initialisation that reads no path.
     """
 
     start: Start
@@ -46,11 +46,11 @@ class Initialisation:
         return self.start(learner, address)
 
 
-KEPT = 256
+CACHED = 256
 """Networks of a pool that an evaluator keeps in memory."""
 
 PART_OF = {"validate": "validation", "assess": "test"}
-"""First word of an address's stream -> the part of a pool that it draws from; else `train`."""
+"""First word of an address's stream -> part of a pool; all other streams draw from `train`."""
 
 
 def _own(address: Address) -> Address:
@@ -58,30 +58,30 @@ def _own(address: Address) -> Address:
 
 
 def fresh(learner: Learner, address: Address) -> Tensor:
-    """The address's own network."""
+    """theta0 [P] drawn by an address alone."""
     return learner.init(_own(address))
 
 
 def random(spec: DistillSpec) -> Initialisation:
-    """A network of each address's own."""
+    """Another network for each address."""
     return Initialisation(fresh)
 
 
 def fixed(spec: DistillSpec) -> Initialisation:
-    """One network, drawn by the run's seed."""
+    """One network for all addresses, drawn by the run's seed."""
     return Initialisation(lambda learner, address: learner.init(Address(spec.run.seed, stream="theta0")), single=True)
 
 
 def pool(spec: DistillSpec) -> Initialisation:
-    """Networks of a pool: any of its train part while learning, its held-out ones in turn for the other parts."""
+    """Networks of a pool: random ones of its part `train` in training, held-out ones in turn elsewhere."""
     opened = _opened(spec.initialisation)
-    read = lru_cache(KEPT)(opened.theta)
+    read = lru_cache(CACHED)(opened.theta)
 
     def start(learner: Learner, address: Address) -> Tensor:
         part = PART_OF.get(address.stream.partition("/")[0], "train")
         if part == "train":
             member = int(numpy_rng(_own(address)).integers(opened.count(part)))
-        else:  # in turn: each held-out network once, as long as there are enough
+        else:  # in turn, so that no held-out network is used twice while there are enough
             member = address.member % opened.count(part)
         return torch.from_numpy(np.array(read(part, member)))
 
@@ -94,7 +94,7 @@ def pool(spec: DistillSpec) -> Initialisation:
 
 
 def pretrained(spec: DistillSpec) -> Initialisation:
-    """One pre-trained network, of a pool or of a file of weights."""
+    """One pre-trained network for all addresses, from a pool or a file of weights."""
     path = _path(spec.initialisation)
 
     @lru_cache(1)
@@ -115,15 +115,15 @@ INITIALISATIONS: dict[str, Callable[..., Initialisation | Start]] = {
     "pool": pool,
     "pretrained": pretrained,
 }
-"""Every initialisation by name: a function of the spec, and of settings where it has some."""
+"""Initialisations by name: functions of the spec and of their own settings."""
 
 
 def build(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Initialisation:
-    """The initialisation of a spec. One of the user's own may give a plain `Start`.
+    """The initialisation of a spec; a plug-in may return a plain `Start`.
 
     Raises:
-        ValueError: an unknown kind or setting, a path that is missing or not read, a pool that is not here, or another
-            than the run was planned with.
+        ValueError: an unknown kind or setting, a path that is missing or not used, a pool that is missing, or another
+            one than the run was planned with.
     """
     field, section = "initialisation.kind", spec.initialisation
     part = registry.bound("initialisations", section.kind, INITIALISATIONS, plugins, field, own=1)(spec)
@@ -136,10 +136,10 @@ def build(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Initial
 def resolved(
     spec: DistillSpec, learner: Learner, data: DataSet, plugins: registry.Plugins | None = None
 ) -> DistillSpec:
-    """The spec with its pool found, checked against learner and data, and known by its content.
+    """The spec with an absolute `initialisation.path`, the sha256 of its contents, and whether theta0 is single.
 
     Raises:
-        ValueError: one line: no pool, one for other classes, architecture or shape, or too few held-out networks.
+        ValueError: the pool is missing, does not fit learner or data, or has too few held-out networks.
     """
     section = spec.initialisation
     if section.path is not None:
@@ -157,8 +157,8 @@ def _enough(spec: DistillSpec, pool: pools.Pool) -> None:
     for part, (field, count) in asked.items():
         if count > pool.count(part):
             raise ValueError(
-                f"{field}: {count}, but the pool {pool.path} holds out {pool.count(part)} networks for {part}; ask for "
-                "fewer, or pretrain with a larger held_out"
+                f"{field}: {count}, but the pool {pool.path} has {pool.count(part)} held-out networks for {part}; "
+                "ask for fewer, or pretrain with a larger held_out"
             )
 
 
@@ -166,12 +166,12 @@ def _opened(spec: InitialisationSpec) -> pools.Pool:
     path = _path(spec)
     pool = pools.open_pool(path)
     if spec.content not in (None, pool.content):
-        raise ValueError(f"initialisation.path: {path} holds another pool than this run was planned with")
+        raise ValueError(f"initialisation.path: {path} is another pool than this run was planned with")
     return pool
 
 
 def _one(spec: InitialisationSpec, learner: Learner) -> tuple[np.ndarray, str]:
-    """The one pre-trained network, and the sha256 of what it was read from."""
+    """Weights [P] of the one pre-trained network, and the sha256 of its pool or file."""
     path = _path(spec)
     if path.is_dir() or not path.exists():
         pool = _opened(spec)
@@ -181,7 +181,7 @@ def _one(spec: InitialisationSpec, learner: Learner) -> tuple[np.ndarray, str]:
     names = {name: tuple(p.shape) for name, p in learner.module.named_parameters()}
     theta, content = pools.weights_of(path, names)
     if spec.content not in (None, content):
-        raise ValueError(f"initialisation.path: {path} holds other weights than this run was planned with")
+        raise ValueError(f"initialisation.path: {path} has other weights than this run was planned with")
     return theta, content
 
 

@@ -32,7 +32,8 @@ class Learner:
         apply: (theta[P], x[B, C, H, W]) -> logits[B, K]; differentiable twice, works under vmap.
         init: address -> theta0[P] on the CPU, float32.
         size: P, the number of parameters.
-        module: the template; `load(theta)` gives a module that holds the parameters.
+        module: the template.
+        load: theta[P] -> the module with these parameters.
     """
 
     apply: Callable[[Tensor, Tensor], Tensor]
@@ -43,10 +44,13 @@ class Learner:
 
 
 def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learner:
-    """A learner from any torch module.
+    """A learner from a torch module.
+
+    Args:
+        scheme, gain: of the initial weights; see `initialise`.
 
     Raises:
-        ValueError: the module is no pure function of its parameters: running statistics, random numbers.
+        ValueError: the module keeps running statistics, draws random numbers, or has no parameters.
     """
     for name, part in module.named_modules():
         if getattr(part, "track_running_stats", False) and getattr(part, "running_mean", None) is not None:
@@ -57,7 +61,7 @@ def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learne
         if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
             raise ValueError(
                 f"learner: {name or type(module).__name__} ({type(part).__name__}) draws its own random numbers, so "
-                "the same address would not give the same bits; take it out, or set p to 0"
+                "the same address would not give the same bits; remove it, or set p to 0"
             )
     if next(module.parameters(), None) is None:
         raise ValueError(f"learner: {type(module).__name__} has no parameters to learn")
@@ -70,15 +74,15 @@ def wrap(module: nn.Module, scheme: str = "xavier", gain: float = 1.0) -> Learne
     ]
 
     def apply(theta: Tensor, x: Tensor) -> Tensor:
-        # functional_call does the same and took a fiftieth of an unroll; one split: its backward is one concatenation
+        # functional_call does the same, but takes 2 % of an unroll; the backward of one split is one concatenation
         parts = [t.view(s) for t, s in zip(theta.split(sizes), shapes)]
-        for holder, key, i in places:
-            holder[key] = parts[i]
+        for parameters, key, i in places:
+            parameters[key] = parts[i]
         try:
             logits: Tensor = module(x)
         finally:
-            for holder, key, i in places:
-                holder[key] = own[i]
+            for parameters, key, i in places:
+                parameters[key] = own[i]
         return logits
 
     def init(address: seeds.Address) -> Tensor:
@@ -105,7 +109,7 @@ def resolve(name: str, plugins: registry.Plugins | None = None, field: str = "le
 
 
 def architectures() -> ModuleType:
-    """The package of architectures, which is built on this one: it is looked up as it is needed, and not imported."""
+    """The package of architectures, imported when it is needed, since it imports this one."""
     return import_module("raystill.platform.architectures")
 
 

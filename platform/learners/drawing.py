@@ -1,6 +1,6 @@
-"""Learners that are drawn: a member of meta-training may learn with a width, or an architecture, of its own.
+"""Drawn learners: each member of meta-training may have its own width or architecture.
 
-What was drawn is a function of the address alone, so that any process computes the same member.
+The draw is a function of the address alone, so any process computes the same member.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from raystill.platform.learners.networks import Shape
 from raystill.platform.spec import LearnerSpec
 
 Draw = Callable[[seeds.Address], LearnerSpec]
-"""Address of a member -> what it learns with."""
+"""Address of a member -> its learner."""
 
 TRIES = 100
 RATE, MOMENTUM, BATCH = 0.05, 0.9, 64
@@ -26,11 +26,11 @@ RATE, MOMENTUM, BATCH = 0.05, 0.9, 64
 def drawing(
     spec: LearnerSpec, shape: Shape, learns: Callable[[LearnerSpec], bool], plugins: registry.Plugins | None = None
 ) -> Draw:
-    """What a spec draws learners from.
+    """The draw of a spec (`learner.draw`).
 
     Args:
-        shape: of the images (C, H, W).
-        learns: tells whether an architecture can be trained at all; asked once of each.
+        shape: of the images, (C, H, W).
+        learns: whether a learner can be trained at all; called once for each architecture.
 
     Raises:
         ValueError: no such space, or it has networks that do not fit the images.
@@ -74,10 +74,14 @@ def begins_to_learn(
     learner: Learner, total: Callable[[Tensor, Tensor, Tensor], Tensor], data: Resident, steps: int, classes: int,
     begun: float,
 ) -> bool:  # fmt: skip
-    """Whether SGD with momentum brings the loss on real data below that of a guess, at any of three rates.
+    """Whether a learner counts as trainable after a trial on real data, at one of three learning rates.
 
-    The mean loss of the last quarter of `steps` must come below `begun` times that of a guess, ln K. One draw of
-    weights and minibatches, the same whoever asks.
+    It does when its mean loss over the last quarter of `steps` is below `begun` times ln K, the loss of guessing.
+    Initial weights and minibatches have a fixed address.
+
+    Args:
+        total: (theta[P], x[B, C, H, W], y[B]) -> summed loss.
+        steps: of SGD with momentum.
     """
     address = seeds.Address(0, stream="trial")
     for factor in (1.0, 0.2, 5.0):

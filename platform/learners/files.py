@@ -1,4 +1,4 @@
-"""Networks on disk, each with all that is needed to build it again."""
+"""Files of networks: weights, and the facts that are needed to build the network again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NETWORK = "raystill.network/1"
 def save_network(
     path: Path, module: nn.Module, learner: LearnerSpec, shape: tuple[int, int, int], outputs: int, **about: Any
 ) -> None:
-    """Write a network with all that is needed to build it again.
+    """Write a network.
 
     Args:
         shape: of its inputs, (C, H, W).
         outputs: classes, or the width of embeddings.
-        about: JSON-able facts beside: data, normalisation, accuracy.
+        about: further facts, JSON values, such as data, normalisation, accuracy.
 
     Raises:
         ValueError: it can not be written.
@@ -35,14 +35,14 @@ def save_network(
 
 
 def load_network(path: Path, plugins: Plugins | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """A network, in evaluation mode, and the facts that were written with it.
+    """Read a network, in evaluation mode, and its facts.
 
     Raises:
-        ValueError: missing, torn, altered, foreign, or not of this version's networks.
+        ValueError: the file is missing, torn, altered or foreign, or no network of this version.
     """
     tensors, facts = read(path)
     if facts.get("format") != NETWORK:
-        raise ValueError(f"{path}: holds no network; its format is {str(facts.get('format'))[:60]!r}")
+        raise ValueError(f"{path}: is not a network; its format is {str(facts.get('format'))[:60]!r}")
     try:
         spec = LearnerSpec.model_validate(facts["learner"])
         c, h, w = facts["shape"]
@@ -59,20 +59,20 @@ def load_teacher(
     path: Path, shape: tuple[int, int, int], mean: tuple[float, ...], std: tuple[float, ...], field: str,
     plugins: Plugins | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
-    """A network that looks at images of a data set, whichever data set's normalisation it was trained with.
+    """Read a network for images of a data set; its inputs are renormalised if it was trained with other statistics.
 
     Args:
         shape: of the images, (C, H, W).
-        mean, std: of the channels of pixels / 255, which the images were normalised by.
-        field: of the spec, for the error.
+        mean, std: of the channels of pixels / 255, with which the images were normalised.
+        field: dotted name of the spec's field, for the error.
 
     Raises:
-        ValueError: what `load_network` raises, or images of another shape.
+        ValueError: as `load_network`, or the network takes images of another shape.
     """
     module, facts = load_network(path, plugins)
     if tuple(facts["shape"]) != tuple(shape):
         theirs, mine = ("x".join(map(str, s)) for s in (facts["shape"], shape))
-        raise ValueError(f"{field}: {path} looks at {theirs} images, and these are {mine}")
+        raise ValueError(f"{field}: {path} takes {theirs} images, and these are {mine}")
     own_mean, own_std = (torch.tensor(facts.get(k, v))[:, None, None] for k, v in (("mean", mean), ("std", std)))
     here_mean, here_std = (torch.tensor(v)[:, None, None] for v in (mean, std))
     scale, offset = here_std / own_std, (here_mean - own_mean) / own_std

@@ -28,9 +28,10 @@ def _draw(weight: Tensor, scheme: str, gain: float, rng: torch.Generator) -> Non
 def initialise(template: nn.Module, scheme: str, gain: float, rng: torch.Generator) -> Tensor:
     """Flat initial parameters theta0[P], in the order of `template.named_parameters()`.
 
-    Matrices and kernels are drawn from `scheme`; biases beside them are zero (`default`: uniform in
+    Matrices and kernels are drawn from `scheme`; their biases are zero (`default`: uniform in
     +-1/sqrt(fan_in), as torch's own layers); other vectors, norms' scales among them, keep the template's values.
-    Under weight normalisation directions are drawn so, and lengths are theirs: the same function as without it.
+    Under weight normalisation directions are drawn in this way and lengths follow from them: the function is the same
+    as without it.
 
     Args:
         scheme: xavier (Glorot 2010, normal), kaiming (He 2015, normal, fan-in), orthogonal (Saxe 2014),
@@ -38,15 +39,15 @@ def initialise(template: nn.Module, scheme: str, gain: float, rng: torch.Generat
         gain: factor on the standard deviation.
     """
     weights = dict(template.named_parameters())
-    drawn: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
     for name, parameter in weights.items():
-        value = drawn[name] = parameter.detach().clone()
+        value = values[name] = parameter.detach().clone()
         if name.endswith(LENGTH):
             continue
         if value.dim() > 1:
             _draw(value, scheme, gain, rng)
             if name.endswith(DIRECTION):
-                drawn[name[: -len(DIRECTION)] + LENGTH] = lengths(value)
+                values[name[: -len(DIRECTION)] + LENGTH] = lengths(value)
         elif name.endswith("bias"):
             layer = name[: -len("bias")]
             partner = weights.get(f"{layer}weight", weights.get(layer + DIRECTION))
@@ -56,4 +57,4 @@ def initialise(template: nn.Module, scheme: str, gain: float, rng: torch.Generat
                     value.uniform_(-bound, bound, generator=rng)
                 else:
                     value.zero_()
-    return torch.cat([drawn[name].flatten() for name in weights])
+    return torch.cat([values[name].flatten() for name in weights])

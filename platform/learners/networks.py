@@ -1,4 +1,4 @@
-"""The networks that learn: plain torch modules made from (shape, classes, width, depth)."""
+"""Networks for images: torch modules, as functions of (shape, classes, width, depth)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _need(shape: Shape, pixels: int, name: str) -> None:
 
 
 class _Flat(nn.Module):
-    """Spatial features to logits, with the flattened size found by a dry run."""
+    """Features, flattened, and linear layers with ReLU between; a dry run gives the flattened size."""
 
     def __init__(self, shape: Shape, features: nn.Module, head: tuple[int, ...]) -> None:
         super().__init__()
@@ -48,10 +48,11 @@ def mlp(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.
 
 
 class _GreyConv2d(nn.Conv2d):
-    """`Conv2d` of one channel; as a product of patches for the small batches of inner steps on a CPU.
+    """`Conv2d` of one channel, computed as a product of patches for small batches on a CPU.
 
-    Because the images are learned, each inner step differentiates twice with respect to a single channel, where oneDNN
-    is slow: a tenth of a step of ten images. The choice depends on shapes alone, so that all passes agree to the bit.
+    Because the images are learned, each inner step differentiates twice with respect to a single channel, in which
+    oneDNN is slow: patches save a tenth of a step of ten images. The choice depends on shapes alone, so all passes
+    agree to the bit.
     """
 
     patches_up_to = 64
@@ -69,9 +70,9 @@ class _GreyConv2d(nn.Conv2d):
 
 
 def without_patches(module: nn.Module) -> None:
-    """Have a network's convolutions be torch's own, for trainings whose images are not learned.
+    """Use torch's own convolutions in a network, for training on images that are not learned.
 
-    A single derivative, and none with respect to the images, is what oneDNN is quick at: a quarter of LeNet's step.
+    With a single derivative, and none with respect to the images, oneDNN is faster: it saves a quarter of LeNet's step.
     """
     for part in module.modules():
         if isinstance(part, _GreyConv2d):
@@ -104,8 +105,8 @@ def lenet(shape: Shape, classes: int, width: int | None, depth: int | None) -> n
     w = width or 6
     first = _GreyConv2d if shape[0] == 1 else nn.Conv2d
     features = nn.Sequential(
-        first(shape[0], w, 5, padding=2), MaxPool2(), nn.ReLU(),  # the order does not matter, but for a quarter
-        nn.Conv2d(w, 16 * w // 6, 5), MaxPool2(), nn.ReLU(),  # of the pixels to rectify
+        first(shape[0], w, 5, padding=2), MaxPool2(), nn.ReLU(),  # before ReLU, which commutes with it, for fewer
+        nn.Conv2d(w, 16 * w // 6, 5), MaxPool2(), nn.ReLU(),  # pixels to rectify
     )  # fmt: skip
     return _Flat(shape, features, (120, 84, classes))
 
@@ -163,7 +164,7 @@ def resnet(shape: Shape, classes: int, width: int | None, depth: int | None) -> 
 
 
 class _Strips(nn.Module):
-    """Strips of an image from top to bottom, encoded one by one and read by a gated recurrent unit."""
+    """Strips of an image from top to bottom, each encoded by an MLP, then a gated recurrent unit over the codes."""
 
     def __init__(self, shape: Shape, classes: int, width: int, strips: int) -> None:
         super().__init__()
@@ -186,9 +187,9 @@ class _Strips(nn.Module):
 
 
 def strips(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """`depth` (4) strips of an image, read from top to bottom; a strip alone is answered by its code, of `width` (64).
+    """`depth` (4) strips of an image, read from top to bottom; a single strip gives its code, of `width` (64).
 
-    The network of contrastive predictive coding (1807.03748), small: with `width` outputs its head says the next code.
+    A small network of contrastive predictive coding (1807.03748): with `width` outputs its head predicts the next code.
     """
     _need(shape, depth or 4, "strips")
     return _Strips(shape, classes, width or 64, depth or 4)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raystill.platform.learners.networks import Shape
 
-_WINDOWS = (3, 4, 5)  # tokens that a filter of TextCNN sees
+_WINDOWS = (3, 4, 5)  # widths of the filters of TextCNN, in tokens
 
 
 def _sequence(x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class _TextCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = _sequence(x).transpose(0, 1)  # [B, L, D]
-        found = []
+        maxima = []
         for layer in self.windows:
             # one product with every position, and sums of its shifts: a convolution whose derivatives are products too
             weight, bias = layer.weight, layer.bias  # [filters, D, k]
@@ -37,15 +37,15 @@ class _TextCNN(nn.Module):
             filters, _, k = weight.shape
             parts = (x @ weight.permute(1, 2, 0).flatten(1)).unflatten(2, (k, filters))  # [B, L, k, filters]
             stop = x.shape[1] - k + 1
-            found.append(F.relu(sum(parts[:, j : stop + j, j] for j in range(k)).amax(1) + bias))
-        return self.head(torch.cat(found, 1))
+            maxima.append(F.relu(sum(parts[:, j : stop + j, j] for j in range(k)).amax(1) + bias))
+        return self.head(torch.cat(maxima, 1))
 
 
 class Recurrent(nn.Module):
     """One bidirectional layer of RNN (tanh) or LSTM cells: [L, B, D] -> [L, B, 2 * H].
 
     Parameters are named and shaped as torch's own layers have them (gates in the order i, f, g, o), with one bias in
-    place of two that are only ever added. Both directions run in one loop, as two rows of a batched product.
+    place of two that are only added. Both directions run in one loop, as two rows of a batched product.
     """
 
     weight_ih: Tensor
@@ -74,7 +74,7 @@ class Recurrent(nn.Module):
                             x.flip(0) @ self.weight_ih_reverse.T + self.offset_reverse])  # fmt: skip
         recurrent = torch.stack([self.weight_hh.T, self.weight_hh_reverse.T])  # [2, H, gates * H]
         h = c = both.new_zeros(2, x.shape[1], self.hidden)
-        found = []
+        states = []
         for z in both.unbind(1):  # [2, B, gates * H]
             z = torch.baddbmm(z, h, recurrent)
             if self.gates == 4:
@@ -83,8 +83,8 @@ class Recurrent(nn.Module):
                 h = torch.sigmoid(o) * torch.tanh(c)
             else:
                 h = torch.tanh(z)
-            found.append(h)
-        forward, backward = torch.stack(found).unbind(1)
+            states.append(h)
+        forward, backward = torch.stack(states).unbind(1)
         return torch.cat([forward, backward.flip(0)], -1)
 
 

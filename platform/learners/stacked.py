@@ -1,8 +1,8 @@
-"""Many networks of one architecture as one: their channels side by side, a grouped convolution for all of them.
+"""Many networks of one architecture as one network: channels side by side, and grouped convolutions.
 
-`vmap` means the same, but keeps the maps of each network together in memory. With channels last, all networks' at each
-pixel, oneDNN's grouped convolutions take a third of the time on a CPU and pooling a tenth (16 LeNets, 16 images). What
-has no rule here is left to `vmap`.
+`vmap` computes the same, but keeps the maps of each network together in memory. With channels last, those of all
+networks together, oneDNN's grouped convolutions take a third of the time on a CPU and pooling a tenth (16 LeNets, 16
+images). Layers without a rule here are left to `vmap`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def _convolution(layer: nn.Module, own: list[Tensor], x: Tensor, shared: bool) -
 
 
 def _grey(layer: nn.Module, own: list[Tensor], x: Tensor, shared: bool) -> Tensor:
-    """Of one channel, which has no channels to lie last: a product of the patches with all networks' filters."""
+    """A convolution of one channel: a product of patches with the filters of all networks."""
     if not shared:
         return _convolution(layer, own, x, shared)
     assert isinstance(layer, nn.Conv2d)
     patches = F.unfold(x, layer.kernel_size, padding=layer.padding).mT  # type: ignore[arg-type]
-    patches = F.pad(patches, (0, 1), value=1.0).flatten(0, 1)  # and a one for the bias: a pass over all maps less
+    patches = F.pad(patches, (0, 1), value=1.0).flatten(0, 1)  # a one for the bias, which saves a pass over all maps
     y = patches @ torch.cat([own[0].flatten(2), own[1][..., None]], 2).flatten(0, 1).T
     height = x.shape[2] + 2 * layer.padding[0] - layer.kernel_size[0] + 1  # type: ignore[operator]
     return y.view(len(x), height, -1, y.shape[1]).permute(0, 3, 1, 2)
@@ -47,15 +47,15 @@ def _norm(layer: nn.Module, own: list[Tensor], x: Tensor, shared: bool) -> Tenso
 
 
 def _plain(layer: nn.Module, own: list[Tensor], x: Tensor, shared: bool) -> Tensor:
-    found: Tensor = layer(x)
-    return found
+    maps: Tensor = layer(x)
+    return maps
 
 
 RULES: dict[type[nn.Module], Rule] = {
     nn.Conv2d: _convolution, _GreyConv2d: _grey, nn.GroupNorm: _norm,
     MaxPool2: _plain, nn.ReLU: _plain, nn.AvgPool2d: _plain, nn.MaxPool2d: _plain, nn.Identity: _plain,
 }  # fmt: skip
-"""What a layer is to many networks at once, by its exact type."""
+"""Exact type of a layer -> its rule."""
 
 
 def _known(layer: nn.Module, first: bool) -> bool:

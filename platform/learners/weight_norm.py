@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 LENGTH, DIRECTION = "parametrizations.weight.original0", "parametrizations.weight.original1"
-"""What torch calls the two parameters, behind the layer's own name."""
+"""torch's names of the two parameters, after the layer's own name."""
 
 
 def lengths(v: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def normed(v: Tensor, g: Tensor) -> Tensor:
 
 
 class WeightNorm(nn.Module):
-    """`normed` as a parametrisation. torch's own has no forward-mode derivative, which the forward mode takes."""
+    """`normed` as a parametrisation; torch's own has no forward-mode derivative."""
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:
         """W of length and direction."""
@@ -33,9 +33,9 @@ class WeightNorm(nn.Module):
 
 
 def weight_normed(module: nn.Module) -> nn.Module:
-    """Every linear map and convolution of a module, in place, with its weight as g V / ||V||; the function stays.
+    """Write the weight of every linear map and convolution of a module as g V / ||V||, in place; the function stays.
 
-    A zero row has no direction: it gets one of length 0, the same in every place.
+    A zero row has no direction: V is set to ones there, and g is 0.
 
     Raises:
         ValueError: the module has no linear map or convolution.

@@ -14,7 +14,7 @@ import torch
 
 from raystill.actors import pretrain
 from raystill.actors.drive.plan import make_plan
-from raystill.platform import learners
+from raystill.platform import learners, runs
 from raystill.platform.data import load
 from raystill.platform.initialisation import pools, starts
 from raystill.platform.seeds import Address
@@ -137,11 +137,12 @@ def test_a_killed_pretraining_goes_on_and_trains_nothing_twice(
 
 def test_weights_of_another_spec_are_not_taken_for_ones_own(pool: pools.Pool) -> None:
     data = (pool.path / pools.file_of("train", 0)).read_bytes()
-    assert pools.facts_of(data, pool_spec(pool.path).identity) is not None
-    assert pools.facts_of(data, pool_spec(pool.path, epochs=21).identity) is None
-    assert pools.facts_of(data, pool_spec(pool.path, members=50).identity) is not None, "a pool can grow"
+    own = runs.load_as(PretrainSpec, pool.path)
+    assert pools.facts_of(data, own.identity) is not None
+    assert pools.facts_of(data, own.model_copy(update={"epochs": 21}).identity) is None
+    assert pools.facts_of(data, own.model_copy(update={"members": 50}).identity) is not None, "a pool can grow"
     for torn in (b"", data[:100], data[:-4]):
-        assert pools.facts_of(torn, pool_spec(pool.path).identity) is None
+        assert pools.facts_of(torn, own.identity) is None
 
 
 def test_a_run_from_a_pool_meets_its_networks(pool: pools.Pool) -> None:
@@ -159,8 +160,8 @@ def test_a_run_from_a_pool_meets_its_networks(pool: pools.Pool) -> None:
         ({"learner": {**LEARNER, "width": 9}}, r"networks name mlp, width 8, depth 1, but the run's learner is .*9"),
         ({"learner": {"name": "linear"}}, r"networks name mlp, .* but the run's learner is name linear"),
         ({"data": {"size": 12}}, r"networks for images of 1 x 8 x 8, these are 1 x 12 x 12; set data\.size"),
-        ({"assess": {"networks": 4}}, r"assess\.networks: 4, but the pool .* holds out 3 networks for test"),
-        ({"validation": {"networks": 9}}, r"validation\.networks: 9, but .* holds out 3 networks for validation"),
+        ({"assess": {"networks": 4}}, r"assess\.networks: 4, but the pool .* has 3 held-out networks for test"),
+        ({"validation": {"networks": 9}}, r"validation\.networks: 9, but .* has 3 held-out networks for validation"),
     ],
 )  # fmt: skip
 def test_a_pool_that_does_not_fit_is_refused_in_one_line(pool: pools.Pool, changes: Any, words: str) -> None:
@@ -212,7 +213,7 @@ def test_a_run_refuses_another_pool_than_it_was_planned_with(pool: pools.Pool, t
     made = make_plan(run_spec(pool.path))
     other = pretrain.pretrain(pool_spec(tmp_path, run={"out": tmp_path, "workers": 0, "name": "pool", "seed": 7}))
     told = made.spec.initialisation.model_copy(update={"path": other.path})
-    with pytest.raises(ValueError, match="holds another pool than this run was planned with"):
+    with pytest.raises(ValueError, match="is another pool than this run was planned with"):
         starts.build(made.spec.model_copy(update={"initialisation": told}))
 
 
