@@ -276,7 +276,7 @@ def test_an_enas_cell_and_its_representative_compute_the_same_channels(member: i
 
 def test_a_learner_takes_its_size_from_its_text() -> None:
     text = "macro:d2-w4-x1-k3-max-none-relu-gap"
-    with pytest.raises(ValueError, match=r"learner\.width: 'macro:d2.*says its own width"):
+    with pytest.raises(ValueError, match=r"learner\.width: 'macro:d2.*has its own width"):
         learners.build(LearnerSpec(name=text, width=3), SHAPE, CLASSES)
     with pytest.raises(ValueError, match=r"^learner\.name: architecture 'macro:e2' does not parse at character 7"):
         learners.build(LearnerSpec(name="macro:e2"), SHAPE, CLASSES)
@@ -305,7 +305,7 @@ def test_a_space_of_ones_own_is_found_by_its_entry_point(tmp_path: Path, monkeyp
 
 
 def test_a_part_that_is_no_space_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^search\.space: 'mine' is function, and no raystill.*Space"):
+    with pytest.raises(ValueError, match=r"^search\.space: 'mine' is function, not a raystill.*Space"):
         space("mine", {"spaces": {"mine": lambda text: None}})
 
 
