@@ -73,7 +73,7 @@ def test_the_three_folders_are_linked_into_the_package_and_every_one_below_is_ty
     assert tools == {
         "package-dir": {"": "."},
         "packages": {"find": {"include": ["raystill*"]}},
-        "package-data": {"*": ["py.typed", "*.yaml", "*.html", "*.css"]},
+        "package-data": {"*": ["py.typed", "*.yaml", "*.css"]},
     }
     for room in ROOMS.values():
         assert (ROOT / "raystill" / room).readlink() == Path("..", room)

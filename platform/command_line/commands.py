@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from raystill.platform import registry
 from raystill.platform.cli import Parser
@@ -27,11 +27,10 @@ def report(argv: list[str]) -> int:
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
     folder = parser.parse_args(argv).folder
     command = runs.made_by(folder)
-    write = write_report
-    if command in runs.MAKERS:
-        write = getattr(importlib.import_module(runs.MAKERS[command]), "write_report", None)
-        if write is None:
-            raise ValueError(f"{folder}: was made by `raystill {command}`, which writes no report")
+    maker = runs.MAKERS.get(command)
+    write: Any = getattr(importlib.import_module(maker), "write_report", None) if maker else write_report
+    if write is None:
+        raise ValueError(f"{folder}: was made by `raystill {command}`, which writes no report")
     print(write(folder))
     return 0
 
