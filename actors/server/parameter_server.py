@@ -18,49 +18,13 @@ import numpy as np
 from raystill.actors import faults
 from raystill.actors.messages import Arrays
 from raystill.actors.server import checkpoints
+from raystill.actors.server.states import Anchor, Score, groups_of, numbered, read_state
 from raystill.platform import outer
 from raystill.platform.files.storage import Storage
 from raystill.platform.outer.blocks import Cut, squares
 from raystill.platform.spec import OuterSpec
 
 Facts = dict[str, Any]
-
-
-class Score(NamedTuple):
-    """Validation of one snapshot: mean and spread over networks, in percent."""
-
-    step: int
-    accuracy: float
-    spread: float
-    attempt: int = 0
-
-
-class Anchor(NamedTuple):
-    """A state that a rollback can return to, and the earlier meta-parameters that its next steps work on."""
-
-    state: outer.OuterState
-    recent: dict[int, Arrays]
-
-
-def _groups(state: outer.OuterState, recent: dict[int, Arrays], prefix: str = "") -> dict[str, Arrays]:
-    """A state and the meta-parameters before it as groups of a checkpoint."""
-    groups = {f"{prefix}meta": state.meta, f"{prefix}average": state.average}
-    groups |= {f"{prefix}memory-{name}": arrays for name, arrays in state.memory.items()}
-    return groups | {f"{prefix}recent-{step}": meta for step, meta in recent.items() if step != state.step}
-
-
-def _numbered(groups: dict[str, Arrays], prefix: str) -> dict[int, Arrays]:
-    """Groups that are called by a prefix and a step, by step."""
-    steps = {name: name.removeprefix(prefix) for name in groups if name.startswith(prefix)}
-    return {int(step): groups[name] for name, step in steps.items()}
-
-
-def _read_state(groups: dict[str, Arrays], step: int, norm: float, prefix: str = "") -> Anchor:
-    """The inverse of `_groups`."""
-    start = f"{prefix}memory-"
-    memory = {name.removeprefix(start): arrays for name, arrays in groups.items() if name.startswith(start)}
-    state = outer.OuterState(step, groups[f"{prefix}meta"], memory, groups[f"{prefix}average"], norm)
-    return Anchor(state, {**_numbered(groups, f"{prefix}recent-"), step: state.meta})
 
 
 class _Step(NamedTuple):
@@ -230,10 +194,10 @@ class ParameterServer:
             fault: kind of fault to inject; see `faults`.
         """
         assert self.state is not None
-        groups = _groups(self.state, self.recent)
+        groups = groups_of(self.state, self.recent)
         groups |= {f"snapshot-{step}": data for step, data in self.snapshots.items()}
         for step, (state, recent) in self.anchors.items():
-            groups |= _groups(state, recent, f"anchor-{step}-")
+            groups |= groups_of(state, recent, f"anchor-{step}-")
         facts: dict[str, Any] = {
             "step": self.state.step,
             "attempt": self.attempt,
@@ -284,9 +248,9 @@ class ParameterServer:
         # copies: a view would keep the other shards' parts in memory
         groups = {group: {k: v.copy() for k, v in self._part(arrays).items()} for group, arrays in whole.items()}
         self.attempt = int(facts["attempt"])
-        self.state, self.recent = _read_state(groups, int(facts["step"]), facts["norm"])
-        self.snapshots = _numbered(groups, "snapshot-")
+        self.state, self.recent = read_state(groups, int(facts["step"]), facts["norm"])
+        self.snapshots = numbered(groups, "snapshot-")
         anchors = facts.get("anchors", {}).items()
-        self.anchors = {int(step): _read_state(groups, int(step), norm, f"anchor-{step}-") for step, norm in anchors}
+        self.anchors = {int(step): read_state(groups, int(step), norm, f"anchor-{step}-") for step, norm in anchors}
         self.best = (Score(**facts["best"]), groups["best"]) if "best" in facts else None
         return facts

@@ -85,7 +85,8 @@ def begins_to_learn(
     """
     address = seeds.Address(0, stream="trial")
     for factor in (1.0, 0.2, 5.0):
-        rng, losses = seeds.numpy_rng(address), []
+        rng = seeds.numpy_rng(address)
+        losses: list[float] = []
 
         def mean(theta: Tensor, x: Tensor, y: Tensor, losses: list[float] = losses) -> Tensor:
             loss = total(theta, x, y) / len(y)
