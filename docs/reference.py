@@ -11,7 +11,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
@@ -86,8 +87,19 @@ def _cell(text: object) -> str:
 
 
 def _type(annotation: Any) -> str:
+    """A type as a person writes it: without the bounds that pydantic keeps beside it."""
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join("none" if part is type(None) else _type(part) for part in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(str(value) for value in get_args(annotation))
+    if annotation is Ellipsis:
+        return "..."
+    if parts := get_args(annotation):
+        return f"{get_origin(annotation).__name__}[{', '.join(_type(part) for part in parts)}]"
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return name.replace("typing.", "").replace("pathlib.", "").replace("Literal", "one of ")
+    return name.removeprefix("typing.")
 
 
 def table(model: type[BaseModel], prefix: str) -> list[str]:
