@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from raystill.actors.drive.pipeline import Interrupted
 from raystill.actors.drive.plan import Plan, make_plan
 from raystill.actors.drive.session import Session, open_session
 from raystill.actors.messages import WorkItem
 from raystill.actors.server.backends import ServerLost
-from raystill.actors.signals import Stopped
 from raystill.platform import learners, registry, runs
 from raystill.platform.command_line import options
 from raystill.platform.evaluation.protocol import TrainFullOptions
@@ -49,7 +47,7 @@ def carry_out(plan: Plan, spec: PretrainSpec, folder: Path) -> pools.Pool:
     """Train the networks that are missing in a folder, then write the manifest, which makes the folder a pool."""
     print(f"pool {folder}", flush=True)
     with open_session(plan, folder) as session:
-        try:
+        with runs.resumable(folder):
             for left in reversed(range(LOSSES)):
                 try:
                     _train(session, spec)
@@ -58,9 +56,6 @@ def carry_out(plan: Plan, spec: PretrainSpec, folder: Path) -> pools.Pool:
                     if not left:
                         raise
                     session.crew.forget()
-        except KeyboardInterrupt as stop:
-            signum = stop.signum if isinstance(stop, Stopped) else 2
-            raise Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
         data, identity = plan.data, spec.identity
         size = learners.build(spec.learner, data.shape, len(data.classes), plan.plugins).size
         parts = {part: [_facts(folder, part, n, identity) for n in range(count)] for part, count in _parts(spec)}

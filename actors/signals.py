@@ -9,17 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-
-class Stopped(KeyboardInterrupt):
-    """The run was asked to stop.
-
-    Attributes:
-        code: exit status, 130 after Ctrl-C and 143 after SIGTERM.
-    """
-
-    def __init__(self, signum: int = signal.SIGINT, text: str = "stopped") -> None:
-        super().__init__(text)
-        self.signum, self.code = signum, 128 + signum
+from raystill.platform.runs import Stopped
 
 
 class _Asked:

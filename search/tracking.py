@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from raystill.actors.drive.pipeline import Interrupted
-from raystill.actors.signals import Stopped
 from raystill.platform.spec import TrackingSpec
 from raystill.platform.tracking import Tracker
 from raystill.platform.tracking.store import PARENT, children
@@ -17,24 +13,6 @@ SEARCH = "raystill.search"
 """Tag that names the search."""
 Point = tuple[int, Mapping[str, float], int]
 """(step, metrics, time_ms)."""
-
-
-@contextmanager
-def carried_out(folder: Path, tracker: Tracker) -> Iterator[None]:
-    """Do a search's work inside; where it does not come to its end, the parent ends as KILLED or FAILED.
-
-    Raises:
-        Interrupted: the user stopped the search.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        tracker.finish("KILLED")
-        signum = stop.signum if isinstance(stop, Stopped) else 2
-        raise Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
 
 
 class Children:

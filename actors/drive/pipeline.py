@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import platform as machine
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,25 +16,20 @@ from raystill.actors.drive import assessment, coordinator, history
 from raystill.actors.drive.plan import Plan, make_plan
 from raystill.actors.drive.session import Session, open_session
 from raystill.actors.server import checkpoints
-from raystill.actors.signals import Stopped
 from raystill.platform import learners, registry, runs
 from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
 from raystill.platform.initialisation import starts
 from raystill.platform.report import save_before, write_report
+from raystill.platform.runs import Interrupted
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
-from raystill.platform.tracking import Tracker
+from raystill.platform.tracking import Tracker, carried_out, noted
 from raystill.platform.work import hardware
 
 __all__ = ["Interrupted", "Plan", "assess_run", "carry_out", "distill", "make_plan", "resume"]
 
 
-TRACKING = "tracking.json"
 Watch = Callable[[int, float, str | None], None]
-
-
-class Interrupted(Stopped):
-    """The run was stopped by the user, and can go on."""
 
 
 def distill(spec: DistillSpec, plugins: registry.Plugins | None = None) -> Distilled:
@@ -80,7 +73,7 @@ def carry_out(plan: Plan, folder: Path) -> Distilled:
     print(f"run {folder}", flush=True)
     with open_session(plan, folder) as session:
         tracker = _tracker(session)
-        try:
+        with carried_out(folder, tracker):
             if not (folder / "artefact").exists():
                 _distil(session, tracker)
             distilled = load_distilled(folder / "artefact", plugins=plan.plugins)
@@ -95,19 +88,10 @@ def carry_out(plan: Plan, folder: Path) -> Distilled:
                 counts = sorted(session.crew.retries.items())
                 print("computed again: " + ", ".join(f"{n} {status}" for status, n in counts))
             report = write_report(folder, plan.plugins)
-        except KeyboardInterrupt as stop:
-            tracker.finish("KILLED")
-            signum = stop.signum if isinstance(stop, Stopped) else 2
-            raise Interrupted(signum, f"stopped; go on with: raystill resume {folder}") from None
-        except BaseException:
-            tracker.finish("FAILED")
-            raise
-        tracker.artifact(folder / "spec.yaml")
-        tracker.artifact(report)
-        tracker.image(folder / "artefact" / "preview.png")
-        tracker.artifact_dir(folder / "artefact", "artefact")
-        if not tracker.finish():
-            print(f"warning: MLflow lacks some of this run ({tracker.trouble}); `raystill resume {folder}` adds it")
+            tracker.artifact(folder / "spec.yaml")
+            tracker.artifact(report)
+            tracker.image(folder / "artefact" / "preview.png")
+            tracker.artifact_dir(folder / "artefact", "artefact")
     return distilled
 
 
@@ -174,16 +158,10 @@ def _distil(session: Session, tracker: Tracker, watch: Watch | None = None, ever
 
 
 def _tracker(session: Session) -> Tracker:
-    """The run's MLflow run: a new one, which is noted at once, or the one that an earlier session noted."""
-    spec, noted = session.plan.spec, None
-    with suppress(OSError, ValueError, KeyError):
-        noted = str(json.loads(session.home.read(TRACKING, 10_000))["run_id"])
-    tracker = Tracker.start(
-        spec.tracking, session.folder.name, spec.dump(), {"raystill.run": session.folder.name}, noted
-    )
-    if tracker.run_id and tracker.run_id != noted:
-        session.home.write(TRACKING, json.dumps({"run_id": tracker.run_id}).encode())
-    if noted:  # what an earlier session measured and could not write before it ended
+    """The run's MLflow run, with what an earlier session recorded and could not write before it ended."""
+    spec, name = session.plan.spec, session.folder.name
+    tracker, resumed = noted(spec.tracking, session.home, name, spec.dump(), {"raystill.run": name})
+    if resumed:
         tracker.catch_up(history.record(session.folder, spec))
     return tracker
 

@@ -25,7 +25,7 @@ from raystill.platform.students.checkpoints import Checkpoints
 from raystill.platform.students.loop import Row
 from raystill.platform.students.spec import KdSpec, StageSpec
 from raystill.platform.students.stages import Bench, Stage, accuracy, check, prepare
-from raystill.platform.tracking import Tracker, found_again, noted, reachable
+from raystill.platform.tracking import Tracker, carried_out, found_again, noted, reachable
 
 RESULTS = "results.json"
 
@@ -86,29 +86,21 @@ def carry_out(bench: Bench, folder: Path) -> None:
 
 
 def _carry_out(bench: Bench, folder: Path) -> None:
-    spec = bench.spec
-    tracker, _ = noted(spec.tracking, Storage(folder), folder.name, spec.dump(), {"raystill.run": folder.name})
-    try:
-        stages = {**bench.spec.stages, **bench.spec.comparison}
-        for seed in seeds(bench.spec):
+    spec, name = bench.spec, folder.name
+    tracker, _ = noted(spec.tracking, Storage(folder), name, spec.dump(), {"raystill.run": name})
+    with carried_out(folder, tracker):
+        stages = {**spec.stages, **spec.comparison}
+        for seed in seeds(spec):
             _stages(bench, stages, seed, folder, tracker)
         if not (folder / RESULTS).exists():
             documents.write(folder / RESULTS, assess(bench, folder))
         from raystill.platform.report.students import write_report
 
-        tracker.catch_up(_record(bench.spec, folder))
+        tracker.catch_up(_record(spec, folder))
         report = write_report(folder)
-    except KeyboardInterrupt:
-        tracker.finish("KILLED")
-        raise KeyboardInterrupt(f"stopped; go on with: raystill resume {folder}") from None
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    for path in (folder / "spec.yaml", report, folder / RESULTS):
-        tracker.artifact(path)
-    tracker.artifact_dir(folder / "networks", "networks")
-    if not tracker.finish():
-        print(f"warning: MLflow lacks some of this run ({tracker.trouble}); `raystill resume {folder}` adds it")
+        for path in (folder / "spec.yaml", report, folder / RESULTS):
+            tracker.artifact(path)
+        tracker.artifact_dir(folder / "networks", "networks")
 
 
 def seeds(spec: KdSpec) -> range:

@@ -15,13 +15,11 @@ from raystill.platform import runs
 from raystill.platform.architectures import Arch, base
 from raystill.platform.files.storage import write_whole
 from raystill.platform.spec import TrackingSpec
-from raystill.platform.tracking import Tracker
 from raystill.search.card import comparison, page, rankings
 from raystill.search.card.inputs import Curricula, held_out, load_curricula, load_truth
 from raystill.search.card.spec import CardSpec
 from raystill.search.ranking import evaluators, levels
 from raystill.search.ranking.scoring import Ranking, Scorer, check_fit
-from raystill.search.tracking import carried_out
 
 CARD = "card.json"
 Scored = dict[str, np.ndarray] | None
@@ -78,7 +76,7 @@ def carry_out(
     if card["speaks"]:
         curricula, began = load_curricula(spec), time.monotonic()
         plan = evaluators.planned(level.data, spec.run, TrackingSpec(enabled=False), curricula.first, "", resumed)
-        with open_session(plan, folder) as session, carried_out(folder, Tracker()):
+        with open_session(plan, folder) as session, runs.resumable(folder):
             scores, seconds, facts = score(Scorer(session, spec.seed), spec, truth.archs, curricula, tell)
         rankings.combine(scores, seconds)
         card = comparison.compare(truth, scores, seconds, spec.meta_seconds, spec.resamples)

@@ -19,14 +19,14 @@ from raystill.platform import registry, runs
 from raystill.platform.architectures import Arch, parse, space
 from raystill.platform.files import arrays
 from raystill.platform.files.storage import write_whole
-from raystill.platform.tracking.noted import noted
+from raystill.platform.tracking import carried_out, noted
 from raystill.search.nas import curriculum, page, retraining
 from raystill.search.nas.generations import GENERATION, rankings, score_candidates
 from raystill.search.nas.retraining import WEIGHTS
 from raystill.search.nas.spec import NasSpec
 from raystill.search.ranking import evaluators
 from raystill.search.ranking.rankers import RANKERS
-from raystill.search.tracking import SEARCH, Children, carried_out
+from raystill.search.tracking import SEARCH, Children
 
 RESULT = "result.json"
 
@@ -99,11 +99,10 @@ def carry_out(spec: NasSpec, folder: Path, resumed: bool = False) -> dict[str, A
                 text = json.dumps(result, indent=1)
                 write_whole(folder / RESULT, text.encode())
             report = page.write(folder, result, ledger.rows, ledger.rankers)
-        pick = result["pick"]
-        tracker.log(0, {"pick_validation": pick["validation"], "pick_test": pick["test"]}, int(time.time() * 1000))
-        for path in (report, ledger.path, folder / RESULT):
-            tracker.artifact(path)
-        tracker.finish()
+            pick = result["pick"]
+            tracker.log(0, {"pick_validation": pick["validation"], "pick_test": pick["test"]}, int(time.time() * 1000))
+            for path in (report, ledger.path, folder / RESULT):
+                tracker.artifact(path)
     print(f"pick {pick['architecture']}: validation {pick['validation']:.2f} %, test {pick['test']:.2f} %\n"
           f"  result  {folder / RESULT}\n  report  {report}")  # fmt: skip
     return result

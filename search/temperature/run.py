@@ -17,13 +17,12 @@ from raystill.platform import learners, registry, runs
 from raystill.platform.evaluation.summary import Summary, summary
 from raystill.platform.files.storage import write_whole
 from raystill.platform.spec import TrackingSpec
-from raystill.platform.tracking import Tracker
-from raystill.platform.tracking.noted import noted
+from raystill.platform.tracking import Tracker, carried_out, noted
 from raystill.search.temperature import on_evaluators, page, recipes, settings, teacher, teacher_file
 from raystill.search.temperature.on_evaluators import Students
 from raystill.search.temperature.settings import Setting, StudentScore
 from raystill.search.temperature.spec import TemperatureSpec
-from raystill.search.tracking import SEARCH, Children, carried_out
+from raystill.search.tracking import SEARCH, Children
 
 RESULT, ROWS = "result.json", "settings.parquet"
 ON_EVALUATORS = {"grid": on_evaluators.grid, "halving": on_evaluators.halving}
@@ -110,7 +109,7 @@ def carry_out(spec: TemperatureSpec, plan: Plan, folder: Path) -> dict[str, Any]
                 Setting(s["width"], s["temperature"], s["alpha"]) for s in result["selection"]["settings"]
             ])  # fmt: skip
             report = page.write(folder, spec, rows, result)
-        _track(spec.tracking, tracker, folder, rows, result, report)
+            _track(spec.tracking, tracker, folder, rows, result, report)
     return result
 
 
@@ -199,6 +198,5 @@ def _track(
         mean, std, n = summary([100 * r.accuracy for r in own[setting] if r.steps == last])
         points.append((last, {"accuracy_mean": mean} | ({"accuracy_std": std} if n > 1 else {}), now))
         children.write(str(setting), setting._asdict(), points)
-    if not tracker.finish() or children.trouble:
-        what = children.trouble or tracker.trouble
-        print(f"warning: MLflow lacks some of this search ({what}); `raystill resume {folder}` adds it")
+    if children.trouble:
+        print(f"warning: MLflow lacks some of this search ({children.trouble}); `raystill resume {folder}` adds it")

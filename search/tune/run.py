@@ -20,9 +20,8 @@ from raystill.actors.signals import stopping
 from raystill.platform import runs
 from raystill.platform.files.storage import Storage
 from raystill.platform.spec import DistillSpec
-from raystill.platform.tracking import reachable
-from raystill.platform.tracking.noted import noted
-from raystill.search.tracking import SEARCH, carried_out
+from raystill.platform.tracking import carried_out, noted, reachable
+from raystill.search.tracking import SEARCH
 from raystill.search.tune import placement, result
 from raystill.search.tune.explore import INITIAL, Explorer, interval
 from raystill.search.tune.space import METRIC, domains, param_space
@@ -96,9 +95,8 @@ def carry_out(spec: DistillSpec, settings: dict[str, Any], folder: Path) -> dict
             results = _tuner(spec, settings, folder, _trainable(spec, settings, home, many), many, callback).fit()
             callback.complete(results)
         outcome = result.write([result.row(results[n], home) for n in range(len(results))], settings, folder)
-    values = {"best_validation": outcome["best"]["validation"], "failed": len(outcome["failed"])}
-    tracker.log(0, values, int(time.time() * 1000))
-    tracker.finish()
+        values = {"best_validation": outcome["best"]["validation"], "failed": len(outcome["failed"])}
+        tracker.log(0, values, int(time.time() * 1000))
     return outcome
 
 
