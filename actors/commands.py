@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from raystill.actors.drive import mirror, pipeline
+from raystill.actors.drive import pipeline
+from raystill.actors.record import mirror
 from raystill.platform import runs
 from raystill.platform.command_line import options
 from raystill.platform.files.storage import Storage, is_remote, plain

@@ -33,7 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from raystill.actors.drive import commit_log, pipeline
+from raystill.actors.drive import pipeline
+from raystill.actors.record import commit_log
 from raystill.platform import runs, seeds
 from raystill.platform.spec import DistillSpec
 

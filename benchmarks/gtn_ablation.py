@@ -21,8 +21,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from raystill.actors.drive import commit_log, history, pipeline
+from raystill.actors.drive import pipeline
 from raystill.actors.drive.crew import WorkFailed
+from raystill.actors.record import commit_log, history
 from raystill.platform import runs
 from raystill.platform.command_line import options
 from raystill.platform.spec import DistillSpec

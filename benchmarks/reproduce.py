@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from raystill.actors.drive import history
+from raystill.actors.record import history
 from raystill.platform import runs
 from raystill.platform.report.provenance import from_recipe
 

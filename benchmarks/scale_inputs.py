@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from raystill.actors.drive.commit_log import CommitLog
 from raystill.actors.drive.crew import Crew
 from raystill.actors.fleet.ray_executor import RayExecutor
 from raystill.actors.fleet.roster import Roster
 from raystill.actors.messages import Outcome, WorkItem
+from raystill.actors.record.commit_log import CommitLog
 from raystill.actors.server.parameter_server import ParameterServer
 from raystill.actors.server.shards import Handle
 from raystill.platform.seeds import Address

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from raystill.actors.drive import coordinator, pipeline
-from raystill.actors.drive.commit_log import CommitLog
 from raystill.actors.drive.crew import Crew
+from raystill.actors.drive.loop import Loop
 from raystill.actors.fleet import ray_executor
 from raystill.actors.fleet.evaluator import compute
+from raystill.actors.record.commit_log import CommitLog
 from raystill.platform import runs
 from raystill.platform.command_line import options
 from raystill.platform.files.storage import Storage
@@ -70,9 +71,7 @@ def distributed(spec: DistillSpec, workers: int, seconds: float, out: Path) -> d
             raise Enough
 
     store = Storage(folder / "checkpoints")
-    loop = coordinator.Loop(
-        made.spec, made.data, made.synthesizer, folder, crew, log, Tracker(), store, on_step=on_step
-    )
+    loop = Loop(made.spec, made.data, made.synthesizer, folder, crew, log, Tracker(), store, on_step=on_step)
     with contextlib.suppress(Enough):
         coordinator.distil(loop)
     log.close()

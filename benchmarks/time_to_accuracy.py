@@ -18,7 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from raystill.actors.drive import history, pipeline
+from raystill.actors.drive import pipeline
+from raystill.actors.record import history
 from raystill.platform import runs
 from raystill.platform.command_line import options
 from raystill.platform.spec import DistillSpec

@@ -7,64 +7,22 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from raystill.actors.drive.commit_log import CommitLog
-from raystill.actors.drive.crew import Crew, Diverged, Result
-from raystill.actors.drive.items import gradient_item, gradient_items, validation_items
-from raystill.actors.faults import Schedule
+from raystill.actors.drive.crew import Diverged, Result
+from raystill.actors.drive.loop import Loop, ask_for_scores, score, take_scores
+from raystill.actors.drive.saving import restore, save
+from raystill.actors.items import gradient_item, gradient_items
 from raystill.actors.messages import WorkItem
-from raystill.actors.server import checkpoints
 from raystill.actors.server.backends import ServerLost
 from raystill.actors.server.shards import Handle
 from raystill.actors.signals import whole
-from raystill.platform.data import DataSet
-from raystill.platform.files.storage import Storage
 from raystill.platform.progress import progress
 from raystill.platform.seeds import Address
-from raystill.platform.spec import DistillSpec
-from raystill.platform.synthesis import Synthesizer
-from raystill.platform.tracking import Tracker
 
 SERVERS = 20
 """Parameter servers that a session may lose before it gives up."""
-
-
-@dataclass
-class Loop:
-    """What the loop works with, and what it has found so far; `step` outer steps are applied."""
-
-    spec: DistillSpec
-    data: DataSet
-    synthesizer: Synthesizer
-    folder: Path
-    crew: Crew
-    log: CommitLog
-    tracker: Tracker
-    store: Storage  # of checkpoints
-    faults: Schedule = field(default_factory=Schedule)
-    step: int = 0
-    attempt: int = 0
-    asked: int = 0  # items of an asynchronous run that were handed out
-    saved: int = -1
-    saves: int = -1  # the highest number of a checkpoint, whole or not
-    saved_at: float = field(default_factory=time.monotonic)
-    began: float = field(default_factory=time.monotonic)
-    unscored: dict[int, list[WorkItem]] = field(default_factory=dict)
-    accuracy: float = float("nan")
-    servers: int = 1
-    settled: bool = False  # whether the server holds a state, and this loop knows all of it
-    on_step: Callable[[int], None] | None = None
-    on_save: Callable[[], None] = lambda: None  # before a checkpoint is written
-    on_saved: Callable[[float], None] = lambda _: None  # after, with the seconds that it took
-    figures: dict[str, float] = field(default_factory=dict)  # of the step applied last
-    seconds: float = 0.0  # wall time of the step applied last
-    show: Callable[..., None] = lambda *_, **__: None
 
 
 def distil(loop: Loop) -> dict[str, Any]:
@@ -80,7 +38,7 @@ def distil(loop: Loop) -> dict[str, Any]:
     with progress("distil", loop.spec.outer.steps, loop.step) as loop.show:
         while True:
             try:
-                _start(loop)
+                restore(loop)
                 loop.settled = True
                 try:
                     _in_order(loop) if loop.spec.outer.staleness is None else _as_they_come(loop)
@@ -155,8 +113,8 @@ def _roll_back(loop: Loop, why: Exception) -> None:
     address = Address(loop.spec.run.seed, loop.attempt, loop.step)
     loop.crew.forget()
     for version in sorted(loop.unscored):
-        _score(loop, version, loop.crew.executor.server.snapshot_at(version))
-    _take_scores(loop, wait=True)
+        score(loop, version, loop.crew.executor.server.snapshot_at(version))
+    take_scores(loop, wait=True)
     loop.attempt += 1
     loop.step = loop.crew.executor.server.roll_back(loop.attempt)
     loop.log.event("rollback", address, f"{why}; attempt {loop.attempt} goes on from step {loop.step}")
@@ -185,8 +143,8 @@ def _record(loop: Loop, results: Sequence[Result], applied: dict[str, float], mo
     loop.figures, loop.seconds = figures, seconds
     _strike(loop)
     if loop.step % spec.validation.every == 0 or loop.step == spec.outer.steps:
-        _ask_for_scores(loop)
-    _take_scores(loop, wait=False)
+        ask_for_scores(loop)
+    take_scores(loop, wait=False)
     due = spec.run.checkpoint_seconds is not None and time.monotonic() - loop.saved_at > spec.run.checkpoint_seconds
     if due or loop.step % spec.run.checkpoint_every == 0:
         save(loop)
@@ -210,8 +168,8 @@ def _strike(loop: Loop) -> None:
 
 def _finish(loop: Loop) -> dict[str, Any]:
     if loop.step not in loop.unscored and loop.step % loop.spec.validation.every:
-        _ask_for_scores(loop)
-    _take_scores(loop, wait=True)
+        ask_for_scores(loop)
+    take_scores(loop, wait=True)
     save(loop, wait=True)
     return loop.crew.executor.server.best_score()
 
@@ -231,91 +189,3 @@ def _spent(loop: Loop) -> bool:
 def _version(loop: Loop, ahead: int) -> Handle:
     """The meta-parameters for the step that is this many ahead, as far as the server has them already."""
     return loop.crew.executor.server.version(max(0, loop.step + ahead - loop.spec.outer.delay))
-
-
-def _start(loop: Loop) -> None:
-    """The server's first state, or that of the newest good checkpoint with the scores that it still owes."""
-    server, identity = loop.crew.executor.server, loop.spec.identity
-    newest = checkpoints.newest(loop.store, identity)
-    loop.saves = max(loop.saves, checkpoints.last_number(loop.store))
-    loop.unscored.clear()
-    if newest is None and loop.spec.donor.content is not None:
-        loop.saves += 1
-        newest = checkpoints.adopt(loop.store, loop.spec.donor, identity, loop.saves)
-        loop.log.event("donor", Address(loop.spec.run.seed, step=loop.spec.donor.step or 0), "goes on from another run")
-    if newest is None:
-        loop.step = loop.asked = 0
-        first = loop.synthesizer.start(loop.data, Address(loop.spec.run.seed, stream="start"))
-        server.init(first)
-        return
-    facts = server.restore(loop.store.root, newest, identity)
-    loop.step, loop.attempt, loop.saved = facts["step"], facts["attempt"], facts["step"]
-    loop.asked = facts["asked"]
-    loop.crew.cpu_seconds = max(loop.crew.cpu_seconds, facts["cpu_seconds"])
-    for version in facts["unscored"]:
-        _score(loop, version, server.snapshot_at(version))
-
-
-def _ask_for_scores(loop: Loop) -> None:
-    _score(loop, loop.step, loop.crew.executor.server.snapshot())
-
-
-def _score(loop: Loop, version: int, snapshot: Handle) -> None:
-    loop.unscored[version] = [
-        loop.crew.add(item, snapshot) for item in validation_items(loop.spec, version, loop.attempt)
-    ]
-
-
-def _take_scores(loop: Loop, wait: bool) -> None:
-    """Hand in the scores of snapshots whose every network is in; all of them if `wait`."""
-    for version, items in list(loop.unscored.items()):
-        if not wait and len(loop.crew.ready(items)) < len(items):
-            continue
-        results = loop.crew.wait(items)
-        values = 100 * np.array([r.outcome.numbers["accuracy"] for r in results])
-        loop.accuracy = float(values.mean())
-        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        loop.crew.executor.server.score(version, loop.accuracy, spread)
-        del loop.unscored[version]
-        loop.tracker.log(version, {"validation_accuracy": loop.accuracy}, max(r.time_ms for r in results))
-
-
-def settle(loop: Loop) -> str:
-    """Score what is owed and write a checkpoint, here and now, for others to go on from; its name."""
-    _take_scores(loop, wait=True)
-    save(loop, wait=True)
-    return checkpoints.name_of(loop.step, loop.saves)
-
-
-def save(loop: Loop, wait: bool = False) -> None:
-    """A checkpoint of everything that the rest of the run depends on, written beside further steps.
-
-    Args:
-        wait: until it is written.
-
-    Raises:
-        OSError: the last checkpoint of a run can not be written.
-    """
-    server = loop.crew.executor.server
-    if loop.saved != loop.step or loop.unscored or wait:
-        loop.log.flush()
-        loop.on_save()
-        loop.tracker.flush()
-        extra = {
-            "cpu_seconds": loop.crew.cpu_seconds, "tracking": loop.tracker.run_id, "asked": loop.asked,
-            "spec": loop.spec.identity,
-        }  # fmt: skip
-        harm = None if wait else loop.faults.take("checkpoint", loop.step)
-        loop.saves += 1
-        name = checkpoints.name_of(loop.step, loop.saves)
-        server.save(loop.store.root, name, extra, loop.spec.run.keep, harm)
-        loop.saved, loop.saved_at = loop.step, time.monotonic()
-    for done in server.saved(wait):
-        address = Address(loop.spec.run.seed, step=done["step"])
-        if done["error"]:
-            loop.log.event("checkpoint", address, f"not written: {done['error']}", seconds=done["seconds"])
-            if wait:
-                raise OSError(f"the checkpoint of step {done['step']} can not be written: {done['error']}")
-        else:
-            loop.log.event("checkpoint", address, "", seconds=done["seconds"])
-            loop.on_saved(done["seconds"])

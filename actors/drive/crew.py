@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from raystill.actors.drive.commit_log import CommitLog
 from raystill.actors.fleet.executors import Executor
 from raystill.actors.messages import Outcome, WorkItem
+from raystill.actors.record.commit_log import CommitLog
 from raystill.actors.server.shards import Handle
 
 LOSSES = 3

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import platform as machine
-import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from raystill.actors.drive import assessment, coordinator, history
+from raystill.actors.drive import artefact, assessment, coordinator, saving
+from raystill.actors.drive.loop import Loop
 from raystill.actors.drive.plan import Plan, make_plan
 from raystill.actors.drive.session import Session, open_session
-from raystill.actors.server import checkpoints
-from raystill.platform import learners, registry, runs
-from raystill.platform.artifacts import Distilled, load_distilled, save_distilled
-from raystill.platform.initialisation import starts
-from raystill.platform.report import save_before, write_report
+from raystill.actors.record import history
+from raystill.platform import registry, runs
+from raystill.platform.artifacts import Distilled, load_distilled
+from raystill.platform.report import write_report
 from raystill.platform.runs import Interrupted
-from raystill.platform.seeds import Address
 from raystill.platform.spec import DistillSpec
 from raystill.platform.tracking import Tracker, carried_out, noted
-from raystill.platform.work import hardware
 
 __all__ = ["Interrupted", "Plan", "assess_run", "carry_out", "distill", "make_plan", "resume"]
 
@@ -118,7 +110,7 @@ def learn(plan: Plan, folder: Path, watch: Watch, every: int | None = None) -> d
 def _distil(session: Session, tracker: Tracker, watch: Watch | None = None, every: int | None = None) -> None:
     """The loop, and what it found as an artefact."""
     plan = session.plan
-    loop = coordinator.Loop(
+    loop = Loop(
         plan.spec,
         plan.data,
         plan.synthesizer,
@@ -136,7 +128,7 @@ def _distil(session: Session, tracker: Tracker, watch: Watch | None = None, ever
         nonlocal seen
         if watch is not None and every is not None:
             if step % every == 0 and step < plan.spec.outer.steps:
-                place = session.store.under(coordinator.settle(loop)).root
+                place = session.store.under(saving.settle(loop)).root
                 watch(step, loop.accuracy, place)
         elif watch is not None and loop.accuracy == loop.accuracy and loop.accuracy != seen:
             seen = loop.accuracy
@@ -152,9 +144,9 @@ def _distil(session: Session, tracker: Tracker, watch: Watch | None = None, ever
         coordinator.distil(loop)
     except KeyboardInterrupt:
         if loop.settled:  # else the last checkpoint serves: the server is lost or not yet begun
-            coordinator.save(loop, wait=True)
+            saving.save(loop, wait=True)
         raise
-    _keep(session)
+    artefact.keep(session)
 
 
 def _tracker(session: Session) -> Tracker:
@@ -164,67 +156,6 @@ def _tracker(session: Session) -> Tracker:
     if resumed:
         tracker.catch_up(history.record(session.folder, spec))
     return tracker
-
-
-def _keep(session: Session) -> None:
-    """Write the chosen data, which the last checkpoint holds, as the artefact."""
-    plan, folder = session.plan, session.folder
-    spec, data = plan.spec, plan.data
-    newest = checkpoints.newest(session.store, spec.identity)
-    assert newest is not None, "a loop ends with a checkpoint"
-    groups, facts = checkpoints.read(session.store, newest)
-    score, meta = facts["best"], {k: torch.from_numpy(v) for k, v in groups["best"].items()}
-    order = plan.synthesizer.order
-    first = [int(np.flatnonzero(order == s)[0]) for s in range(order.max() + 1)]
-
-    def made_of(meta: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        steps = plan.synthesizer.steps(meta, Address(spec.run.seed, stream="artefact"))
-        images = np.ascontiguousarray(steps.x[first].detach().numpy())
-        return (
-            images,
-            np.array(steps.y[first].detach().numpy()),
-            {k: v.detach().numpy() for k, v in steps.hyper.items()},
-        )
-
-    theta0 = None
-    if spec.initialisation.single:
-        learner = learners.build(spec.learner, data.shape, len(data.classes), plan.plugins)
-        theta0 = starts.build(spec, plan.plugins)(learner, Address(spec.run.seed)).numpy()
-    manifest = {
-        "name": spec.recipe or "distilled",
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "learner": spec.learner.model_dump(),
-        "initialisation": spec.initialisation.model_dump(mode="json"),
-        "seeds": {"run": spec.run.seed, "split": spec.data.split_seed},
-        "normalisation": {"mean": list(data.mean), "std": list(data.std)},
-        "whitening": None if data.whitening is None else spec.data.whiten,
-        "classes": list(data.classes),
-        "source": {
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "images": len(data.train),
-            "bytes": data.train.x.nbytes,
-        },
-        "selection": {"split": "validation", **score},
-        "spec": spec.dump(),
-        "versions": {name: version(name) for name in ("raystill", "torch", "numpy", "ray")}
-        | {"python": machine.python_version()},
-        "hardware": hardware.fingerprint(spec.run.device),
-    }
-
-    def distilled_of(
-        x: np.ndarray, y: np.ndarray, rates: dict[str, np.ndarray], more: dict[str, np.ndarray] | None = None
-    ) -> Distilled:
-        companion = data.modality.companion
-        section = {data.modality.name: companion.describe(data.payload, x)} if companion else {}
-        return Distilled(x, y, rates, order, theta0, {**manifest, **section}, more, data.payload, data.modality)
-
-    # the start is a function of its address: drawn again for the report, rather than kept in every checkpoint
-    began = plan.synthesizer.start(data, Address(spec.run.seed, stream="start"))
-    first_images = made_of({k: torch.from_numpy(v) for k, v in began.items()})
-    save_before(folder, distilled_of(*first_images))
-    more = groups["best"] if plan.synthesizer.longer else None
-    save_distilled(folder / "artefact", distilled_of(*made_of(meta), more))
 
 
 def assess_run(folder: Path, changes: dict[str, Any], plugins: registry.Plugins | None = None) -> dict[str, Any]:

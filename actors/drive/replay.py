@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from raystill.actors.drive import commit_log
-from raystill.actors.drive.items import ITEMS, gradient_item
 from raystill.actors.drive.plan import make_plan
 from raystill.actors.fleet.evaluator import compute
+from raystill.actors.items import ITEMS, gradient_item
 from raystill.actors.messages import Arrays, Outcome, WorkItem
+from raystill.actors.record import commit_log
 from raystill.actors.server import checkpoints
 from raystill.actors.server.backends import InProcessBackend
 from raystill.actors.server.shards import Handle, Shards, split

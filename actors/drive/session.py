@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from raystill.actors.drive import guard
-from raystill.actors.drive.commit_log import CommitLog
 from raystill.actors.drive.crew import Crew
-from raystill.actors.drive.mirror import Mirror
 from raystill.actors.drive.plan import Plan
 from raystill.actors.faults import Fault, Schedule
 from raystill.actors.fleet.executors import Executor, InProcessExecutor
 from raystill.actors.fleet.metrics import Metrics
 from raystill.actors.fleet.ray_executor import RayExecutor
+from raystill.actors.record.commit_log import CommitLog
+from raystill.actors.record.mirror import Mirror
 from raystill.actors.signals import stopping
 from raystill.platform import runs
 from raystill.platform.files.storage import Storage

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from raystill.actors import cluster
-from raystill.actors.drive import guard, mirror
+from raystill.actors.drive import guard
 from raystill.actors.drive.session import STATUS
+from raystill.actors.record import mirror
 from raystill.platform.cli import Parser
 from raystill.platform.files.storage import Storage, is_remote, plain
 

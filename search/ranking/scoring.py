@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from raystill.actors.drive import commit_log
 from raystill.actors.drive.session import Session
 from raystill.actors.messages import WorkItem
+from raystill.actors.record import commit_log
 from raystill.actors.server.backends import ServerLost
 from raystill.actors.server.shards import Handle
 from raystill.platform.architectures import Arch

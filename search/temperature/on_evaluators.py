@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from raystill.actors.drive import commit_log
 from raystill.actors.drive.session import Session
 from raystill.actors.messages import WorkItem
+from raystill.actors.record import commit_log
 from raystill.platform.evaluation.protocol import Split
 from raystill.platform.seeds import Address
 from raystill.platform.work.student_grid import GradeOptions, StudentsOptions, TeacherOptions

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raystill.actors.drive import history, pipeline
+from raystill.actors.drive import pipeline
 from raystill.actors.drive.crew import Diverged
 from raystill.actors.drive.plan import Plan, make_plan
+from raystill.actors.record import history
 from raystill.platform import runs
 from raystill.platform.files.storage import write_whole
 from raystill.platform.spec import DistillSpec

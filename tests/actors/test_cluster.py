@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from raystill.actors.drive import commit_log, crew, pipeline
+from raystill.actors.drive import crew, pipeline
 from raystill.actors.drive.coordinator import gradient_items
 from raystill.actors.fleet import ray_executor
+from raystill.actors.record import commit_log
 from raystill.platform.artifacts.files import load_distilled
 from raystill.platform.runs import folder as runs
 from raystill.platform.seeds import Address

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from raystill.actors import faults
-from raystill.actors.drive import commit_log, coordinator, crew, pipeline
+from raystill.actors.drive import coordinator, crew, pipeline
 from raystill.actors.faults import Fault, Schedule
 from raystill.actors.fleet import ray_executor
+from raystill.actors.record import commit_log
 from raystill.actors.server.backends import ServerLost
 from raystill.actors.server.shards import Handle
 from raystill.platform.runs import folder

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from raystill.actors.drive import commit_log, pipeline
+from raystill.actors.drive import pipeline
+from raystill.actors.record import commit_log
 from raystill.platform import seeds
 from raystill.platform.runs import folder as runs
 from tests.actors.test_cluster import digest, spec

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raystill.actors import pretrain
-from raystill.actors.drive import commit_log
+from raystill.actors.record import commit_log
 from raystill.platform.spec import PretrainSpec
 
 pytestmark = pytest.mark.ray

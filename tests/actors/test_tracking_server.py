@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from raystill.actors.drive import commit_log, history
+from raystill.actors.record import commit_log, history
 from raystill.platform.runs import folder as runs
 
 pytestmark = [pytest.mark.chaos, pytest.mark.postgres]

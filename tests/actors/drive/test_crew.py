@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from raystill.actors.drive import commit_log
-from raystill.actors.drive.commit_log import CommitLog
 from raystill.actors.drive.crew import Crew, WorkFailed
 from raystill.actors.fleet.executors import Straggler
 from raystill.actors.messages import Outcome, WorkItem
+from raystill.actors.record import commit_log
+from raystill.actors.record.commit_log import CommitLog
 from raystill.platform.seeds import Address
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from raystill.actors.drive import commit_log, coordinator, guard, pipeline
+from raystill.actors.drive import coordinator, guard, pipeline
 from raystill.actors.launch import attach
+from raystill.actors.record import commit_log
 from raystill.platform import cli
 from raystill.platform.files.storage import Storage
 from raystill.platform.runs import folder as runs

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from raystill.actors.drive import commit_log, coordinator, pipeline
+from raystill.actors.drive import coordinator, pipeline
+from raystill.actors.record import commit_log
 from raystill.platform import learners
 from raystill.platform.artifacts import load_distilled
 from raystill.platform.data import load

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from raystill.actors.drive import coordinator, pipeline
+from raystill.actors.drive import artefact, coordinator, pipeline
 from raystill.platform.artifacts.files import load_distilled
 from raystill.platform.runs import folder
 from raystill.platform.spec import DistillSpec
@@ -56,15 +56,15 @@ def test_a_moved_run_resumes_from_another_folder(tmp_path: Path, monkeypatch: py
     away.mkdir()
     monkeypatch.chdir(home)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    keep = pipeline._keep
+    keep = artefact.keep
 
     def stop(*_: object) -> None:
         raise Stop
 
-    monkeypatch.setattr(pipeline, "_keep", stop)
+    monkeypatch.setattr(artefact, "keep", stop)
     with pytest.raises(Stop):
         pipeline.distill(spec(Path("here"), tracking={"enabled": True}))
-    monkeypatch.setattr(pipeline, "_keep", keep)
+    monkeypatch.setattr(artefact, "keep", keep)
     (home / "here" / "run-1").rename(away / "moved")
     (home / "here").rmdir()
     monkeypatch.chdir(tmp_path)
@@ -120,13 +120,13 @@ def test_a_run_goes_on_while_its_store_is_away(tmp_path: Path, monkeypatch: pyte
         pipeline.distill(spec(tmp_path, tracking={"enabled": True, "uri": uri}))
     monkeypatch.setattr(coordinator, "_record", record)
     store.rename(tmp_path / "away")
-    keep = pipeline._keep
+    keep = artefact.keep
 
     def back(*rest: Any) -> None:
         (tmp_path / "away").rename(store)
         keep(*rest)
 
-    monkeypatch.setattr(pipeline, "_keep", back)
+    monkeypatch.setattr(artefact, "keep", back)
     pipeline.resume(tmp_path / "run-1")
     from mlflow import MlflowClient
 

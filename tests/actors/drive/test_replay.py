@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from raystill.actors.drive import commit_log, coordinator, pipeline, replay
+from raystill.actors.drive import coordinator, pipeline, replay
 from raystill.actors.fleet import ray_executor
+from raystill.actors.record import commit_log
 from raystill.platform import cli
 from raystill.platform.artifacts.files import load_distilled
 from raystill.platform.runs import folder as runs

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raystill.actors.drive import commit_log, pipeline
+from raystill.actors.drive import pipeline
 from raystill.actors.drive.replay import replay
+from raystill.actors.record import commit_log
 from raystill.actors.server.parameter_server import ParameterServer
 from raystill.platform.outer import step as outer
 from raystill.platform.spec import DistillSpec, OuterSpec

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from raystill.actors.drive import commit_log, coordinator, pipeline
+from raystill.actors.drive import coordinator, pipeline
 from raystill.actors.fleet import ray_executor, roster
+from raystill.actors.record import commit_log
 from raystill.platform.runs import folder as runs
 from raystill.platform.seeds import Address
 from tests.actors.test_cluster import digest, spec

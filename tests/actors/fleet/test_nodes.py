@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from raystill.actors.drive import commit_log, pipeline
+from raystill.actors.drive import pipeline
+from raystill.actors.record import commit_log
 from raystill.platform.runs import folder as runs
 from raystill.platform.spec import DistillSpec
 from tests.actors.test_cluster import digest, spec

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raystill.actors.drive import commit_log, coordinator, pipeline, replay
+from raystill.actors.drive import coordinator, pipeline, replay
 from raystill.actors.fleet import ray_executor
+from raystill.actors.record import commit_log
 from raystill.actors.server import backends, checkpoints
 from raystill.actors.server.backends import InProcessBackend, ServerLost
 from raystill.actors.server.shards import Handle, Shards, split

@@ -13,8 +13,8 @@ import pytest
 import torch
 from scipy import stats
 
-from raystill.actors.drive import commit_log
 from raystill.actors.drive.replay import command
+from raystill.actors.record import commit_log
 from raystill.platform import learners, registry
 from raystill.platform.architectures import Arch, space
 from raystill.platform.artifacts.files import Distilled, save_distilled

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from raystill.actors.drive import commit_log
+from raystill.actors.record import commit_log
 from raystill.platform import cli
 from raystill.platform.data import load
 from raystill.platform.recipes import of, recipe

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from raystill.actors.drive import commit_log
+from raystill.actors.record import commit_log
 from raystill.platform.runs import folder as runs
 from raystill.search.temperature import run, settings
 from tests.search.temperature.test_temperature import log_of, spec

@@ -11,8 +11,8 @@ import pytest
 import ray.tune
 
 from raystill.actors import Interrupted
-from raystill.actors.drive import history
 from raystill.actors.drive.crew import Diverged
+from raystill.actors.record import history
 from raystill.actors.server import checkpoints
 from raystill.platform.files.storage import Storage
 from raystill.platform.runs import folder as runs

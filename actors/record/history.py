@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raystill.actors.drive import commit_log
-from raystill.actors.drive.items import validation_items
+from raystill.actors.items import validation_items
+from raystill.actors.record import commit_log
 from raystill.platform.spec import DistillSpec
 
 SCHEMA = pa.schema(
