@@ -39,7 +39,7 @@ class Engine:
     _bytes: dict[tuple[int, ...], int] = field(default_factory=dict, compare=False)
 
     def kept(self, theta: Tensor, x: Tensor, y: Tensor, steps: int, room: int | None = None) -> int:
-        """How many of the last steps keep their graphs, in at most `room` bytes; told by shapes and budgets alone."""
+        """How many of the last steps keep their graphs, in at most `room` bytes; by shapes and budgets alone."""
         keep = self.keep if room is None else min(self.keep, room)
         if not keep or theta.dim() > 1:
             return 0
@@ -57,9 +57,9 @@ def _graph_bytes(linear: linearise.Linearise, theta: Tensor, x: Tensor, y: Tenso
         seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    held: list[Any] = []
+    linearisations: list[Any] = []
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        held.append(linear(theta, x, y))
+        linearisations.append(linear(theta, x, y))
     return sum(seen.values())
 
 

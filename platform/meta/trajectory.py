@@ -64,66 +64,66 @@ def split(steps: int, slots: int) -> int:
 
 def checkpoints(first: int, last: int, slots: int) -> list[int]:
     """Where states are kept on the way from `first`, which is one of them, to `last`."""
-    found = [first]
+    marks = [first]
     while slots > 1 and first < last:
         steps = last - first + 1
         first += 1 if steps <= slots else split(steps, slots)
         slots -= 1
-        found.append(first)
-    return found
+        marks.append(first)
+    return marks
 
 
 class Tape:
     """The states before steps start..stop-1: put on the way forward, taken in reverse, `slots` of them at a time."""
 
     def __init__(self, start: int, stop: int, slots: int, advance: Advance, dtype: torch.dtype | None = None) -> None:
-        """Nothing kept yet.
+        """Start with no state.
 
         Args:
-            slots: states held at most; fewer than stop - start are run again from.
+            slots: most states that are kept; with fewer than stop - start the others are computed again.
             advance: one step of the inner loop.
-            dtype: states are held as differences that are rounded to this; None holds them as they are.
+            dtype: type that the differences between kept states are rounded to; None keeps states as they are.
         """
         self._advance, self._slots, self._dtype = advance, slots, dtype
         self._marks = set(checkpoints(start, stop - 1, slots))
-        self._held: list[tuple[int, State]] = []
+        self._states: list[tuple[int, State]] = []
         self._top: State = ()
         self._rows: State = ()
 
     def put(self, t: int, state: State) -> None:
         """The state before step t, if the schedule has a checkpoint there."""
         if t in self._marks:
-            self._hold(t, state)
+            self._keep(t, state)
 
     def take(self, t: int) -> State:
         """The state before step t, which nothing will ask for again; t falls by one from call to call."""
-        at, held = self._held[-1]
-        state = self._top if self._dtype else held
+        at, checkpoint = self._states[-1]
+        state = self._top if self._dtype else checkpoint
         if at == t:
-            self._held.pop()
-            if self._dtype and self._held:
-                self._top = tuple(z - rows[len(self._held) - 1] for z, rows in zip(state, self._rows))
+            self._states.pop()
+            if self._dtype and self._states:
+                self._top = tuple(z - rows[len(self._states) - 1] for z, rows in zip(state, self._rows))
             return state
-        marks = checkpoints(at, t, self._slots - len(self._held) + 1)
-        del held
+        marks = checkpoints(at, t, self._slots - len(self._states) + 1)
+        del checkpoint
         for i in range(at, t):
             state = self._advance(state, i)
             if i + 1 in marks and i + 1 < t:
-                self._hold(i + 1, state)
+                self._keep(i + 1, state)
         return state
 
-    def _hold(self, t: int, state: State) -> None:
+    def _keep(self, t: int, state: State) -> None:
         if self._dtype:
             self._round(state)
-        self._held.append((t, () if self._dtype else state))
+        self._states.append((t, () if self._dtype else state))
 
     def _round(self, state: State) -> None:
-        if not self._held:
+        if not self._states:
             self._top = tuple(z.clone() for z in state)
             # one block: pieces of half a state's size, freed one by one, would leave the heap full of holes
             self._rows = tuple(z.new_empty((self._slots - 1, *z.shape), dtype=self._dtype) for z in state)
             return
         for z, top, rows in zip(state, self._top, self._rows):
-            row = rows[len(self._held) - 1]
+            row = rows[len(self._states) - 1]
             row.copy_(z - top)  # against what the others add up to, so that what is lost does not add up
             top.add_(row)

@@ -39,15 +39,15 @@ def weighted(**terms: tuple[Weight, Objective]) -> Term:
 
     def split(step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         total: Tensor | None = None
-        found: dict[str, Tensor] = {}
+        terms_of_step: dict[str, Tensor] = {}
         for name, part in parts.items():
             losses, below = part.report(inside(step, name))
-            found |= {name: losses, **{f"{name}.{key}": value for key, value in below.items()}}
+            terms_of_step |= {name: losses, **{f"{name}.{key}": value for key, value in below.items()}}
             w = weights[name]
             share = (w(step.progress) if callable(w) else w) * losses
             total = share if total is None else total + share
         assert total is not None
-        return total, found
+        return total, terms_of_step
 
     def start(address: Address) -> Tensors:
         begun = {n: part.start(address.at(stream=f"{address.stream}/{n}")) for n, part in parts.items()}

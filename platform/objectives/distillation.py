@@ -191,8 +191,8 @@ def wasserstein(inner: Objective, radius: Number) -> Term:
                 raise ValueError(
                     "objective.wasserstein: the teacher's answers have no derivative by x; drop its no_grad"
                 )
-            found = inside.report(step._replace(x=x, student=student, teacher=teacher))
-            return found[0].sum(), found
+            report = inside.report(step._replace(x=x, student=student, teacher=teacher))
+            return report[0].sum(), report
 
         slope, (losses, parts) = grad(total, has_aux=True)(step.x)
         penalty = _norm(slope.flatten(1))

@@ -39,7 +39,7 @@ def poison(victim: int, target: int, weight: Number = 1.0) -> Term:
             moved[..., k] = 0.0
             return plain(step._replace(y=moved)) * (1 + (w - 1) * step.y[..., k])
         hit = step.y == k
-        found = plain(step._replace(y=torch.where(hit, t, step.y)))
-        return torch.where(hit, w * found, found)
+        losses = plain(step._replace(y=torch.where(hit, t, step.y)))
+        return torch.where(hit, w * losses, losses)
 
     return Term(loss, Facts(labels=True, relabels=((k, t),)))

@@ -59,9 +59,9 @@ class Cut:
 
     def join(self, parts: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
         """Whole arrays of all shards' parts; only those that lie in several are copied."""
-        found = {name: [part[name] for part in parts if name in part] for name, _ in self.shapes}
+        pieces_of = {name: [part[name] for part in parts if name in part] for name, _ in self.shapes}
         return {name: (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).reshape(shape)
-                for name, shape in self.shapes if (pieces := found[name])}  # fmt: skip
+                for name, shape in self.shapes if (pieces := pieces_of[name])}  # fmt: skip
 
 
 def _all_blocks(cut: Cut) -> list[tuple[str, slice]]:

@@ -23,10 +23,10 @@ SMOOTH = 0.1
 
 def ids(images: int, classes: int, relabels: Relabels = ()) -> np.ndarray:
     """Hard labels int64 [M]: 0..K-1 over and over, relabelled."""
-    found = np.arange(images) % classes
+    class_ids = np.arange(images) % classes
     for k, t in relabels:
-        found = np.where(found == k, t, found)
-    return found
+        class_ids = np.where(class_ids == k, t, class_ids)
+    return class_ids
 
 
 def one_hot(images: int, classes: int) -> np.ndarray:

@@ -43,10 +43,10 @@ def test_no_schedule_in_as_many_slots_computes_fewer_steps(steps: int, room: int
     tape = Tape(begin, begin + steps, room, advance)
     for t in range(begin + steps):
         tape.put(t, (t,))  # numbers for states: the tape never looks into them
-        assert len(tape._held) <= room
+        assert len(tape._states) <= room
     for t in reversed(range(begin, begin + steps)):
         assert tape.take(t) == (t,)
-        assert len(tape._held) <= room
+        assert len(tape._states) <= room
     first_walk = max(checkpoints(0, steps - 1, room))  # the way on from there to the end is every unroll's
     assert len(again) == (0 if steps <= room else fewest(steps, room) - first_walk)
 
