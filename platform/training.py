@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 State = tuple[Tensor, ...]
 Named = Mapping[str, State]
-Hyper = Mapping[str, Tensor]
+Hyper = Mapping[str, Any]
+"""Hyper-parameters of a step by name: numbers, scalar tensors, or [J, 1] for a stack."""
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(theta, x, y) -> scalar."""
-Update = Callable[[State, Tensor, Mapping[str, "Tensor | float"]], State]
+Update = Callable[[State, Tensor, Hyper], State]
 """(state, gradient, hyper-parameters) -> next state."""
 
 AnyState = TypeVar("AnyState", State, Named)
@@ -30,13 +31,13 @@ def cosine(done: float, steps: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * done / steps))
 
 
-def sgd(state: State, gradient: Tensor, hyper: Mapping[str, Tensor | float]) -> State:
+def sgd(state: State, gradient: Tensor, hyper: Hyper) -> State:
     """theta' = theta - lr g."""
     (theta,) = state
     return (theta - hyper["lr"] * gradient,)
 
 
-def momentum(state: State, gradient: Tensor, hyper: Mapping[str, Tensor | float]) -> State:
+def momentum(state: State, gradient: Tensor, hyper: Hyper) -> State:
     """v' = mu v + g; theta' = theta - lr v' (heavy ball, torch's convention)."""
     theta, velocity = state
     velocity = hyper["momentum"] * velocity + gradient
@@ -64,7 +65,7 @@ def step(
     state: AnyState,
     gradients: Tensor | Mapping[str, Tensor | None],
     update: Update,
-    hyper: Mapping[str, Tensor | float],
+    hyper: Hyper,
 ) -> AnyState:
     """One step of the optimiser.
 
@@ -81,7 +82,7 @@ def step(
 
 def descend(
     state: AnyState,
-    batches: Iterable[tuple[tuple[Tensor, ...], Mapping[str, Tensor | float]]],
+    batches: Iterable[tuple[tuple[Tensor, ...], Hyper]],
     gradients: Callable[..., Tensor | Mapping[str, Tensor | None]],
     update: Update,
 ) -> AnyState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from raystill.platform.data.modality import IMAGE, Modality, Payload
 from raystill.platform.meta import optimisers
 from raystill.platform.objectives import Out, Step, of_labels
 from raystill.platform.spec import InnerSpec, LearnerSpec
-from raystill.platform.training import State, descend
+from raystill.platform.training import Hyper, State, descend
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ class Distilled:
             loss = objective(Step(x, y, Out(functional_call(model, leaves, (x,))))).mean()
             return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)))
 
-        def update(state: State, gradient: Tensor, hyper: Mapping[str, Tensor]) -> State:
+        def update(state: State, gradient: Tensor, hyper: Hyper) -> State:
             return optimiser.update(state, gradient, {name: rate.to(gradient.dtype) for name, rate in hyper.items()})
 
         batches = (((x[s], y[s]), {name: rate[t] for name, rate in rates.items()}) for t, s in enumerate(self.order))

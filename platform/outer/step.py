@@ -140,7 +140,7 @@ def apply(
         x1, a1 = (arrays[name].reshape(-1) for arrays in (meta, average))
         m0, m1 = ({key: m[name].reshape(-1) for key, m in part.items()} for part in (state.memory, memory))
         for at in blocks(x0.size):  # a block of each array stays in a core's cache
-            remembered = {key: m[at].astype(np.float64) for key, m in m0.items()}
+            remembered: optimisers.Memory = {key: m[at].astype(np.float64) for key, m in m0.items()}
             x, remembered = optimiser.update(spec, x0[at].astype(np.float64), g0[at] * shrink, remembered, rate, t)
             if max(np.abs(z).max() for z in (x, *remembered.values())) > np.finfo(np.float32).max:
                 raise FloatingPointError(f"the meta-gradient of outer step {state.step} overflows float32 in {name}")
