@@ -52,7 +52,9 @@ def weak_shift(x: Tensor, address: Address, share: float = 0.125, flip: bool = F
     if flip:
         mirrored = torch.from_numpy(rng.random(len(x)) < 0.5).to(x.device)
         moved = torch.where(mirrored[:, None, None, None], moved.flip(3), moved)
-    return moved
+    # channels last in memory, also where there is one channel: the layout chooses how a convolution sums
+    b, c, h, w = x.shape
+    return x.new_empty((b, h, w, c)).permute(0, 3, 1, 2).copy_(moved)
 
 
 def _transforms(context: Context) -> dict[str, Transform]:
