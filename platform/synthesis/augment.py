@@ -48,8 +48,8 @@ def flip(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 def shift(x: Tensor, rng: np.random.Generator) -> Tensor:
     """Moved by up to an eighth of the side, in whole pixels; what enters is 0, the mean."""
-    moves = [int(rng.integers(-(most := round(SHIFT * n)), most + 1)) for n in x.shape[-2:]]
-    return shifted(x, *moves, padding="zeros")
+    down, right = (int(rng.integers(-(most := round(SHIFT * n)), most + 1)) for n in x.shape[-2:])
+    return shifted(x, down, right, padding="zeros")
 
 
 def scale(x: Tensor, rng: np.random.Generator) -> Tensor:

@@ -118,9 +118,9 @@ def retrain(
         ValueError: the cluster has no room for a trial.
         RuntimeError: no trial came to its end.
     """
-    slot = {"gpu": 1} if host_spec.run.device == "cuda" else {"cpu": 1}
+    slot = {"gpu": 1.0} if host_spec.run.device == "cuda" else {"cpu": 1.0}
     cluster.connect(host_spec.run.address, None)
-    fits([{key.upper(): 1.0 for key in slot}], [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    fits([{key.upper(): count for key, count in slot.items()}], [node["Resources"] for node in ray.nodes() if node["Alive"]])
     trainable = tune.with_parameters(
         Trial, host_spec=host_spec.dump(), protocol=protocol, seed=host_spec.run.seed,
         variables=cluster.worker_environment()["env_vars"],
