@@ -120,7 +120,10 @@ def retrain(
     """
     slot = {"gpu": 1.0} if host_spec.run.device == "cuda" else {"cpu": 1.0}
     cluster.connect(host_spec.run.address, None)
-    fits([{key.upper(): count for key, count in slot.items()}], [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    fits(
+        [{key.upper(): count for key, count in slot.items()}],
+        [node["Resources"] for node in ray.nodes() if node["Alive"]],
+    )
     trainable = tune.with_parameters(
         Trial, host_spec=host_spec.dump(), protocol=protocol, seed=host_spec.run.seed,
         variables=cluster.worker_environment()["env_vars"],

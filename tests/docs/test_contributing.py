@@ -41,7 +41,9 @@ def parts() -> dict[str, Any]:
 def test_every_group_of_parts_is_named(parts: dict[str, Any]) -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text()
     assert not [group for group in registry.GROUPS if group != "kinds" and f"`{group}`" not in page]
-    assert {"perceptron", "square", "brier", "mirrored", "shrunk", "decayed", "halved", "colder", "stripes"} <= set(parts)
+    assert {"perceptron", "square", "brier", "mirrored", "shrunk", "decayed", "halved", "colder", "stripes"} <= set(
+        parts
+    )
 
 
 def test_the_learner_and_the_space(parts: dict[str, Any]) -> None:
