@@ -79,7 +79,7 @@ def connect(address: str | None, workers: int | None) -> None:
             line = " ".join(str(error).split())[:200]
             if "token" in line.lower() and os.environ.get("RAY_AUTH_MODE") != "token":
                 # we do not set the mode: a driver with a token can not be reached by a cluster without one
-                line = "it asks for a token; set RAY_AUTH_MODE=token, with the token where docs/cluster.md says"
+                line = "it asks for a token; set RAY_AUTH_MODE=token, with the token where docs/guides/cluster.md says"
             raise ValueError(f"run.address: no Ray cluster answers at {address!r}: {line}") from None
         return
     slots = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,7 @@
 To try another protocol: --space cell@c8n3, --many 24, --steps N and --rate R change the levels; give --out then.
 
 Seeds go round all levels, so that an early look has whole seeds. Each network's row is on disk when it is done; the
-same command goes on after a kill. Levels and protocols: raystill.search.ranking.levels, docs/search.md.
+same command goes on after a kill. Levels and protocols: raystill.search.ranking.levels, docs/guides/search.md.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Where one parameter server saturates, and what more of them would buy: a discrete-event model of the outer loop.
 
-    python benchmarks/simulate_scale.py                 # the tables of docs/scaling.md, in seconds
+    python benchmarks/simulate_scale.py                 # the tables of docs/results/one-server.md, in seconds
     python benchmarks/simulate_scale.py --json          # every case, one JSON line
     python benchmarks/simulate_scale.py --measure       # measure the inputs anew first (3 minutes, 12 GB of memory)
 
 Inputs are measured by scale_inputs.py beside this file; the network's speed is an assumption, `--network`.
 The model follows actors/drive/coordinator.py: items go out one by one, the driver takes answers one by one, the
 apply is submitted when the last is in, the server pulls every chunk, applies them in order and hands out the next
-meta-parameters, for which the items of the step `delay` + 1 later wait. See docs/scaling.md for what is left out.
+meta-parameters, for which the items of the step `delay` + 1 later wait.
+See docs/results/one-server.md for what is left out.
 """
 
 from __future__ import annotations

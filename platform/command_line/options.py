@@ -1,4 +1,7 @@
-"""A typed spec from the command line: recipe < file < options. Why pydantic-settings: docs/decisions/cli.md."""
+"""A typed spec from the command line: recipe < file < options.
+
+docs/how-it-works/command-line.md says why pydantic-settings is used.
+"""
 
 from __future__ import annotations
 

@@ -42,5 +42,5 @@ class MetaSpec(Part):
     trajectory: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="number format of the kept forward pass; bfloat16 takes half the memory and rounds the "
-        "gradient (docs/long-memory.md)",
+        "gradient (docs/guides/long-memory.md)",
     )

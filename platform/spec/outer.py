@@ -27,7 +27,7 @@ class OuterSpec(Part):
         "use; none: synchronous, which alone gives the same bits again",
     )
     shards: Count = Field(
-        1, description="parameter servers that share the meta-parameters; changes no bit (docs/scaling.md)"
+        1, description="parameter servers that share the meta-parameters; changes no bit (docs/results/one-server.md)"
     )
     batch_size: Count = Field(512, description="real images in one member's outer loss")
     intermediate_every: Count | None = Field(

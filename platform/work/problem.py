@@ -21,7 +21,7 @@ from raystill.platform.training import Loss
 
 
 def resolve_auto(spec: DistillSpec, device: str) -> DistillSpec:
-    """The spec with every `auto` of the engine decided for a kind of device (measured in docs/results.md)."""
+    """The spec with every `auto` of the engine decided for a kind of device (measured in docs/results/engine.md)."""
     gpu = device == "cuda"
     choices = {
         "mode": "reverse",

@@ -1,6 +1,6 @@
 """The rank card: how well rankers order architectures whose ground truth is known, with intervals and costs.
 
-The protocol is that of docs/search.md. A card whose ground truth is noise, or disagrees with its own validation
+The protocol is that of docs/guides/search.md. A card whose ground truth is noise, or disagrees with its own validation
 accuracy, says so and nothing else.
 """
 

@@ -14,7 +14,7 @@ from raystill.platform.spec.section import Count, Natural, Part, Positive
 class CardSpec(Part):
     """How well rankers order a ground truth."""
 
-    level: str = Field("mnist", description="ground truth: mnist, cifar, cells or digits (docs/search.md)")
+    level: str = Field("mnist", description="ground truth: mnist, cifar, cells or digits (docs/guides/search.md)")
     truth: Path | None = Field(None, description="its Parquet file; none takes benchmarks/data/truth-LEVEL.parquet")
     curriculum: tuple[str, ...] = Field((), description="runs or artefacts to score by; the first is compared")
     untrained: str | None = Field(None, description="artefact of the untrained generator")

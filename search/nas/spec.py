@@ -14,7 +14,7 @@ class NasSpec(Part):
     """A search for an architecture."""
 
     space: str = Field(
-        "macro", description="macro, cell or enas; cell@c16n3 and enas@c16n3 for another scale (docs/spaces.md)"
+        "macro", description="macro, cell or enas; cell@c16n3 and enas@c16n3 for another scale (docs/guides/spaces.md)"
     )
     searcher: Literal["random", "evolution", "tpe"] = Field("evolution", description="proposes architectures")
     candidates: Count = Field(500, description="architectures to score")
