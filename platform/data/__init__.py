@@ -29,7 +29,7 @@ class Split:
         x: [N, ...], such as images uint8 [N, C, H, W] or texts as token ids int32 [N, L].
         y: int64 [N].
         modality: what the examples are.
-        table: what stored ids point into, float32 [V, D]; None where examples are no ids.
+        table: the vector of each stored id, float32 [V, D]; None where examples are not ids.
     """
 
     x: np.ndarray
@@ -57,13 +57,13 @@ class DataSet:
     """A source cut into splits.
 
     Attributes:
-        name: what the spec called the source.
+        name: of the source, as in the spec.
         classes: class names, in label order.
-        mean, std: per channel, of the numbers of training examples; the normalisation of every split.
-        fingerprint: sha256 hex of the content and of what the cut depends on (size, validation share, seed, limit).
-        whitening: mean [D] and matrix [D, D] that normalised images are whitened by, where the spec asks for it.
+        mean, std: per channel, of the training examples; every split is normalised by them.
+        fingerprint: sha256 hex of the content and of the settings of the cut (size, validation share, seed, limit).
+        whitening: mean [D] and matrix [D, D] that whiten normalised images; None where the spec does not whiten.
         modality: what the examples are.
-        payload: what belongs to the examples beside their arrays, such as the vocabulary of texts.
+        payload: data that examples need beside their arrays, such as the vocabulary of texts.
     """
 
     name: str
@@ -84,7 +84,7 @@ class DataSet:
         return self.train.shape
 
     def units(self, x: np.ndarray) -> np.ndarray:
-        """Numbers of examples, float32 [..., C, H, W], in the units that networks learn from."""
+        """Normalise, and whiten where the spec asks for it, examples float32 [..., C, H, W]."""
         mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.mean, self.std))
         normalised: np.ndarray = (x - mean) / std
         if self.whitening is None:
@@ -95,17 +95,17 @@ class DataSet:
 
 
 def load(spec: DataSpec, plugins: Plugins | None = None, progress: Callable[[int, int], None] | None = None) -> DataSet:
-    """From a source to a data set, through the Arrow cache.
+    """Load a data set: decode its source or read it from the Arrow cache, then cut it into splits.
 
     Args:
-        spec: which data, and how they are cut.
-        plugins: the caller's own parts; `{"sources": {name: function of a DataSpec that returns a Raw}}`.
-        progress: called with (images decoded, images in all) where the cache lacks them.
+        spec: the source, its decoding and the cut.
+        plugins: the caller's own sources, `{"sources": {name: DataSpec -> Raw}}`, and modalities.
+        progress: called with (images decoded, all images) while a source is decoded.
 
     Raises:
-        ValueError: anything that is the user's to mend; one line that names the field, the place and what is valid.
+        ValueError: the spec or the data are wrong; one line that names the field, the place and what is valid.
     """
-    # here, so that what only needs the contract starts without pyarrow and torch
+    # imported here: users of the dataclasses alone need neither pyarrow nor torch
     from raystill.platform.data.cut import cut
     from raystill.platform.data.sources.registry import cache_folder, find
     from raystill.platform.data.store import decoded
@@ -116,27 +116,27 @@ def load(spec: DataSpec, plugins: Plugins | None = None, progress: Callable[[int
     source = decoded(find(spec, plugins), Request(spec, progress, known), cache, plugins)
     modality = source.modality
     if corpora and modality.companion is None:
-        raise ValueError(f"data.corpus: makes vectors of words, and {spec.source} has {modality.plural}; leave it out")
+        raise ValueError(f"data.corpus: word vectors need texts, and {spec.source} has {modality.plural}; leave it out")
     payload = modality.companion.make(spec, source, cache, corpora) if modality.companion else None
     data = cut(spec, source, payload)
     if spec.whiten == "none":
         return data
-    from raystill.platform.data.whiten import kept, zca
+    from raystill.platform.data.whiten import cached, zca
 
     if modality is not IMAGE:
         raise ValueError(f"data.whiten: {spec.whiten} is for images, and {spec.source} has {modality.plural}")
-    whitening = kept(cache, data.fingerprint)
+    whitening = cached(cache, data.fingerprint)
     if whitening is None:
-        whitening = kept(cache, data.fingerprint, zca(data.train.x, data.mean, data.std))
+        whitening = cached(cache, data.fingerprint, zca(data.train.x, data.mean, data.std))
     return replace(data, whitening=whitening)
 
 
 def _corpora(spec: DataSpec) -> tuple[str, ...]:
     if spec.corpus and spec.embeddings is not None:
-        raise ValueError("data.corpus: vectors are read from data.embeddings or made of texts, not both; drop one")
+        raise ValueError("data.corpus: word vectors come from data.embeddings or from texts, not both; drop one")
     twice = [name for i, name in enumerate(spec.corpus) if name in (spec.source, *spec.corpus[:i])]
     if twice:
-        raise ValueError(f"data.corpus: {twice[0]} is there already; name each source of texts once")
+        raise ValueError(f"data.corpus: {twice[0]} is named twice; name each source of texts once")
     return spec.corpus
 
 
@@ -150,5 +150,5 @@ def _corpus(spec: DataSpec, name: str, plugins: Plugins | None, cache: Path) -> 
     except ValueError as error:
         raise ValueError(f"data.corpus: {name}: {error}") from None
     if not corpus.vocabulary:
-        raise ValueError(f"data.corpus: {name} has {corpus.modality.plural}, and vectors are made of texts")
+        raise ValueError(f"data.corpus: {name} has {corpus.modality.plural}, and word vectors need texts")
     return corpus

@@ -1,7 +1,7 @@
-"""What a source is known by: the sha256 of what it is read from.
+"""The sha256 of a source's content.
 
-Files that were hashed before are known again by path, size and modification time, so that a large data set is hashed
-once; a note of that is kept in the cache folder, one small file per listing, so that processes never share one.
+A file is not hashed again while its path, size and modification time stay the same: the cache folder has a small file
+of hashes for each listing of files.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from raystill.platform.data.sources.raw import File, Raw, Stored, portion
 from raystill.platform.files.digests import digest, stream_digest
 from raystill.platform.files.storage import write_whole
 
-_SETTLED_NS = 2_000_000_000  # a file younger than its clock's tick may change and keep its time
+_SETTLED_NS = 2_000_000_000  # a younger file may change again without a change of its modification time
 
 
-def content_of(found: Raw | Stored, cache: Path) -> str:
-    """sha256 hex of everything that a source is read from."""
-    if isinstance(found, Raw):
-        return _raw_digest(found)
-    listing = digest([(file.path, file.size, file.mtime_ns) for file in found.files])
+def content_of(source: Raw | Stored, cache: Path) -> str:
+    """sha256 hex of a source: its files and options, or its arrays."""
+    if isinstance(source, Raw):
+        return _raw_digest(source)
+    listing = digest([(file.path, file.size, file.mtime_ns) for file in source.files])
     note = cache / "seen" / f"{listing}.json"
     sums = _noted(note)
-    if sums is None or len(sums) != len(found.files):
+    if sums is None or len(sums) != len(source.files):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            sums = list(pool.map(_file_digest, found.files))
+            sums = list(pool.map(_file_digest, source.files))
         settled = time.time_ns() - _SETTLED_NS
-        if found.files and all(0 < file.mtime_ns < settled for file in found.files):
-            with suppress(OSError):  # a cache that cannot be written costs hashing again, no more
+        if source.files and all(0 < file.mtime_ns < settled for file in source.files):
+            with suppress(OSError):  # an unwritable cache only costs hashing again
                 write_whole(note, json.dumps(sums).encode())
-    return digest([dict(found.options), [file.name for file in found.files], sums])
+    return digest([dict(source.options), [file.name for file in source.files], sums])
 
 
 def _noted(note: Path) -> list[str] | None:

@@ -18,10 +18,9 @@ _TEST = 0.2  # share of train that becomes test where the source has none
 
 
 def cut(spec: DataSpec, source: Decoded, payload: Payload | None = None) -> DataSet:
-    """The data set of a spec.
+    """Cut a source into the train, validation and test splits of a spec.
 
-    Splits that the source has stay views of its memory map; what a seed draws from train is copied, in the source's
-    order.
+    Splits of the source stay views of its memory map; examples drawn from train are copied, in the source's order.
 
     Raises:
         ValueError: a class that has no training image, at first or after a cut.
@@ -32,14 +31,14 @@ def cut(spec: DataSpec, source: Decoded, payload: Payload | None = None) -> Data
     splits = dict(source.splits)
     rows = np.arange(len(train))
     if "test" not in splits:
-        rows, held = _hold_out(train.y, rows, _TEST, address.at(stream="test"), source.classes, "data.source")
-        splits["test"] = _take(train, held)
+        rows, held_out = _hold_out(train.y, rows, _TEST, address.at(stream="test"), source.classes, "data.source")
+        splits["test"] = _take(train, held_out)
     if "validation" not in splits:
-        held = rows[:0]
+        held_out = rows[:0]
         if spec.validation > 0:
             at = address.at(stream="split")
-            rows, held = _hold_out(train.y, rows, spec.validation, at, source.classes, "data.validation")
-        splits["validation"] = _take(train, held)
+            rows, held_out = _hold_out(train.y, rows, spec.validation, at, source.classes, "data.validation")
+        splits["validation"] = _take(train, held_out)
     if spec.limit is not None and spec.limit < len(rows):
         if spec.limit < len(source.classes):
             raise ValueError(f"data.limit: {spec.limit} images are fewer than the {len(source.classes)} classes")
@@ -47,7 +46,7 @@ def cut(spec: DataSpec, source: Decoded, payload: Payload | None = None) -> Data
     splits["train"] = _take(train, rows)
     mean, std = source.modality.statistics(splits["train"].x)
     chosen = spec.model_dump(mode="json", include={"validation", "split_seed", "limit", "size"})
-    if spec.whiten != "none":  # else what it was before there was a choice
+    if spec.whiten != "none":
         chosen["whiten"] = spec.whiten
     if payload is not None:
         splits = {name: replace(split, table=payload.table) for name, split in splits.items()}
@@ -67,13 +66,13 @@ def cut(spec: DataSpec, source: Decoded, payload: Payload | None = None) -> Data
 
 
 def draw(y: np.ndarray, count: int, rng: np.random.Generator, leave: int = 0) -> np.ndarray:
-    """Rows drawn in proportion to the classes that there are, at least one of each.
+    """Draw rows in proportion to the class sizes, at least one of each class that occurs.
 
     Args:
         y: labels [N].
-        count: rows to draw, at least the number of classes; fewer are drawn where `leave` asks for it.
-        rng: consumed class by class.
-        leave: rows of each class that are not drawn.
+        count: rows to draw, at least the number of classes; `leave` may lower it.
+        rng: generator, consumed class by class.
+        leave: rows of each class that must remain.
 
     Returns:
         int64 [at most count], ascending.
@@ -95,14 +94,14 @@ def draw(y: np.ndarray, count: int, rng: np.random.Generator, leave: int = 0) ->
 def _hold_out(
     y: np.ndarray, rows: np.ndarray, share: float, address: Address, classes: Sequence[str], field: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    # -> rows that stay, rows held out; each class keeps and gives at least one image
+    # -> (remaining rows, held-out rows); each class has at least one image in both
     sizes = np.bincount(y[rows], minlength=len(classes))
     for name, size in zip(classes, sizes):
         if size < 2:
             raise ValueError(f"{field}: holding out {share:g} of train leaves class {name!r} (images: {size}) empty")
     count = max(len(classes), round(share * len(rows)))
-    held = draw(y[rows], count, numpy_rng(address), leave=1)
-    return np.delete(rows, held), rows[held]
+    chosen = draw(y[rows], count, numpy_rng(address), leave=1)
+    return np.delete(rows, chosen), rows[chosen]
 
 
 def _each_class(y: np.ndarray, classes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The order in which examples are drawn: permutations, a function of the seed's address and the epoch alone."""
+"""The order of examples: one permutation an epoch, a function of the seed's address and the epoch alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def order(n: int, seed: Address, epoch: int) -> np.ndarray:
 
 
 class Order:
-    """Rows of each batch: permutations of all samples one after another, without a gap, readable at any step."""
+    """Batches of `size` rows, cut from the permutations of successive epochs; any step can be read."""
 
     def __init__(self, count: int, size: int, seed: Address) -> None:
         self._count, self._size, self._seed = count, size, seed

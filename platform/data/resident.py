@@ -1,4 +1,4 @@
-"""A split that lives on the device as it is stored, made numbers as batches are drawn."""
+"""A split in device memory, in its stored form; batches become float32 as they are drawn."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Resident:
         x: [N, ...], as the modality stores examples.
         y: int64 [N].
         mean, std: float32 [C, 1, 1], of the numbers of training examples.
-        whitening: float32 [D] and [D, D], where images are whitened.
+        whitening: mean float32 [D] and matrix [D, D], or None.
         modality: what the examples are.
-        table: what stored ids point into, float32 [V, D].
+        table: the vector of each stored id, float32 [V, D].
     """
 
     x: Tensor
@@ -37,7 +37,7 @@ class Resident:
         return len(self.y)
 
     def features(self, x: Tensor) -> Tensor:
-        """What k-NN compares of examples x[..., C, H, W]."""
+        """The features of examples x[..., C, H, W] that k-NN compares."""
         return self.modality.features(x)
 
     def batch(self, index: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
@@ -57,10 +57,10 @@ class Resident:
 
 
 def resident(split: Split, dataset: DataSet, device: torch.device | str = "cpu") -> Resident:
-    """A split of a data set in memory that torch owns, on a device."""
+    """Copy a split of a data set into torch's own memory on a device."""
 
     def owned(array: np.ndarray) -> Tensor:
-        # a view of the map would leave page faults, and its alignment, in every batch
+        # a view of the memory map would page-fault in every batch, and its alignment is not torch's
         return torch.tensor(array, device=device)
 
     def channel(values: tuple[float, ...]) -> Tensor:

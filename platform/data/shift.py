@@ -1,4 +1,4 @@
-"""Moving images by whole pixels: the one shift of the project. Who draws the moves decides how far."""
+"""Shift images by whole pixels; the callers draw the moves."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 def shifted(
     x: Tensor, down: Tensor | int, right: Tensor | int, padding: Literal["replicate", "zeros"] = "replicate"
 ) -> Tensor:
-    """Each image moved by pixels of its own; nothing wraps around.
+    """Move each image by whole pixels of its own; nothing wraps around.
 
     Args:
         x: (N, C, H, W).
         down, right: pixels to move by, int64 (N,) or one number for all images; negative moves up and left.
-        padding: what enters at the border: the nearest pixel of the image, or 0.
+        padding: value of pixels from outside: the nearest pixel of the image, or 0.
 
     Returns:
         The moved images, the shape and memory format of x.

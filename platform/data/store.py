@@ -1,8 +1,8 @@
-"""The Arrow cache: a source decoded once, opened again without copying.
+"""The Arrow cache: a source is decoded once and memory-mapped afterwards.
 
-One Arrow IPC file per content and decoding options; a record batch per split with columns `image` (fixed-shape tensor,
-of images and `label` (int64). The schema's metadata carries the sha256 of the
-decoded data, which is checked at each opening: a torn, foreign or corrupt file is built again, never loaded.
+One Arrow IPC file per content and decoding options; a record batch per split, with a column of examples (fixed-shape
+tensors, named by their modality) and `label` (int64). The schema's metadata has the sha256 of the decoded data, which
+is checked at each opening: a torn, foreign or corrupt file is built again.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from raystill.platform.files.digests import digest
 from raystill.platform.files.storage import write_whole
 from raystill.platform.registry import Plugins
 
-_FORMAT = 1  # raise it when decoding or the file's layout changes
+_FORMAT = 1  # increase it when decoding or the file's layout changes
 _HEADER = b"raystill"
 _SPLITS = ("train", "validation", "test")
-_WAIT = 600.0  # seconds to let another process build the same file
+_WAIT = 600.0  # seconds to wait while another process builds the same file
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A source as it is kept.
+    """A decoded source.
 
     Attributes:
-        splits: `train` and what else the source has; arrays are read-only views of the memory-mapped file.
+        splits: `train`, and `validation` and `test` where the source has them; read-only views of the mapped file.
         classes: class names in label order.
-        content: sha256 hex of all of it.
+        content: sha256 hex of splits, classes and vocabulary.
         modality: of its examples.
-        vocabulary: what stored ids stand for; empty where examples are no ids.
-        truncated: how many examples were cut, by split.
+        vocabulary: the word of each stored id; empty where examples are not ids.
+        truncated: how many examples were shortened, by split.
     """
 
     splits: Mapping[str, Split]
@@ -57,21 +57,21 @@ class Decoded:
     truncated: Mapping[str, int] = field(default_factory=dict)
 
 
-def decoded(found: Raw | Stored, request: Request, cache: Path, plugins: Plugins | None = None) -> Decoded:
-    """A source's examples and labels from the cache, put there first where it lacks them.
+def decoded(source: Raw | Stored, request: Request, cache: Path, plugins: Plugins | None = None) -> Decoded:
+    """Read a decoded source from the cache; decode and write it first where the cache lacks it.
 
     Args:
-        found: the source.
-        request: what its modality decodes by.
+        source: arrays, or files to read.
+        request: settings of the decoding.
         cache: the cache folder.
-        plugins: the caller's own parts; `modalities` of them.
+        plugins: the caller's own modalities.
 
     Raises:
-        ValueError: what `build` raises, or a cache folder that is needed and cannot be written.
+        ValueError: as `build`, or the cache folder cannot be written.
     """
     spec, known = request.spec, request.known
     words = [list(known)] if known else []
-    key = [_FORMAT, content_of(found, cache), spec.size, spec.length, spec.vocabulary, *words]
+    key = [_FORMAT, content_of(source, cache), spec.size, spec.length, spec.vocabulary, *words]
     path = cache / f"{digest(key)}.arrow"
     stored = opened(path, plugins)
     if stored is not None:
@@ -79,7 +79,7 @@ def decoded(found: Raw | Stored, request: Request, cache: Path, plugins: Plugins
     with _turn(path):
         stored = opened(path, plugins)  # another process may have built it meanwhile
         if stored is None:
-            built = build(found.read() if isinstance(found, Stored) else found, request, plugins)
+            built = build(source.read() if isinstance(source, Stored) else source, request, plugins)
             with _written(path):
                 write_whole(path, lambda stream: _write(built, stream))
             stored = opened(path, plugins)
@@ -92,7 +92,7 @@ def build(raw: Raw, request: Request, plugins: Plugins | None = None) -> Decoded
     """Decode and check a source.
 
     Raises:
-        ValueError: no train split, unknown splits, bad labels, an unknown modality, or what the modality raises.
+        ValueError: no train split, unknown splits, bad labels, an unknown modality, or examples that it refuses.
     """
     unknown = sorted(set(raw.splits) - set(_SPLITS))
     if unknown or "train" not in raw.splits:
@@ -118,7 +118,7 @@ def _modality(raw: Raw, examples: Any, plugins: Plugins | None) -> Modality:
 
 
 def opened(path: Path, plugins: Plugins | None = None) -> Decoded | None:
-    """What a cache file holds, or none where it is missing, torn, foreign or corrupt."""
+    """Open a cache file; None where it is missing, torn, foreign or corrupt."""
     try:
         with pa.memory_map(str(path)) as source:
             reader = pa.ipc.open_file(source)
@@ -162,7 +162,7 @@ def _split(batch: pa.RecordBatch, kind: Modality) -> Split:
 
 
 def _content(splits: Mapping[str, Split], classes: tuple[str, ...], vocabulary: tuple[str, ...] = ()) -> str:
-    # of the decoded data, not of the file: the same on every version of Arrow
+    # of the decoded data, not of the file, whose bytes depend on the version of Arrow
     shapes = {name: list(split.x.shape) for name, split in splits.items()}
     total = hashlib.sha256(digest([list(classes), shapes, *([vocabulary] if vocabulary else [])]).encode())
     for split in splits.values():
@@ -173,8 +173,8 @@ def _content(splits: Mapping[str, Split], classes: tuple[str, ...], vocabulary: 
 
 @contextmanager
 def _turn(path: Path) -> Iterator[None]:
-    # one process decodes while others wait for its file; the kernel frees the lock of a process that dies, and past the
-    # deadline each builds its own, which is wasteful but harmless as files are replaced whole
+    # One process decodes while others wait for its file. The kernel frees the lock of a process that dies. After the
+    # deadline each process builds the file itself, which is harmless: files are replaced whole.
     deadline = time.monotonic() + _WAIT
     with _written(path):
         path.parent.mkdir(parents=True, exist_ok=True)

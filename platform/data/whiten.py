@@ -1,4 +1,4 @@
-"""ZCA whitening: pixels without their correlations, in the basis of pixels (Bell and Sejnowski 1997; Krizhevsky 2009).
+"""ZCA whitening removes the correlations between pixels (Bell and Sejnowski 1997; Krizhevsky 2009).
 
 With x normalised by channel, m its mean and C = U diag(s) U^T its covariance over training images:
 x' = (x - m) U diag((s + e)^-1/2) U^T.
@@ -18,21 +18,22 @@ Whitening = tuple[np.ndarray, np.ndarray]
 """m float32 [D] and the symmetric matrix float32 [D, D], with D = C H W."""
 
 EPSILON = 0.1
-"""e: what keeps directions that hardly vary from being blown up; in normalised units."""
+"""e, in squared normalised units: bounds how much directions of little variance are amplified."""
 
 MOST_IMAGES = 10_000
-"""Training images that the covariance is taken of, evenly spaced; more change it little and cost minutes."""
+"""The covariance is computed from at most this many training images, evenly spaced; more cost minutes."""
 
 MOST_VALUES = 3 * 64 * 64
-"""Values of an image above which the matrix would not fit beside the data."""
+"""Largest C H W of an image; the D x D matrix of larger ones would take too much memory."""
 
 
 def zca(x: np.ndarray, mean: Sequence[float], std: Sequence[float], epsilon: float = EPSILON) -> Whitening:
-    """The whitening of training images.
+    """Compute the whitening of training images.
 
     Args:
         x: uint8 [N, C, H, W].
         mean, std: by channel, of pixels / 255.
+        epsilon: e above.
 
     Raises:
         ValueError: images too large for a matrix of all pairs of pixels.
@@ -48,22 +49,19 @@ def zca(x: np.ndarray, mean: Sequence[float], std: Sequence[float], epsilon: flo
     flat = ((few - m) / s).reshape(count, size)
     centre = flat.mean(0)
     flat -= centre
-    with threadpool_limits(1):  # sums are split by thread
+    with threadpool_limits(1):  # the number of threads would change the order of sums
         values, vectors = np.linalg.eigh(flat.T @ flat / count)
         matrix = (vectors / np.sqrt(np.maximum(values, 0.0) + epsilon)) @ vectors.T
     return centre.astype(np.float32), matrix.astype(np.float32)
 
 
-def kept(cache: Path, fingerprint: str, make: Whitening | None = None) -> Whitening | None:
-    """A whitening that was computed before for a fingerprint, or None; `make` is put there.
-
-    A torn or foreign file is computed again, never loaded.
-    """
+def cached(cache: Path, fingerprint: str, new: Whitening | None = None) -> Whitening | None:
+    """Read the whitening of a data set from the cache; None where there is no whole file. `new` is written first."""
     path = cache / f"{fingerprint}-zca.safetensors"
-    if make is not None:
-        with suppress(ValueError):  # a cache that can not be written costs computing again, no more
-            arrays.write(path, dict(zip(("mean", "matrix"), make)), {"data": fingerprint})
-        return make
+    if new is not None:
+        with suppress(ValueError):  # an unwritable cache only costs computing it again
+            arrays.write(path, dict(zip(("mean", "matrix"), new)), {"data": fingerprint})
+        return new
     try:
         parts, facts = arrays.read(path)
         return (parts["mean"], parts["matrix"]) if facts == {"data": fingerprint} else None
@@ -72,7 +70,7 @@ def kept(cache: Path, fingerprint: str, make: Whitening | None = None) -> Whiten
 
 
 def whitened(flat: np.ndarray, by: Whitening) -> np.ndarray:
-    """Normalised images float32 [..., C, H, W], whitened."""
+    """Whiten normalised images float32 [..., C, H, W]."""
     rows = flat.reshape(-1, len(by[0])).astype(np.float32) - by[0]
     out: np.ndarray = (rows @ by[1]).reshape(flat.shape)
     return out

@@ -1,7 +1,6 @@
 """Modalities: kinds of examples. A new one is a `Modality`, in one file, and a line in `MODALITIES`.
 
-A source says which one it gives (`Raw.modality`). A modality of one's own comes in the caller's plug-ins or as an entry
-point of `raystill.modalities`.
+A source names its modality (`Raw.modality`). Users add theirs as plug-ins or entry points of `raystill.modalities`.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ MODALITIES: dict[str, Modality] = {"image": IMAGE, "text": TEXT}
 
 
 def modality(name: str, plugins: registry.Plugins | None = None, field: str = "data.source") -> Modality:
-    """The modality of a name.
+    """Look up a modality by name.
 
     Raises:
-        ValueError: an unknown name, or something that is no `Modality`.
+        ValueError: an unknown name, or a part that is not a `Modality`.
     """
     part = registry.resolve("modalities", name, MODALITIES, plugins, field)
     if not isinstance(part, Modality):
@@ -35,9 +34,5 @@ def modality(name: str, plugins: registry.Plugins | None = None, field: str = "d
 
 
 def of_manifest(manifest: Mapping[str, Any], plugins: registry.Plugins | None = None) -> Modality:
-    """The modality of distilled data, image where the manifest names none.
-
-    Raises:
-        ValueError: an unknown one.
-    """
+    """The modality of distilled data: image where the manifest names none; ValueError for an unknown one."""
     return modality(str(manifest.get("modality", "image")), plugins, "manifest.modality")

@@ -1,4 +1,4 @@
-"""What a modality is: everything that the project asks of a kind of example."""
+"""The contract of a modality: all functions that depend on the kind of example."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from raystill.platform.spec import DataSpec
 
 Section = Mapping[str, Any]
-"""What the manifest of distilled data says under the name of its modality."""
+"""The section of a manifest under the name of its modality."""
 
 
 class Encoded(NamedTuple):
-    """The examples of a source as they are stored.
+    """The examples of a source in their stored form.
 
     Attributes:
         x: by split, an array [N, ...] of one type.
-        vocabulary: what stored ids stand for; empty where examples are no ids.
-        truncated: by split, how many examples were cut.
+        vocabulary: the word of each stored id; empty where examples are not ids.
+        truncated: by split, how many examples were shortened.
     """
 
     x: dict[str, np.ndarray]
@@ -37,12 +37,12 @@ class Encoded(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a modality decodes by.
+    """Settings of a decoding.
 
     Attributes:
         spec: the section `data`.
-        progress: called with (examples decoded, examples in all).
-        known: words that belong to the vocabulary in any case.
+        progress: called with (examples decoded, all examples).
+        known: words of other corpora that the vocabulary includes.
     """
 
     spec: DataSpec
@@ -51,11 +51,11 @@ class Request(NamedTuple):
 
 
 class Payload(Protocol):
-    """What belongs to the examples of a data set beside their arrays, such as the vectors of words.
+    """Data that examples need beside their arrays, such as the vectors of words.
 
     Attributes:
-        table: float32 [V, D] that stored ids point into; None where there is none.
-        fingerprint: sha256 hex of all of it.
+        table: the vector of each stored id, float32 [V, D], or None.
+        fingerprint: sha256 hex of the payload.
     """
 
     @property
@@ -67,18 +67,18 @@ class Payload(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Companion:
-    """How a modality's payload is made, kept beside distilled data and used.
+    """How a modality makes, stores and uses its payload.
 
     Attributes:
         make: (spec, decoded source, cache folder, decoded corpora by name) -> the payload.
         describe: (payload, x float32 [S, M, C, H, W]) -> the manifest's section.
-        problem: (section, x, payload or None) -> why they do not fit together; empty where they do.
-        columns: section -> columns of `data.parquet`, values by example in the order of steps.
+        problem: (section, x, payload or None) -> why they do not fit together, or "".
+        columns: section -> columns of `data.parquet`, one value for each example, in the order of steps.
         file: name of the payload's file in an artefact.
         write: (file, payload) -> nothing.
         read: (file, section) -> the payload.
-        embed: (payload, real examples as a source gives them, (C, H, W)) -> float32 [N, C, H, W].
-        lists: entries of the section that have a value for each example.
+        embed: (payload, undecoded examples, (C, H, W)) -> float32 [N, C, H, W].
+        lists: keys of the section with one value for each example.
     """
 
     make: Callable[[DataSpec, Decoded, Path, Mapping[str, Decoded]], Payload]
@@ -93,14 +93,13 @@ class Companion:
 
 
 class Rendering(NamedTuple):
-    """Distilled examples to look at.
+    """Distilled examples as HTML and pictures.
 
     Attributes:
-        words: a sentence on how they are shown.
-        html: (step, position, words for those who do not see it) -> an element.
-        picture: (step, position, side in pixels) -> the same as a picture.
-        width: of an example on a page, in CSS pixels, and its share of a narrow screen in percent; None takes the
-            page's own.
+        words: a sentence that explains the rendering.
+        html: (step, position, alternative text) -> an element.
+        picture: (step, position, side in pixels) -> a picture.
+        width: of an example on a page, in CSS pixels and in percent of a narrow screen; None takes the page's default.
     """
 
     words: str
@@ -123,24 +122,22 @@ def _no_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Modality:
-    """A kind of example: how it is decoded, made numbers, named and shown.
+    """A kind of example: how it is decoded, converted to numbers, named and rendered.
 
     Attributes:
         name: in manifests and in `Raw.modality`.
         noun: what one example is called.
-        decode: (portions by split, request) -> examples as they are stored, checked; raises ValueError that names the
-            field or the place.
-        numbers: (stored [n, ...], payload's table or None) -> float32 [n, C, H, W], for arrays and tensors alike; a
-            copy.
+        decode: (portions by split, request) -> checked examples; raises a ValueError that names the field or place.
+        numbers: (stored [n, ...], payload's table or None) -> float32 [n, C, H, W], for arrays and tensors; a copy.
         size: (C, H, W) -> an example's size in words.
-        render: (x float32 [S, M, C, H, W], manifest) -> what is shown of distilled examples.
+        render: (x float32 [S, M, C, H, W], manifest) -> the rendering of distilled examples.
         statistics: stored training examples -> mean and standard deviation of each channel of `numbers`.
-        features: float32 [..., C, H, W] -> what nearest neighbours compare.
-        shift: (float32 [N, C, H, W], generator) -> the examples moved a little, each by a draw of its own.
+        features: float32 [..., C, H, W] -> features that nearest neighbours compare.
+        shift: (float32 [N, C, H, W], generator) -> the examples, each shifted by a draw of its own.
         average: (stored [n, ...], table) -> the mean example, float32 [C, H, W]; None sums `numbers` in pieces.
-        bounds: least and largest number that an example has; None where there are no bounds.
-        nouns: the plural; none adds an s.
-        companion: of a modality whose examples need a payload.
+        bounds: least and largest value of `numbers`, or None.
+        nouns: the plural of `noun`; "" adds an s.
+        companion: None where examples need no payload.
     """
 
     name: str
@@ -164,5 +161,5 @@ class Modality:
 
     @property
     def plural(self) -> str:
-        """What several examples are called."""
+        """The plural of `noun`."""
         return self.nouns or f"{self.noun}s"

@@ -1,8 +1,8 @@
-"""Word vectors: read from a GloVe text file, or made here from the training texts; never downloaded.
+"""Word vectors, read from a GloVe text file or computed from the training texts; never downloaded.
 
-Made here: positive pointwise mutual information of words that stand near each other, factored by a truncated singular
-value decomposition (Levy and Goldberg 2014, "Neural word embedding as implicit matrix factorization"), each
-word's vector brought to length one (Levy, Goldberg and Dagan 2015).
+They are computed as the positive pointwise mutual information of words that stand near each other, factored by a
+truncated singular value decomposition (Levy and Goldberg 2014, "Neural word embedding as implicit matrix
+factorization"), and each word's vector is scaled to length one (Levy, Goldberg and Dagan 2015).
 """
 
 from __future__ import annotations
@@ -28,33 +28,32 @@ if TYPE_CHECKING:
     from raystill.platform.data.store import Decoded
     from raystill.platform.spec import DataSpec
 
-WIDTH = 100  # numbers of a word's vector where `data.embedding_width` does not say
+WIDTH = 100  # numbers of a word's vector where `data.embedding_width` is not set
 WINDOW = 5  # words to each side that count as near
-SMOOTHING = 0.75  # exponent on the counts of contexts: rare ones lose some of their weight
-_GRID = 2.0**-10  # vectors are rounded to this: what another machine's arithmetic adds is far below
-_FORMAT = 2  # raise it when vectors would come out otherwise
+SMOOTHING = 0.75  # exponent on the counts of contexts, which lowers the weight of rare ones
+_GRID = 2.0**-10  # vectors are rounded to multiples of this, far above differences between machines
+_FORMAT = 2  # increase it when the vectors of the same texts change
 _PIECE = 4096
 
 
 def text_of(spec: DataSpec, source: Decoded, cache: Path, others: Mapping[str, Decoded] | None = None) -> Text:
-    """The vectors of a source's words, from the cache or put there first.
+    """Read the vectors of a source's words from the cache; compute and write them first where it lacks them.
 
-    Row 0 (padding) is zero. The others are centred and scaled, so that over the tokens of the training texts their
-    numbers have mean 0 and mean square 1.
+    They are `standardised` over the training texts.
 
     Args:
         spec: `embeddings` and `embedding_width`.
         source: training texts and the vocabulary.
         cache: the cache folder.
-        others: sources of texts that the vectors are also made of, by name.
+        others: further sources of texts for the co-occurrence counts, by name.
 
     Raises:
-        ValueError: a GloVe file that is none, or of another width; a width that the texts can not fill.
+        ValueError: a malformed GloVe file, or one of another width; too many numbers for so few words.
     """
     ids, words = source.splits["train"].x, source.vocabulary
     if spec.embeddings is not None:
         file = _file(spec.embeddings)
-        told: list[Any] = [content_of(Stored(lambda: Raw({}), [file]), cache), spec.embedding_width]
+        settings: list[Any] = [content_of(Stored(lambda: Raw({}), [file]), cache), spec.embedding_width]
         origin = f"GloVe file {Path(spec.embeddings).name}"
     else:
         width = spec.embedding_width or WIDTH
@@ -63,10 +62,10 @@ def text_of(spec: DataSpec, source: Decoded, cache: Path, others: Mapping[str, D
                 f"data.embedding_width: {width} numbers, but {len(words) - 2} words fill at most {len(words) - 3}; "
                 "set it lower, or give a GloVe file as data.embeddings"
             )
-        told = [width, WINDOW, SMOOTHING, *(other.content for other in (others or {}).values())]
+        settings = [width, WINDOW, SMOOTHING, *(other.content for other in (others or {}).values())]
         origin = f"made of the training texts{_named(others)} (PPMI, SVD of {width}, window {WINDOW})"
-    path = cache / "embeddings" / f"{digest([_FORMAT, source.content, told])}.safetensors"
-    table = _kept(path, len(words))
+    path = cache / "embeddings" / f"{digest([_FORMAT, source.content, settings])}.safetensors"
+    table = _cached(path, len(words))
     if table is None:
         if spec.embeddings is not None:
             table = read_glove(spec.embeddings, words, spec.embedding_width)
@@ -76,7 +75,7 @@ def text_of(spec: DataSpec, source: Decoded, cache: Path, others: Mapping[str, D
                 counts = counts + cooccurrence(_renumbered(other, words), len(words))
             table = unit(factored(ppmi(counts), width))
         table = standardised(table, ids)
-        with suppress(ValueError):  # a cache that can not be written costs the work again, no more
+        with suppress(ValueError):  # an unwritable cache only costs computing them again
             arrays.write(path, {"vectors": table}, {})
     return Text(words, table, origin, source.truncated, digest([words, _sum(table).tolist()]))
 
@@ -104,7 +103,7 @@ def cooccurrence(ids: np.ndarray, count: int, window: int = WINDOW) -> csr_matri
 def ppmi(counts: csr_matrix, smoothing: float = SMOOTHING) -> csr_matrix:
     """max(0, log(P(a, b) / (P(a) P_s(b)))), with P_s(b) in proportion to b's count to the power of `smoothing`.
 
-    Levy, Goldberg and Dagan 2015, equations 3 and 4. What was never seen together stays zero.
+    Levy, Goldberg and Dagan 2015, equations 3 and 4. Pairs that never occur stay zero.
     """
     from scipy.sparse import csr_matrix
 
@@ -113,22 +112,22 @@ def ppmi(counts: csr_matrix, smoothing: float = SMOOTHING) -> csr_matrix:
     context = np.asarray(counts.sum(0)).ravel() ** smoothing
     context = context / context.sum()
     value = np.log(pairs.data / (total[pairs.row] * context[pairs.col]))
-    kept = value > 0
-    return csr_matrix((value[kept], (pairs.row[kept], pairs.col[kept])), counts.shape)
+    positive = value > 0
+    return csr_matrix((value[positive], (pairs.row[positive], pairs.col[positive])), counts.shape)
 
 
 def factored(matrix: csr_matrix, width: int) -> np.ndarray:
     """U sqrt(S) of the `width` largest singular values, float64 [V, width]; a column's largest entry is positive.
 
     Raises:
-        ValueError: the matrix has nothing in it.
+        ValueError: the matrix is zero.
     """
     from sklearn.utils.extmath import randomized_svd
     from threadpoolctl import threadpool_limits
 
     if not matrix.nnz:
         raise ValueError("data.embeddings: no words stand together in these texts; give a GloVe file")
-    # one thread, and not ARPACK, which draws new directions by itself where a matrix has few: the same bits each time
+    # one thread and not ARPACK, which draws unseeded directions at low rank: the same bits each time
     seed = int(numpy_rng(Address(0, stream="embeddings")).integers(2**31))
     with threadpool_limits(1):
         u, s, _ = randomized_svd(matrix, width, n_oversamples=20, n_iter=8, random_state=seed)
@@ -137,12 +136,12 @@ def factored(matrix: csr_matrix, width: int) -> np.ndarray:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [V, D] brought to length one, so that frequent words, whose PPMI is small, say as much as rare ones."""
+    """Scale vectors [V, D] to length one: frequent words, whose PPMI is small, then weigh as much as rare ones."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def standardised(vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Vectors [V, D] whose numbers have mean 0 and mean square 1 over the tokens of texts ids [N, L]; row 0 is zero."""
+    """Centre and scale vectors [V, D] to mean 0 and mean square 1 over the tokens of ids [N, L]; row 0 becomes zero."""
     share = np.bincount(ids.reshape(-1), minlength=len(vectors)).astype(np.float64)
     share[0] = 0
     share /= share.sum()
@@ -154,31 +153,31 @@ def standardised(vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def read_glove(path: Path, words: tuple[str, ...], width: int | None = None) -> np.ndarray:
-    """The vectors of a vocabulary in a file of lines `word number number ...`, float64 [V, D].
+    """Read the vectors of a vocabulary, float64 [V, D], from a file of lines `word number number ...`.
 
-    Words that the file lacks, and the unknown word, get the mean of those that were found.
+    The unknown word, and words that the file lacks, get the mean of the others.
 
     Raises:
-        ValueError: no such file, a line that does not fit, numbers that are not finite, another width than the spec's,
-            or none of the words.
+        ValueError: no such file, a malformed line, a number that is not finite, another width than the spec's, or none
+            of the words.
     """
     number = {word: i for i, word in enumerate(words)}
     rows: dict[int, np.ndarray] = {}
-    found: int | None = None
+    before: int | None = None
     try:
         with Path(path).expanduser().open(encoding="utf-8") as stream:
             for at, line in enumerate(stream, 1):
                 word, _, rest = line.rstrip().partition(" ")
                 seen = rest.count(" ") + 1 if rest else 0
                 if at == 1 and seen == 1 and word.isdigit():
-                    continue  # word2vec's header: how many words, and their width
-                found = _width(path, at, seen, found, width)
+                    continue  # word2vec's header: number of words and width
+                before = _width(path, at, seen, before, width)
                 if word in number:
                     rows[number[word]] = _numbers(path, at, rest.split(" "))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ValueError(f"data.embeddings: can not read {path}: {reason}") from error
-    if found is None or not rows:
+    if before is None or not rows:
         raise ValueError(f"data.embeddings: {path} has none of the {len(words) - 2} words of these texts")
     vectors = np.tile(np.mean(list(rows.values()), axis=0), (len(words), 1))
     vectors[list(rows)] = list(rows.values())
@@ -186,11 +185,11 @@ def read_glove(path: Path, words: tuple[str, ...], width: int | None = None) -> 
 
 
 def nearest(vectors: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The row of a table that each vector is nearest to by cosine, padding and the unknown word apart.
+    """The word nearest to each vector by cosine; padding and the unknown word are left out.
 
     Args:
         vectors: [N, D].
-        among: [V, D], rows from 2 on are words.
+        among: the table [V, D]; rows from 2 on are words.
 
     Returns:
         ids int64 [N] and cosines float32 [N].
@@ -210,17 +209,17 @@ def _named(others: Mapping[str, Decoded] | None) -> str:
 
 
 def _renumbered(other: Decoded, words: tuple[str, ...]) -> np.ndarray:
-    """A corpus' training texts in the numbers of another vocabulary, int32 [N, L]; 1 stands for what it lacks."""
+    """A corpus' training texts in the ids of another vocabulary, int32 [N, L]; 1 stands for words that it lacks."""
     number = {word: i for i, word in enumerate(words)}
     renamed = np.array([0, 1, *(number.get(word, 1) for word in other.vocabulary[2:])], np.int32)
     return renamed[other.splits["train"].x]
 
 
-def _width(path: Path, at: int, seen: int, found: int | None, asked: int | None) -> int:
-    if found is not None and seen != found:
-        raise ValueError(f"data.embeddings: {path} line {at} has {seen} numbers, those before have {found}")
+def _width(path: Path, at: int, seen: int, before: int | None, asked: int | None) -> int:
+    if before is not None and seen != before:
+        raise ValueError(f"data.embeddings: {path} line {at} has {seen} numbers, those before have {before}")
     if seen < 2:
-        raise ValueError(f"data.embeddings: {path} line {at} is no word and its numbers, as GloVe's text files have")
+        raise ValueError(f"data.embeddings: {path} line {at} is not a word and its numbers, as in GloVe's text files")
     if asked is not None and seen != asked:
         raise ValueError(f"data.embedding_width: {asked}, but the vectors of {path} have {seen} numbers")
     return seen
@@ -230,9 +229,9 @@ def _numbers(path: Path, at: int, values: list[str]) -> np.ndarray:
     try:
         row = np.array(values, np.float64)
     except ValueError:
-        raise ValueError(f"data.embeddings: {path} line {at} holds something that is not a number") from None
+        raise ValueError(f"data.embeddings: {path} line {at} has a value that is not a number") from None
     if not np.isfinite(row).all():
-        raise ValueError(f"data.embeddings: {path} line {at} holds a number that is not finite")
+        raise ValueError(f"data.embeddings: {path} line {at} has a number that is not finite")
     return row
 
 
@@ -244,7 +243,7 @@ def _file(path: Path) -> File:
         raise ValueError(f"data.embeddings: can not read {path}: {error.strerror}") from error
 
 
-def _kept(path: Path, count: int) -> np.ndarray | None:
+def _cached(path: Path, count: int) -> np.ndarray | None:
     try:
         vectors = arrays.read(path)[0]["vectors"]
     except (ValueError, KeyError):

@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 SHIFT = 0.125
 """Largest translation of the augmentation, as a share of the side (DSA's crop, 2102.08259)."""
 
-_FLOOR = 1e-3  # least standard deviation: a channel that is constant is only centred
+_FLOOR = 1e-3  # least standard deviation, so that a constant channel is only centred
 _CHUNK = 1024
 
-NARROW = 0.98  # share of pixels inside the natural range above which that range is shown
+NARROW = 0.98  # images are shown in the natural range if at least this share of their pixels lies in it
 
 
 def to_pixels(images: np.ndarray, normalisation: dict[str, Any] | None) -> tuple[np.ndarray, str]:
-    """Pixels of normalised images.
+    """Convert normalised images to pixels.
 
-    Distilled images are not bound to the range of photographs. Where too many values leave it, the whole set is
-    stretched by one pair of limits, so that images stay comparable with each other.
+    Distilled images may leave the range of photographs. Where too many values do, the whole set is rescaled by one
+    pair of limits, so that images stay comparable.
 
     Args:
         images: float32 [S, M, C, H, W].
-        normalisation: `mean` and `std` by channel, of pixels in 0..1; None shows the values as they are.
+        normalisation: `mean` and `std` by channel, of pixels in 0..1; None takes the values as they are.
 
     Returns:
-        uint8 [S, M, H, W, 3], and a sentence on how brightness is shown.
+        uint8 [S, M, H, W, 3], and a sentence that explains the brightness.
     """
     values = images.astype(np.float64)
     if normalisation:
@@ -52,7 +52,7 @@ def to_pixels(images: np.ndarray, normalisation: dict[str, Any] | None) -> tuple
     pixels = np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     pixels = np.moveaxis(pixels, 2, -1)
     channels = pixels.shape[-1]
-    # grey for one channel; channels beyond the third can not be shown
+    # one or two channels are shown as grey, channels beyond the third are left out
     pixels = np.repeat(pixels[..., :1], 3, -1) if channels < 3 else pixels[..., :3]
     return np.ascontiguousarray(pixels), words
 
@@ -66,10 +66,10 @@ def data_uri(pixels: np.ndarray) -> str:
 
 
 def decode(portions: Mapping[str, Portion], request: Request) -> Encoded:
-    """Pixels of every split; see `sources.decode`.
+    """Decode the images of every split.
 
     Raises:
-        ValueError: what `sources.decode` raises, or a setting of texts.
+        ValueError: as `sources.decode`, or a setting of texts is given.
     """
     from raystill.platform.data.sources.decode import decode
 
@@ -80,7 +80,7 @@ def decode(portions: Mapping[str, Portion], request: Request) -> Encoded:
 
 
 def numbers(x: Any, table: Any = None) -> Any:
-    """Pixels / 255, float32 [n, C, H, W], of uint8; tensors channels last where there are several."""
+    """Pixels / 255, float32 [n, C, H, W], of uint8; tensors of several channels are channels last."""
     if isinstance(x, np.ndarray):
         return x.astype(np.float32) / np.float32(255)
     import torch
@@ -104,13 +104,13 @@ def statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def average(x: np.ndarray, table: np.ndarray | None = None) -> np.ndarray:
-    """The mean of images uint8 [n, C, H, W], pixels / 255, float32 [C, H, W]."""
+    """The mean image, pixels / 255, float32 [C, H, W], of uint8 [n, C, H, W]."""
     mean: np.ndarray = (x.mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
     return mean
 
 
 def shift(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Each image (N, C, H, W) moved by up to an eighth of its width; what enters repeats the border."""
+    """Shift each image (N, C, H, W) by up to an eighth of its width; the border is repeated."""
     import torch
 
     from raystill.platform.data.shift import shifted
@@ -121,7 +121,7 @@ def shift(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def render(x: np.ndarray, manifest: Mapping[str, Any]) -> Rendering:
-    """Images as PNG, in the natural range of pixels where most of them lie in it."""
+    """Render images as PNG."""
     from markupsafe import Markup
 
     pixels, words = to_pixels(x, manifest.get("normalisation"))

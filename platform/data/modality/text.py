@@ -25,19 +25,19 @@ SHIFT = 0.125
 
 WORDS = "words.parquet"
 MOST_BYTES = 16 * 2**30  # of the vectors of an artefact, in memory
-LINE, WIDTH, MOST_LINES = 20, 340, 30  # of a picture: pixels of a line, of its width, and the lines that are drawn
+LINE, WIDTH, MOST_LINES = 20, 340, 30  # of a picture: height and width of a line in pixels, and most lines
 PAPER, INK = (255, 255, 255), (27, 31, 36)
 
 
 @dataclass(frozen=True)
 class Text:
-    """What token ids mean.
+    """The vocabulary of texts and its vectors.
 
     Attributes:
         words: the vocabulary by id; 0 is padding and 1 the unknown word.
         table: the vector of each word, float32 [V, D]; row 0 is zero.
-        embeddings: where the vectors come from, in words.
-        truncated: by split, texts that were longer than the length that is kept; of the source, before any cut.
+        embeddings: origin of the vectors, a phrase.
+        truncated: by split of the source, number of truncated texts.
         fingerprint: sha256 hex of words and vectors.
     """
 
@@ -49,7 +49,7 @@ class Text:
 
 
 class Word(NamedTuple):
-    """The word nearest to a token, the cosine between their vectors, and how dark it is shown, 0.25 to 1."""
+    """The word nearest to a token, the cosine between their vectors, and its opacity, 0.25 to 1."""
 
     word: str
     cosine: float
@@ -57,10 +57,10 @@ class Word(NamedTuple):
 
 
 def decode(portions: Mapping[str, Portion], request: Request) -> Encoded:
-    """Token ids of every split; see `tokens.encode`.
+    """Encode the texts of every split.
 
     Raises:
-        ValueError: what `tokens.encode` raises, or a setting of images.
+        ValueError: as `tokens.encode`, or a setting of images is given.
     """
     from raystill.platform.data.modality.tokens import encode
 
@@ -76,33 +76,26 @@ def numbers(x: Any, table: Any) -> Any:
 
 
 def shift(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Each text (N, 1, L, D) moved by up to an eighth of its tokens; what enters repeats the first or the last."""
+    """Shift each text (N, 1, L, D) by up to an eighth of its tokens; the first or the last is repeated."""
     import torch
 
     from raystill.platform.data.shift import shifted
 
     most = max(1, round(SHIFT * x.shape[2]))
-    # two draws for each example, as of images: the second has no use
+    # two draws for each example, as for images; the second is not used
     down = torch.from_numpy(most - rng.integers(0, 2 * most + 1, (len(x), 2))[:, 0]).to(x.device)
     return shifted(x, down, 0)
 
 
 def make(spec: DataSpec, source: Decoded, cache: Path, corpora: Mapping[str, Decoded]) -> Text:
-    """The vectors of a source's words; see `embeddings.text_of`.
-
-    Raises:
-        ValueError: what `embeddings.text_of` raises.
-    """
+    """The vectors of a source's words, by `embeddings.text_of`, which is imported only here."""
     from raystill.platform.data.modality.embeddings import text_of
 
     return text_of(spec, source, cache, corpora)
 
 
 def describe(text: Text, x: np.ndarray) -> dict[str, Any]:
-    """Vectors, length and nearest words of distilled texts float32 [S, M, 1, L, D].
-
-    `nearest` and `cosines` are lists [S][M][L].
-    """
+    """The manifest's section of distilled texts float32 [S, M, 1, L, D]; `nearest`, `cosines`: lists [S][M][L]."""
     from raystill.platform.data.modality.embeddings import nearest
 
     s, m, _, length, width = x.shape
@@ -120,10 +113,10 @@ def describe(text: Text, x: np.ndarray) -> dict[str, Any]:
 
 
 def problem(section: Section, x: np.ndarray, text: Text | None) -> str:
-    """Why the words of distilled texts do not fit their vectors; empty where they do."""
+    """Why the words of distilled texts do not fit their vectors, or ""."""
     for key in ("nearest", "cosines"):
         if key in section and np.shape(section[key]) != (*x.shape[:2], x.shape[3]):
-            return f"manifest.text.{key} is not one for each token"
+            return f"manifest.text.{key} needs one entry for each token"
     if text is not None and not (text.table.shape == (len(text.words), x.shape[4]) and text.table.dtype == np.float32):
         return "the words' vectors do not fit the texts"
     return ""
@@ -135,7 +128,7 @@ def columns(section: Section) -> dict[str, list[Any]]:
 
 
 def write(file: Path, text: Text) -> None:
-    """One row a word, by id."""
+    """Write one row for each word, by id."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -145,11 +138,7 @@ def write(file: Path, text: Text) -> None:
 
 
 def read(file: Path, section: Section) -> Text:
-    """The vocabulary of a file, whose size the manifest's section says.
-
-    Raises:
-        ValueError: another number of words.
-    """
+    """Read a vocabulary; ValueError where its size is not that of the manifest's section."""
     import pyarrow.parquet as pq
 
     count, width = int(section["vocabulary"]), int(section["width"])
@@ -163,7 +152,7 @@ def read(file: Path, section: Section) -> Text:
 
 
 def embed(text: Text, texts: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
-    """Real texts as networks read them, float32 [N, 1, L, D]: cut into tokens, embedded, padded."""
+    """Tokenise, truncate or pad, and embed real texts: float32 [N, 1, L, D]."""
     from raystill.platform.data.modality.tokens import ids_of, tokens
 
     number = {word: i for i, word in enumerate(text.words)}
@@ -171,18 +160,18 @@ def embed(text: Text, texts: Sequence[str], shape: tuple[int, ...]) -> np.ndarra
 
 
 def words(section: Section, step: int, position: int) -> list[Word]:
-    """The tokens of one distilled text as words, in their order."""
+    """The nearest words of one distilled text, in the order of its tokens."""
     pairs = zip(section["nearest"][step][position], section["cosines"][step][position])
     return [Word(word, cosine, min(1.0, max(0.25, 1.6 * float(cosine)))) for word, cosine in pairs]
 
 
 def render(x: np.ndarray, manifest: Mapping[str, Any]) -> Rendering:
-    """Each token as the word that it is nearest to, as dark as the two agree."""
+    """Render each token as its nearest word, the darker the larger their cosine."""
     from markupsafe import Markup
 
     section = manifest["text"]
     cosines = np.asarray(section["cosines"], float)
-    told = (
+    sentence = (
         f"Each of the {section['length']} tokens as the word whose vector is nearest to it, the darker the nearer; "
         f"their cosine is {cosines.mean():.2f} on average. Vectors: {section['embeddings']}."
     )
@@ -194,11 +183,13 @@ def render(x: np.ndarray, manifest: Mapping[str, Any]) -> Rendering:
         )
         return Markup('<p class="sentence" aria-label="{}">{}</p>').format(alt, each)
 
-    return Rendering(told, html, lambda step, position, side: picture(words(section, step, position)), (340, 100))
+    return Rendering(
+        explanation, html, lambda step, position, side: picture(words(section, step, position)), (340, 100)
+    )
 
 
 def picture(text: Sequence[Word]) -> Image.Image:
-    """Words set in lines of 340 pixels, at most 30 lines."""
+    """Draw words in lines of 340 pixels, at most 30 lines."""
     from PIL import Image, ImageDraw
 
     lines = _lines(text)[:MOST_LINES]
@@ -212,7 +203,7 @@ def picture(text: Sequence[Word]) -> Image.Image:
 
 
 def _lines(text: Sequence[Word]) -> list[list[tuple[int, Word]]]:
-    """Words by line, each with its place in it, in pixels."""
+    """Words by line, each with its left edge in pixels."""
     draw = _ruler()
     lines: list[list[tuple[int, Word]]] = [[]]
     left = 0
@@ -235,7 +226,7 @@ def _ruler() -> ImageDraw.ImageDraw:
 
 @cache
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The font of a size in pixels, the one that comes with matplotlib: the same on every machine."""
+    """Matplotlib's bundled font in a size in pixels: the same on every machine."""
     import matplotlib
     from PIL import ImageFont
 

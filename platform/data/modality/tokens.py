@@ -16,35 +16,34 @@ from raystill.platform.data.modality.contract import Encoded
 from raystill.platform.data.sources.raw import Portion
 
 PAD, UNKNOWN = "<pad>", "<unk>"
-"""The first two words of every vocabulary: id 0 fills a text up, id 1 stands for words that are not in it."""
+"""The first two words of every vocabulary: id 0 pads a text, id 1 stands for words outside the vocabulary."""
 
-LONGEST = 400  # tokens of a text where `data.length` does not say
-_SHARE = 0.95  # of training texts that are whole where `data.length` does not say
-_LEAST_COUNT = 2  # times a word is seen: one that is seen once would be learned from nothing
+LONGEST = 400  # most tokens of a text where `data.length` is not set
+_SHARE = 0.95  # share of training texts that are not truncated where `data.length` is not set
+_LEAST_COUNT = 2  # occurrences of a word of the vocabulary in the training texts
 _BREAK = re.compile(r"<br\s*/?>")
 _TOKEN = re.compile(r"\w+?(?=n't\b)|n't\b|'\w+|\w+|[^\w\s]")
 
 
 def tokens(text: str) -> list[str]:
-    """The tokens of one text."""
+    """Split a text into tokens."""
     return _TOKEN.findall(_BREAK.sub(" ", text.lower()))
 
 
 def encode(splits: Mapping[str, Portion], length: int | None, most: int, known: Sequence[str] = ()) -> Encoded:
-    """Token ids int32 [N, length] of every split, in a vocabulary of the training texts' words.
+    """Encode texts as token ids int32 [N, length], with a vocabulary from the training texts.
 
-    A text is its first `length` tokens, filled up with 0.
+    Each text is truncated or padded with 0 to `length` tokens.
 
     Args:
-        splits: `train` and what else there is; portions whose examples are strings.
-        length: tokens kept of each text; none takes the least that leaves 95 % of the training texts whole, at most
-            400.
-        most: words of the vocabulary, the two special ones among them; the most frequent win, the alphabet on ties.
-        known: words from elsewhere, the most frequent first: a training text's word is kept if it is one of them, even
-            if it occurs once, and those that no training text has come after all that some has.
+        splits: by name, `train` among them; their examples are strings.
+        length: tokens of each text; None takes the least that truncates at most 5 % of the training texts, up to 400.
+        most: size of the vocabulary, the two special words included; the most frequent words enter, ties by alphabet.
+        known: words of other corpora, the most frequent first. A word of the training texts that is among them enters
+            even if it occurs once; those that the training texts lack come last.
 
     Raises:
-        ValueError: no texts, one without a token, or a length that no training text has; the message says where.
+        ValueError: no texts, a text without a token, or a length above that of every training text.
     """
     cut = {split: _cut(portion, split) for split, portion in splits.items()}
     lengths = np.array([len(text) for text in cut["train"]])
@@ -53,7 +52,7 @@ def encode(splits: Mapping[str, Portion], length: int | None, most: int, known: 
     if length > lengths.max():
         raise ValueError(
             f"data.length: {length} tokens, but the longest training text has {lengths.max()} (half of them have at "
-            f"most {int(np.median(lengths))}); more would be nothing but padding"
+            f"most {int(np.median(lengths))}); more would only be padding"
         )
     words = _vocabulary(cut["train"], most, known)
     number = {word: i for i, word in enumerate(words)}
@@ -65,25 +64,25 @@ def encode(splits: Mapping[str, Portion], length: int | None, most: int, known: 
 
 
 def ids_of(texts: Sequence[Sequence[str]], number: Mapping[str, int], length: int) -> np.ndarray:
-    """Tokens as ids int32 [N, length]; unknown words are 1, and what a text lacks is 0."""
+    """Tokens as ids int32 [N, length]: 1 for unknown words, 0 for padding."""
     ids = np.zeros((len(texts), length), np.int32)
     for row, text in zip(ids, texts):
-        found = [number.get(word, 1) for word in text[:length]]
-        row[: len(found)] = found
+        numbers = [number.get(word, 1) for word in text[:length]]
+        row[: len(numbers)] = numbers
     return ids
 
 
 def _cut(portion: Portion, split: str) -> list[list[str]]:
     if not len(portion.images):
         raise ValueError(f"data.source: split {split} has no texts")
-    found = []
+    cut = []
     for row, text in enumerate(portion.images):
         if not isinstance(text, str):
             raise ValueError(f"data.source: {portion.place(row)} is {type(text).__name__}, expected a text")
-        found.append(tokens(text))
-        if not found[-1]:
+        cut.append(tokens(text))
+        if not cut[-1]:
             raise ValueError(f"data.text_column: no word in {portion.place(row)}")
-    return found
+    return cut
 
 
 def _vocabulary(texts: Sequence[Sequence[str]], most: int, known: Sequence[str]) -> tuple[str, ...]:

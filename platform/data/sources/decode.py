@@ -1,4 +1,4 @@
-"""Encoded images to one uint8 array, in parallel; every image must come out alike."""
+"""Decode images to one uint8 array, in parallel; all must have the same size and channels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from raystill.platform.data.sources.raw import Portion
 
 Progress = Callable[[int, int], None]
 
-_CHUNK = 256  # images of one piece of parallel work
-# what Pillow raises for bytes that are not the image they claim to be
+_CHUNK = 256  # images a task of the thread pool
+# errors that Pillow raises for corrupt images
 _CORRUPT = (
     OSError,
     SyntaxError,
@@ -39,18 +39,18 @@ _KIND = {1: "grey", 3: "colour"}
 
 
 def decode(splits: Mapping[str, Portion], size: int | None, progress: Progress | None = None) -> dict[str, np.ndarray]:
-    """Images of every split.
+    """Decode the images of every split.
 
     Args:
-        splits: what the source gave.
-        size: resize each to [size, size] with antialiasing; none keeps them.
-        progress: called from this thread with the images done and all images.
+        splits: the source's, by name.
+        size: resize each image to [size, size] with antialiasing; None does not resize.
+        progress: called from this thread with (images decoded, all images).
 
     Returns:
         uint8 [N, C, H, W] of each split; C is 1 for grey and 3 for colour.
 
     Raises:
-        ValueError: no images, a corrupt image, mixed sizes, grey beside colour; the message says where.
+        ValueError: no images, a corrupt image, mixed sizes, or grey beside colour; the message names the place.
     """
     for split, portion in splits.items():
         if len(portion.images) == 0:
@@ -85,8 +85,8 @@ def _decode(portion: Portion, size: int | None, tick: Callable[[int], None]) -> 
             x[row] = image
         return stop - start
 
-    # threads, as Pillow releases the interpreter lock while it decodes; the order of results, not of completion,
-    # makes the first bad image the one that is reported
+    # threads suffice: Pillow releases the interpreter lock while it decodes. Results are read in order, so that the
+    # first bad image is the one that is reported.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pending = [pool.submit(fill, start) for start in range(0, len(images), _CHUNK)]
         try:
@@ -98,10 +98,10 @@ def _decode(portion: Portion, size: int | None, tick: Callable[[int], None]) -> 
 
 
 def integer_labels(portion: Portion, classes: int | None) -> np.ndarray:
-    """Labels of one split, int64 [N].
+    """Check the labels of one split and return them as int64 [N].
 
     Raises:
-        ValueError: not one integer per image, or outside 0..classes-1; the message says where.
+        ValueError: not one integer per image, or outside 0..classes-1; the message names the place.
     """
     y = portion.labels
     if y.shape != (len(portion.images),):
@@ -157,7 +157,7 @@ def _opened(item: Item) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    # Pillow names the memory address of a stream, which says nothing
+    # Pillow's message has the memory address of the stream
     return "not an image" if "cannot identify" in str(error) else str(error)
 
 

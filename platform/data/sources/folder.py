@@ -13,10 +13,10 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 
 
 def source(path: Path) -> Stored:
-    """PATH/train/CLASS/*.png beside PATH/validation and PATH/test, or PATH/CLASS/*.png.
+    """List PATH/train/CLASS/*.png, beside PATH/validation and PATH/test, or PATH/CLASS/*.png.
 
     Raises:
-        ValueError: no such folder, no class folders, no images, or a class that train lacks.
+        ValueError: no such folder, no class folders, no images, or a class without a folder in train.
     """
     if not path.is_dir():
         raise ValueError(f"data.source: no folder {path}")
@@ -24,7 +24,7 @@ def source(path: Path) -> Stored:
     classes = _classes(roots["train"])
     listed = {split: _images(root, classes) for split, root in roots.items()}
     if not listed["train"]:
-        raise ValueError(f"data.source: no images in {roots['train']}; read are {', '.join(EXTENSIONS)}")
+        raise ValueError(f"data.source: no images in {roots['train']}; expected files of {', '.join(EXTENSIONS)}")
 
     def read() -> Raw:
         return Raw({split: _portion(rows) for split, rows in listed.items()}, classes)
@@ -46,7 +46,7 @@ def _roots(path: Path) -> Mapping[str, Path]:
             raise ValueError(f"data.source: {path} has two folders of split {split}: {named[split].name}, {child.name}")
         if split:
             named[split] = child
-    # without a train folder, `test` and the like are classes
+    # without a train folder, folders such as `test` are classes
     return named if "train" in named else {"train": path}
 
 
@@ -62,7 +62,7 @@ def _images(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
     rows = []
     for name in _classes(root):
         if name not in label:
-            raise ValueError(f"data.source: {root / name} is a class that train lacks; train has {', '.join(classes)}")
+            raise ValueError(f"data.source: {root / name} is not a class of train, which has {', '.join(classes)}")
         for folder, _, names in sorted(os.walk(root / name, followlinks=True)):
             rows += [(Path(folder, n), label[name]) for n in sorted(names) if n.lower().endswith(EXTENSIONS)]
     return rows

@@ -1,7 +1,7 @@
 """`parquet:PATH`: Parquet in the conventions of Hugging Face `datasets`, local or in an object store.
 
-Images are `struct<bytes, path>` (or plain binary), texts strings, labels integers; files are cut into splits by the
-start of their names; class names come from the `huggingface` schema metadata where there is any.
+Images are `struct<bytes, path>` (or plain binary), texts strings, labels integers. The start of a file's name
+gives its split; class names come from the `huggingface` schema metadata where there is any.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from raystill.platform.spec import DataSpec
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a local folder holds Parquet, itself or in the `data` folder of a repository of the Hugging Face hub."""
+    """Whether a local folder has Parquet files, directly or in `data`, as repositories of the Hugging Face hub do."""
     return any(next(folder.glob(pattern), None) for pattern in ("*.parquet", "data/*.parquet"))
 
 
@@ -31,7 +31,7 @@ def source(path: str, spec: DataSpec) -> Stored:
     """The Parquet files of a folder, a file or a pattern; local, or a URI such as s3://bucket/folder.
 
     Raises:
-        ValueError: nothing there, files of no known split, or no such columns.
+        ValueError: no files, files of an unknown split, or missing columns.
     """
     try:
         system, files = _listing(path)
@@ -66,10 +66,10 @@ def _listing(path: str) -> tuple[pafs.FileSystem, list[File]]:
         return system, [_file(system, system.get_file_info(inner), inner.rpartition("/")[0])]
     if kind == pafs.FileType.NotFound and (special := [inner.find(c) for c in "*?[" if c in inner]):
         folder, pattern = inner[: min(special)].rpartition("/")[0], inner
-    found = system.get_file_info(pafs.FileSelector(folder, recursive=True, allow_not_found=True))
+    infos = system.get_file_info(pafs.FileSelector(folder, recursive=True, allow_not_found=True))
     return system, [
         _file(system, info, folder)
-        for info in sorted(found, key=lambda info: info.path)
+        for info in sorted(infos, key=lambda info: info.path)
         if info.type == pafs.FileType.File and info.path.endswith(".parquet") and fnmatch(info.path, pattern)
     ]
 
@@ -87,7 +87,7 @@ def _by_split(files: Sequence[File]) -> dict[str, list[File]]:
     for file, split in named.items():
         if split is None:
             raise ValueError(
-                f"data.source: {file.path} is of no split; its name should start with train, validation or test"
+                f"data.source: {file.path} belongs to no split; its name should start with train, validation or test"
             )
         splits.setdefault(split, []).append(file)
     if "train" not in splits:
@@ -144,7 +144,7 @@ def _encoded(column: pa.ChunkedArray, name: str, file: File) -> list[Any]:
             f"data.image_column: {name!r} in {file.path} is {kind}, expected struct<bytes: binary, path: string> "
             "or binary"
         )
-    # images beside the file (a path and no bytes) are refused: the cache would not see them change
+    # a path without bytes is refused: the cache would not notice a change of that image
     return [image for chunk in column.chunks for image in chunk.field("bytes").to_pylist()]
 
 

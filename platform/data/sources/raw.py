@@ -1,7 +1,7 @@
-"""What a source gives: images or texts as they come, labels, and where each image lies.
+"""The return types of a source: undecoded images or texts, labels, and the place of each example.
 
-A source is a function of `DataSpec`. A user's own returns a `Raw`; one that reads files returns `Stored`, so that a
-warm cache is found from the files alone and nothing is read twice.
+A source is a function of `DataSpec`. It returns a `Raw`, or, where it reads files, a `Stored`: the cache entry is
+looked up from the list of files, and they are read only where it is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 # an encoded image (PNG, JPEG, ...), its file, or pixels uint8 [H, W] or [H, W, C]; or a text
 Image = bytes | Path | np.ndarray | str
 
-# how Hugging Face `datasets` names the splits of files and folders
+# split names of files and folders, as Hugging Face `datasets` recognises them
 _KEYWORDS = {
     "train": "train|training",
     "validation": "validation|valid|val|dev",
@@ -32,7 +32,7 @@ class Portion(NamedTuple):
         images: uint8 array [N, H, W], [N, H, W, C] or [N, C, H, W] (C 1 or 3; channels last wins where both fit), or N
             single ones: encoded bytes, files, or arrays; or N texts as strings.
         labels: N integers, 0..K-1.
-        place: from a row to where that image lies, for error messages.
+        place: row -> file and row of that example, for error messages.
     """
 
     images: np.ndarray | Sequence[Image]
@@ -42,13 +42,13 @@ class Portion(NamedTuple):
 
 @dataclass(frozen=True)
 class Raw:
-    """What a source gives.
+    """A source in memory.
 
     Attributes:
-        splits: `train` and, where the source has them, `validation` and `test`; plain (images, labels) pairs will do,
-            and so will anything that numpy makes an array of.
-        classes: class names in label order; none numbers them.
-        modality: name of what its examples are; none is `text` where the first is a string, else `image`.
+        splits: `train` and, where the source has them, `validation` and `test`; (images, labels) pairs, as arrays or
+            anything that numpy converts, are accepted too.
+        classes: class names in label order; None numbers them.
+        modality: name of the modality; None is `text` where the first example is a string, else `image`.
     """
 
     splits: Mapping[str, Portion | tuple[Any, Any]]
@@ -60,9 +60,9 @@ class File(NamedTuple):
     """One file that a source is read from.
 
     Attributes:
-        name: path inside the source: part of what the content is known by.
-        path: where it lies; with size and time it says whether the file is still the one that was hashed.
-        open: a readable binary stream of it.
+        name: path inside the source; part of the content hash.
+        path: full path; with size and mtime_ns it tells whether the file changed since it was hashed.
+        open: opens a readable binary stream.
     """
 
     name: str
@@ -77,9 +77,9 @@ class Stored:
     """A source that is read only when the cache lacks it.
 
     Attributes:
-        read: reads it.
+        read: reads the source.
         files: every file that `read` depends on.
-        options: whatever else it depends on, JSON-able.
+        options: everything else that `read` depends on, JSON-able.
     """
 
     read: Callable[[], Raw]
@@ -88,7 +88,7 @@ class Stored:
 
 
 def portion(given: Portion | tuple[Any, Any]) -> Portion:
-    """What a source gave for one split, with the types that `Portion` promises."""
+    """Convert one split of a source to a `Portion`."""
     images, labels, *place = given
     if not isinstance(images, np.ndarray | list | tuple):
         images = np.asarray(images)
@@ -96,14 +96,14 @@ def portion(given: Portion | tuple[Any, Any]) -> Portion:
 
 
 def local_file(path: Path, base: Path) -> File:
-    """A `File` of this machine, named by its path under `base`."""
+    """A local `File`, named by its path under `base`."""
     stat = path.stat()
     name = path.relative_to(base).as_posix()
     return File(name, str(path.absolute()), stat.st_size, stat.st_mtime_ns, lambda: path.open("rb"))
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file or folder name starts with (`train-00000.parquet`, `valid`), or none."""
+    """The split that a file or folder name starts with (`train-00000.parquet`, `valid`), or None."""
     for split, keywords in _KEYWORDS.items():
         if re.match(rf"({keywords})([^a-z]|$)", name.lower()):
             return split

@@ -1,4 +1,4 @@
-"""Where data comes from: a name in `data.source` to a source.
+"""Sources by the name in `data.source`.
 
 A new source is a function of `DataSpec` that returns `Raw` or `Stored`, and a line in `SOURCES`.
 """
@@ -22,7 +22,7 @@ from raystill.platform.spec import DataSpec
 _BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
 _BY_NAME = {"train": {"split": "train"}, "test": {"split": "test"}}
 
-# name -> torchvision's class, its files under the data root, what asks for each split
+# name -> (torchvision's class, its files under the data root, arguments for each split)
 _TORCHVISION: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "mnist": ("MNIST", "MNIST/raw/*-ubyte", _BY_FLAG),
     "fashionmnist": ("FashionMNIST", "FashionMNIST/raw/*-ubyte", _BY_FLAG),
@@ -35,13 +35,13 @@ _TORCHVISION: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
 
 
 def cache_folder(spec: DataSpec) -> Path:
-    """Folder of the Arrow cache: data.cache, else $RAYSTILL_CACHE, else ~/.cache/raystill."""
+    """The folder of the Arrow cache: data.cache, else $RAYSTILL_CACHE, else ~/.cache/raystill."""
     named = spec.cache or os.environ.get("RAYSTILL_CACHE")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "raystill"
 
 
 def data_root(spec: DataSpec) -> Path:
-    """Folder where names are looked up: data.root, else $RAYSTILL_DATA, else `downloads` in the cache folder."""
+    """The folder of named sources: data.root, else $RAYSTILL_DATA, else `downloads` in the cache folder."""
     named = spec.root or os.environ.get("RAYSTILL_DATA")
     return Path(named).expanduser() if named else cache_folder(spec) / "downloads"
 
@@ -72,11 +72,7 @@ def _torchvision(name: str, spec: DataSpec) -> Stored:
 
         try:
             return getattr(datasets, kind)(root, download=download, **asks[split])
-        except (
-            RuntimeError,
-            OSError,
-            EOFError,
-        ) as error:  # missing, corrupt, or no network: all are the user's to mend
+        except (RuntimeError, OSError, EOFError) as error:  # missing or corrupt files, or no network
             raise ValueError(f"data.source: torchvision cannot read {name} ({split}) in {root}: {error}") from error
 
     def read() -> Raw:
@@ -106,7 +102,7 @@ def _argument(spec: DataSpec) -> str:
     return argument
 
 
-# the registry, in two parts: a folder of Parquet under the data root goes before torchvision's files of that name
+# two tables: a folder of Parquet under the data root comes before torchvision's files of the same name
 _NAMED: dict[str, Callable[[DataSpec], Raw | Stored]] = {name: partial(_torchvision, name) for name in _TORCHVISION}
 SOURCES: dict[str, Callable[[DataSpec], Raw | Stored]] = {
     "digits": _digits,
@@ -116,27 +112,27 @@ SOURCES: dict[str, Callable[[DataSpec], Raw | Stored]] = {
 
 
 def _shelf(spec: DataSpec) -> dict[str, Callable[[DataSpec], Raw | Stored]]:
-    # folders of Parquet under the data root, by name
+    # -> folders of Parquet under the data root, by name
     root = data_root(spec)
-    found = sorted(root.iterdir()) if root.is_dir() else []
-    return {path.name: partial(parquet.source, str(path)) for path in found if parquet.is_dataset(path)}
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    return {path.name: partial(parquet.source, str(path)) for path in folders if parquet.is_dataset(path)}
 
 
 def find(spec: DataSpec, plugins: Plugins | None = None) -> Raw | Stored:
-    """The source that `data.source` names; nothing is decoded yet.
+    """The source that `data.source` names, not decoded yet.
 
-    A caller's own source goes before the embedded ones, then a folder of Parquet under the data root, then
-    torchvision's files there, then entry points of `raystill.sources`.
+    The order of look-up: the caller's plug-ins, `SOURCES`, folders of Parquet under the data root, torchvision's files
+    there, entry points of `raystill.sources`.
 
     Raises:
-        ValueError: unknown name, or data that is not where it should be; says where was looked and what would help.
+        ValueError: unknown name, or missing data; the message names the folder that was searched and a remedy.
     """
     name = spec.source.partition(":")[0]
     try:
         source = resolve("sources", name, {**_NAMED, **_shelf(spec), **SOURCES}, plugins, "data.source")
     except ValueError as error:
         raise ValueError(f"{error} (names are also looked up in {data_root(spec)}; see RAYSTILL_DATA)") from None
-    found = source(spec)
-    if not isinstance(found, Raw | Stored):
-        raise ValueError(f"data.source: {name!r} returned {type(found).__name__}; a source returns raystill's data.Raw")
-    return found
+    raw = source(spec)
+    if not isinstance(raw, Raw | Stored):
+        raise ValueError(f"data.source: {name!r} returned {type(raw).__name__}; a source returns raystill's data.Raw")
+    return raw

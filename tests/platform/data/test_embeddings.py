@@ -111,9 +111,9 @@ def test_glove_gives_its_vectors_and_the_mean_elsewhere(tmp_path: Path, header: 
     [
         ("cat 1 2 3\n", 2, "data.embedding_width: 2, but the vectors of .* have 3 numbers"),
         ("cat 1 2\ndog 1 2 3\n", None, "line 2 has 3 numbers, those before have 2"),
-        ("cat 1 2\ndog 1 x\n", None, "line 2 holds something that is not a number"),
-        ("cat 1 nan\n", None, "line 1 holds a number that is not finite"),
-        ("cat\n", None, "line 1 is no word and its numbers"),
+        ("cat 1 2\ndog 1 x\n", None, "line 2 has a value that is not a number"),
+        ("cat 1 nan\n", None, "line 1 has a number that is not finite"),
+        ("cat\n", None, "line 1 is not a word and its numbers"),
         ("bird 1 2\n", None, "has none of the 3 words of these texts"),
         ("", None, "has none of the 3 words of these texts"),
     ],

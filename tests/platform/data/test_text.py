@@ -181,12 +181,12 @@ def test_a_corpus_adds_words_and_what_stands_together(tmp_path: Path) -> None:
     [
         ({"corpus": ["digits"]}, "data.corpus: digits has images"),
         ({"corpus": ["nowhere"]}, "data.corpus: nowhere: data.source: .*nowhere"),
-        ({"corpus": ["SELF"]}, "data.corpus: .* is there already"),
+        ({"corpus": ["SELF"]}, "data.corpus: .* is named twice"),
         (
             {"corpus": ["digits"], "embeddings": "glove.txt"},
-            "data.corpus: vectors are read from data.embeddings or made",
+            "data.corpus: word vectors come from data.embeddings or from",
         ),
-        ({"corpus": ["OTHER"], "source": "digits", "embedding_width": None}, "data.corpus: makes vectors of words"),
+        ({"corpus": ["OTHER"], "source": "digits", "embedding_width": None}, "data.corpus: word vectors need texts"),
     ],
 )
 def test_a_wrong_corpus_is_one_line(tmp_path: Path, changes: dict[str, object], message: str) -> None:

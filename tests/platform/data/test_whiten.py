@@ -10,7 +10,7 @@ import torch
 
 from raystill.platform.data import load
 from raystill.platform.data.resident import resident
-from raystill.platform.data.whiten import EPSILON, kept, zca
+from raystill.platform.data.whiten import EPSILON, cached, zca
 from raystill.platform.seeds import Address
 from raystill.platform.spec import DataSpec
 from raystill.platform.synthesis import selection
@@ -59,7 +59,7 @@ def test_it_is_kept_and_a_torn_file_is_computed_again(spec: DataSpec, tmp_path: 
     whole = file.read_bytes()
     for torn in (whole[:-40], whole[:100] + b"\x00" + whole[101:], b""):
         file.write_bytes(torn)
-        assert kept(tmp_path, data.fingerprint) is None
+        assert cached(tmp_path, data.fingerprint) is None
     again = load(spec).whitening
     assert again is not None
     assert data.whitening is not None

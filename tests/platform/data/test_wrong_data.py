@@ -107,7 +107,7 @@ def test_parquet_that_is_not_parquet_or_of_no_split(toy, tmp_path):
     (tmp_path / "odd" / "train.parquet").write_bytes(b"PAR1 but not really")
     assert "cannot read" in refusal(DataSpec(source=f"parquet:{tmp_path / 'odd'}"))
     toy()
-    assert "is of no split" in refusal(toy(file="leftover.parquet"))
+    assert "belongs to no split" in refusal(toy(file="leftover.parquet"))
 
 
 def test_parquet_with_test_alone(toy):
