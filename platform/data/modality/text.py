@@ -183,9 +183,7 @@ def render(x: np.ndarray, manifest: Mapping[str, Any]) -> Rendering:
         )
         return Markup('<p class="sentence" aria-label="{}">{}</p>').format(alt, each)
 
-    return Rendering(
-        explanation, html, lambda step, position, side: picture(words(section, step, position)), (340, 100)
-    )
+    return Rendering(sentence, html, lambda step, position, side: picture(words(section, step, position)), (340, 100))
 
 
 def picture(text: Sequence[Word]) -> Image.Image:
