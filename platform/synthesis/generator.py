@@ -21,7 +21,7 @@ from raystill.platform import seeds
 from raystill.platform.data import DataSet
 from raystill.platform.meta import Steps
 from raystill.platform.spec import DistillSpec
-from raystill.platform.synthesis import decoder, rates
+from raystill.platform.synthesis import generator_network, rates
 from raystill.platform.synthesis.synthesizer import Meta, Synthesizer
 
 PAINTED = 512
@@ -65,7 +65,7 @@ def generator(
 
     def start(data: DataSet, address: seeds.Address) -> Meta:
         rng = seeds.numpy_rng(address)
-        meta: Meta = decoder.start(part, shape, classes, address) if painted else {}
+        meta: Meta = generator_network.start(part, shape, classes, address) if painted else {}
         if not noisy:
             size = (part.latent,) if painted else shape
             spread = np.float32(1.0 if painted else part.noise)
@@ -76,10 +76,10 @@ def generator(
 
     def paint(meta: Mapping[str, Tensor], z: Tensor, classes_of: Tensor) -> Tensor:
         if not painted:
-            return decoder.REACH * torch.tanh(z / decoder.REACH)
+            return generator_network.REACH * torch.tanh(z / generator_network.REACH)
         rows = F.one_hot(classes_of, classes).to(z)
         return torch.cat([
-            decoder.paint(part, shape, meta, *piece) for piece in zip(z.split(PAINTED), rows.split(PAINTED))
+            generator_network.paint(part, shape, meta, *piece) for piece in zip(z.split(PAINTED), rows.split(PAINTED))
         ])  # fmt: skip
 
     def latents(meta: Mapping[str, Tensor], address: seeds.Address, images: int) -> Tensor:
@@ -143,7 +143,7 @@ def generator(
         return one, two, torch.from_numpy(rng.random((len(names), 1), dtype=np.float32))
 
     learned = {
-        **(dict.fromkeys(decoder.names(part, shape, classes), "lr") if painted else {}),
+        **(dict.fromkeys(generator_network.names(part, shape, classes), "lr") if painted else {}),
         **({} if noisy else {"latents": "lr"}),
         **({"labels": "label_lr"} if part.labels == "soft" else {}),
         **rates.groups(inner),

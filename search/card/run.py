@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import numpy as np
 
 from raystill.actors.drive.session import open_session
 from raystill.platform import runs
-from raystill.platform.architectures import Arch, base
+from raystill.platform.architectures import base
 from raystill.platform.files.storage import write_whole
 from raystill.platform.spec import TrackingSpec
 from raystill.search.card import comparison, page, rankings
-from raystill.search.card.inputs import Curricula, held_out, load_curricula, load_truth
+from raystill.search.card.inputs import held_out, load_curricula, load_truth
+from raystill.search.card.scoring import score
 from raystill.search.card.spec import CardSpec
 from raystill.search.ranking import evaluators, levels
-from raystill.search.ranking.scoring import Ranking, Scorer, check_fit
+from raystill.search.ranking.scoring import Scorer, check_fit
 
 CARD = "card.json"
 Scored = dict[str, np.ndarray] | None
@@ -107,36 +108,3 @@ def resume(folder: Path, workers: int | str | None = None) -> dict[str, Any]:
     changes: dict[str, Any] = {"out": folder.absolute().parent} | ({} if workers is None else {"workers": workers})
     spec = spec.model_copy(update={"run": spec.run.model_copy(update=changes)})
     return carry_out(spec, folder, resumed=True)[0]
-
-
-def score(
-    scorer: Scorer, spec: CardSpec, archs: Sequence[Arch], curricula: Curricula, tell: Callable[[str], None]
-) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, Any]]:
-    """Score the architectures by every ranking of a card.
-
-    Returns:
-        By ranker the scores [N], and the CPU seconds that they took together; and steps, batch and rates of real data.
-    """
-    keys, space = frozenset(arch.key for arch in archs), levels.level(spec.level).space
-    steps, batch = rankings.size(curricula.compared)
-    short, long = (rankings.tuned_rate(scorer, space, keys, n * steps, batch) for n in (1, rankings.LONGER))
-    tell(f"real data's rates by {rankings.SPARE} spare architectures: {short:g}, and {long:g} for more steps")
-    scores, seconds = dict[str, np.ndarray](), dict[str, float]()
-
-    def add(ranking: Ranking) -> None:
-        own = scorer.scores(ranking, archs)
-        scores[ranking.name], seconds[ranking.name] = own.values, float(own.cpu.sum())
-        tell(f"{ranking.name}: {own.cpu.sum():.1f} CPU s")
-
-    for ranking in rankings.rankings(*curricula, (short, long), spec.networks):
-        add(ranking)
-    facts: dict[str, Any] = {"lr_real": short, "lr_real_longer": long, "steps": steps, "batch": batch}
-    if spec.equal_seconds and "gtn" in scores:
-        budget = seconds["gtn"] + (spec.meta_seconds or 0.0)
-        many = rankings.affordable(budget, seconds, steps, len(archs))
-        rate = rankings.tuned_rate(scorer, space, keys, many, batch)
-        facts |= {"steps_at_equal_seconds": many, "lr_at_equal_seconds": rate}
-        add(rankings.real(rankings.EQUAL, many, batch, rate))
-    scores[rankings.HALVED], seconds[rankings.HALVED] = rankings.halved(scorer, archs, batch, long)
-    tell(f"{rankings.HALVED}: {seconds[rankings.HALVED]:.1f} CPU s")
-    return scores, seconds, facts

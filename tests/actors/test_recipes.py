@@ -103,7 +103,7 @@ def test_the_artefact_opens_and_the_report_renders(name: str, alone: Any) -> Non
     assert (distilled.theta0 is not None) == (told["initialisation"]["kind"] in ("fixed", "pretrained"))
     assert distilled.manifest["name"] == name
     page = (folder / "report.html").read_text()
-    shown = '<p class="sentence"' if distilled.text is not None else "<img"
+    shown = '<p class="sentence"' if distilled.modality.name == "text" else "<img"
     assert page.count(shown) >= len(distilled.images[0])
     assert "What they were before the first step" in page
     assert f"--recipe {name}" in page

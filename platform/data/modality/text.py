@@ -171,7 +171,7 @@ def render(x: np.ndarray, manifest: Mapping[str, Any]) -> Rendering:
 
     section = manifest["text"]
     cosines = np.asarray(section["cosines"], float)
-    sentence = (
+    explanation = (
         f"Each of the {section['length']} tokens as the word whose vector is nearest to it, the darker the nearer; "
         f"their cosine is {cosines.mean():.2f} on average. Vectors: {section['embeddings']}."
     )

@@ -34,7 +34,7 @@ def spec(out: Path, **changes: Any) -> DistillSpec:
 @pytest.mark.parametrize(
     ("learner", "message"),
     [
-        ({"name": "macro:d1-w4-x1-k3-max-none-relu-gap"}, "learner.draw: widths, but at width 4: .*says its own width"),
+        ({"name": "macro:d1-w4-x1-k3-max-none-relu-gap"}, "learner.draw: widths, but at width 4: .*has its own width"),
         ({"name": "linear"}, "learner.draw: widths, but linear is the same at any"),
     ],
 )

@@ -16,7 +16,7 @@ from raystill.platform.learners.weight_norm import DIRECTION, LENGTH
 from raystill.platform.meta import Steps, make_engine, outer_loss, unrolled_loss
 from raystill.platform.objectives import make
 from raystill.platform.spec import DistillSpec, LearnerSpec
-from raystill.platform.synthesis import LEARN, Synthesizer, decoder
+from raystill.platform.synthesis import LEARN, Synthesizer, generator_network
 from raystill.platform.work.problem import losses
 
 CLASSES, SHAPE = 4, (2, 6, 5)
@@ -60,7 +60,7 @@ def test_any_shape_and_number_of_classes(shape: tuple[int, int, int], classes: i
     named = np.arange(18).reshape(3, 6) % classes  # every class has its share, whatever the size of a step
     expected = named if labels == "hard" else np.eye(classes, dtype=np.float32)[named]
     assert np.array_equal(found.y.numpy(), np.concatenate([expected, expected]))
-    assert float(found.x.abs().max()) <= decoder.REACH
+    assert float(found.x.abs().max()) <= generator_network.REACH
     assert float(found.x.std()) > 0.05
 
 
@@ -81,7 +81,7 @@ def test_paints_what_torchs_own_layers_paint() -> None:
             layer.get_parameter(key).data.copy_(meta[f"{name}/{kind}"])
     rows = torch.eye(classes, dtype=torch.float64)[torch.arange(18) % classes]
     z = meta["latents"].detach().flatten(0, 1).requires_grad_()
-    expected = decoder.REACH * torch.tanh(module(torch.cat([z, rows], 1)) / decoder.REACH)
+    expected = generator_network.REACH * torch.tanh(module(torch.cat([z, rows], 1)) / generator_network.REACH)
     found = synthesizer.steps(meta, ADDRESS).x
     torch.testing.assert_close(found, expected.view(3, 6, *shape))
     way = torch.randn(found.shape, generator=seeds.torch_rng(ADDRESS), dtype=torch.float64)
@@ -137,7 +137,7 @@ def test_pixels_are_learned_without_a_generator_in_the_same_bounds() -> None:
     meta = begun(synthesizer)
     assert set(meta) == {"latents", "lr", "momentum"}
     assert meta["latents"].shape == (3, 6, *SHAPE)
-    expected = decoder.REACH * np.tanh(meta["latents"].numpy() / decoder.REACH)
+    expected = generator_network.REACH * np.tanh(meta["latents"].numpy() / generator_network.REACH)
     np.testing.assert_allclose(synthesizer.steps(meta, ADDRESS).x.numpy(), expected, rtol=1e-6)
 
 

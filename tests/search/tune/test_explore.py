@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from raystill.actors.drive import coordinator, pipeline
+from raystill.actors import items
+from raystill.actors.drive import pipeline
 from raystill.actors.server import checkpoints
 from raystill.platform import cli
 from raystill.platform.files.storage import Storage
@@ -203,4 +204,4 @@ def test_a_settled_step_is_scored_and_kept(home: Path) -> None:
     assert (step, facts["step"], facts["unscored"]) == (2, 2, [])
     (row,) = (row for row in pipeline.history.rows(folder) if row["step"] == 2)
     assert row["validation_accuracy"] == pytest.approx(accuracy)
-    assert coordinator.validation_items(made.spec, 2)[0].version == 2
+    assert items.validation_items(made.spec, 2)[0].version == 2
