@@ -183,7 +183,9 @@ def render(x: np.ndarray, manifest: Mapping[str, Any]) -> Rendering:
         )
         return Markup('<p class="sentence" aria-label="{}">{}</p>').format(alt, each)
 
-    return Rendering(sentence, html, lambda step, position, side: picture(words(section, step, position)), (340, 100))
+    return Rendering(
+        explanation, html, lambda step, position, side: picture(words(section, step, position)), (340, 100)
+    )
 
 
 def picture(text: Sequence[Word]) -> Image.Image:
