@@ -1,4 +1,4 @@
-"""Students: networks that learn from data and teachers, all in one loop."""
+"""Students: networks trained on data and by teachers, all in one loop."""
 
 from raystill.platform.students.checkpoints import Checkpoints
 from raystill.platform.students.examples import Examples, Fixed, Some

@@ -1,4 +1,4 @@
-"""Where a training stands, in files: the newest that proves itself is gone on from."""
+"""Checkpoints of a training: it resumes from the newest one whose hash matches."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from raystill.platform.files import tensors as weights
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """A folder of step files, `step-00000100.safetensors`; a writer may die anywhere, the one before then serves.
+    """A folder of files `step-00000100.safetensors`; a torn one is skipped for the one before.
 
     Attributes:
-        identity: of what is trained; files of another are refused.
-        every: steps between files; 0 writes none.
-        keep: files that stay.
+        identity: of the training; checkpoints of another are refused.
+        every: steps between checkpoints; 0 writes none.
+        keep: how many of the newest files stay.
     """
 
     folder: Path
@@ -31,21 +31,17 @@ class Checkpoints:
     keep: int = 2
 
     def write(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Keep where a training stands.
-
-        Raises:
-            ValueError: it can not be written.
-        """
-        told = {**facts, "step": step, "identity": self.identity}
-        weights.write(self.folder / f"step-{step:08d}.safetensors", tensors, told)
+        """Write a checkpoint and delete the oldest ones; ValueError where the folder can not be written."""
+        header = {**facts, "step": step, "identity": self.identity}
+        weights.write(self.folder / f"step-{step:08d}.safetensors", tensors, header)
         for old in self._files()[: -self.keep]:
             old.unlink(missing_ok=True)
 
     def newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest whole one; None where there is none.
+        """Tensors and facts of the newest whole checkpoint, or None.
 
         Raises:
-            ValueError: one that is whole, and of another training.
+            ValueError: it belongs to another training.
         """
         for file in reversed(self._files()):
             with suppress(ValueError):
@@ -61,18 +57,14 @@ class Checkpoints:
         return tensors, facts
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the folder for one training at a time.
-
-        Raises:
-            ValueError: another one writes into it.
-        """
+    def locked(self) -> Iterator[None]:
+        """Lock the folder; ValueError where another training has it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with runs.locked(self.folder):
             yield
 
     def clear(self) -> None:
-        """Remove them: the training is done."""
+        """Delete all checkpoints."""
         for file in self._files():
             file.unlink(missing_ok=True)
 
@@ -81,17 +73,26 @@ class Checkpoints:
 
 
 def pack(modules: Mapping[str, nn.Module], optimizer: Optimizer, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Networks, moments of the optimiser and the objective's state as tensors by name."""
-    found = {f"{name}/{key}": v for name, module in modules.items() for key, v in module.state_dict().items()}
+    """Collect the networks, the optimiser's moments and the objective's state as tensors by name."""
+    tensors = {f"{name}/{key}": v for name, module in modules.items() for key, v in module.state_dict().items()}
     for i, moments in optimizer.state_dict()["state"].items():
-        found |= {f"optimizer/{i}/{key}": v for key, v in moments.items() if isinstance(v, Tensor)}
-    return found | {f"state/{key}": v for key, v in state.items()}
+        tensors |= {f"optimizer/{i}/{key}": v for key, v in moments.items() if isinstance(v, Tensor)}
+    return tensors | {f"state/{key}": v for key, v in state.items()}
 
 
 def unpack(
     tensors: Mapping[str, Tensor], facts: Mapping[str, Any], modules: Mapping[str, nn.Module], optimizer: Optimizer
 ) -> dict[str, Tensor]:
-    """Put what `pack` found back where it was; returns the objective's state."""
+    """Load packed tensors into networks and optimiser.
+
+    Args:
+        tensors: as `pack` returns them.
+        facts: of the checkpoint; `optimizer` has the `plain_moments`.
+        modules, optimizer: as given to `pack`; changed in place.
+
+    Returns:
+        The objective's state.
+    """
 
     def under(name: str) -> dict[str, Tensor]:
         return {key[len(name) + 1 :]: v for key, v in tensors.items() if key.startswith(f"{name}/")}
@@ -107,6 +108,6 @@ def unpack(
 
 
 def plain_moments(optimizer: Optimizer) -> dict[str, dict[str, Any]]:
-    """What an optimiser keeps that is no tensor, JSON-able."""
+    """The values in an optimiser's state that are not tensors, JSON-able."""
     state = optimizer.state_dict()["state"]
-    return {str(i): {k: v for k, v in kept.items() if not isinstance(v, Tensor)} for i, kept in state.items()}
+    return {str(i): {k: v for k, v in moments.items() if not isinstance(v, Tensor)} for i, moments in state.items()}

@@ -1,4 +1,4 @@
-"""What a student learns from: real data on its device, plain tensors, a distilled artefact."""
+"""The samples that a student learns from: real data on its device, plain tensors, or a distilled artefact."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Examples(Protocol):
     """Samples by number; `Resident` is one."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of samples."""
 
     def batch(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         """x (B, C, H, W) as networks take it; y ids (B,), -1 for none, or rows (B, K)."""
 
 
 class Fixed:
-    """Samples that are tensors already: x (N, ...), y ids (N,) or rows (N, K).
+    """Samples as tensors: x (N, ...), y ids (N,) or rows (N, K).
 
     Raises:
         ValueError: no samples, or not one label for each.
@@ -31,7 +31,7 @@ class Fixed:
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         if not len(x) or len(x) != len(y):
-            raise ValueError(f"data: {len(x)} samples and {len(y)} labels; needs one label for each, at least one")
+            raise ValueError(f"data: {len(x)} samples and {len(y)} labels; expected one label for each sample")
         self.x, self.y = x, y
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class Fixed:
 
 
 class Some:
-    """Some of other samples, perhaps without their labels."""
+    """A subset of other samples, with or without their labels."""
 
     def __init__(self, whole: Examples, rows: np.ndarray, labels: bool = True) -> None:
         self.whole, self.rows, self.labels = whole, rows, labels
@@ -61,13 +61,13 @@ class Some:
 
 
 def distilled(data: Distilled, device: torch.device | str = "cpu") -> Fixed:
-    """A distilled data set as samples, each once; its steps' order and rates belong to `Distilled.train`."""
+    """The images of a distilled data set as samples, each once, without the order and rates of its steps."""
     x, y = torch.tensor(data.images, device=device), torch.tensor(data.labels, device=device)
     return Fixed(x.flatten(0, 1), y.flatten(0, 1))
 
 
 def examples(data: Examples | Resident | Distilled | tuple[Tensor, Tensor]) -> Examples:
-    """Whatever holds samples, as `Examples`."""
+    """Convert samples to `Examples`."""
     if isinstance(data, Distilled):
         return distilled(data)
     return Fixed(*data) if isinstance(data, tuple) else data

@@ -1,4 +1,4 @@
-"""What a network says and what it holds inside while it says so: forward hooks at module paths, no model is edited."""
+"""Logits and named intermediate features of one forward pass, by forward hooks at module paths."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Change = Callable[[Tensor], Tensor]
 
 
 def module_at(model: nn.Module, path: str, field: str = "features") -> nn.Module:
-    """The module of a path, as `named_modules` names it; the empty path is the model itself.
+    """The module at a path of `named_modules`; the empty path is the model itself.
 
     Raises:
-        ValueError: there is none; the message starts with `field` and names the nearest paths.
+        ValueError: no such path; the message starts with `field` and names the nearest paths.
     """
-    found = dict(model.named_modules())
-    if path not in found:
+    modules = dict(model.named_modules())
+    if path not in modules:
         name = type(model).__name__
-        raise ValueError(f"{field}: {name} has no module {path!r}; {nearest(path, [p for p in found if p])}")
-    return found[path]
+        raise ValueError(f"{field}: {name} has no module {path!r}; {nearest(path, [p for p in modules if p])}")
+    return modules[path]
 
 
 def see(model: nn.Module, at: Sequence[str] = (), field: str = "features") -> Callable[[Tensor], Out]:
-    """A network as a function x (B, ...) -> `Out`, with the outputs of the modules at some paths as features.
+    """A network as a function x (B, ...) -> `Out` whose features are the outputs of the modules at some paths.
 
     Args:
         at: module paths; a module that is called several times leaves its last output.
-        field: of the spec, for the error.
+        field: of the spec, for errors.
 
     Raises:
         ValueError: a path that does not exist; the nearest ones are named.
@@ -41,19 +41,19 @@ def see(model: nn.Module, at: Sequence[str] = (), field: str = "features") -> Ca
     def run(x: Tensor) -> Out:
         if not modules:
             return Out(model(x))
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         with ExitStack() as hooks:
             for path, module in modules.items():
-                handle = module.register_forward_hook(lambda _, __, out, path=path: found.__setitem__(path, out))
+                handle = module.register_forward_hook(lambda _, __, out, path=path: outputs.__setitem__(path, out))
                 hooks.callback(handle.remove)
-            return Out(model(x), found)
+            return Out(model(x), outputs)
 
     return run
 
 
 @contextmanager
 def changed(model: nn.Module, changes: Mapping[str, Change]) -> Iterator[None]:
-    """Within the block the outputs of the modules at some paths go through a function; manifold mixup is one.
+    """Within the block, replace the outputs of modules by functions of them (manifold mixup).
 
     Raises:
         ValueError: a path that does not exist.

@@ -1,4 +1,4 @@
-"""One loop for every student: augmentation, teacher and objective over batches, with checkpoints if asked for."""
+"""The training loop of every student: augmentation, teacher and objective over batches, with optional checkpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from raystill.platform.students.teachers import Teacher
 
 Row = dict[str, float]
 Log = Callable[[int, Row], None]
-_CHUNK = 256  # samples that the teacher answers at a time where its logits are kept
+_CHUNK = 256  # samples of a batch while the teacher's logits are cached
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Result:
     """A trained student.
 
     Attributes:
-        student: the module that was given, in evaluation mode.
+        student: the given module, in evaluation mode.
         history: rows of step, loss and each term's mean.
         cached: whether the teacher's logits were computed once.
-        seconds: of this session.
+        seconds: of wall time, since the last resumption.
     """
 
     student: nn.Module
@@ -46,7 +46,7 @@ class Result:
     seconds: float
 
     def __repr__(self) -> str:
-        from raystill.platform.students import notebook  # pictures, which training needs none of
+        from raystill.platform.students import notebook  # it imports PIL, which training does not need
 
         return notebook.summary(self.student, self.history, self.seconds)
 
@@ -56,11 +56,11 @@ class Result:
         return notebook.html(self.student, self.history, self.cached, self.seconds)
 
 
-def not_kept(objective: Term, teacher: Teacher | None, augmentation: Augmentation | None) -> str:
-    """Why a teacher's logits can not be computed once for all steps; empty where they can."""
+def uncached_because(objective: Term, teacher: Teacher | None, augmentation: Augmentation | None) -> str:
+    """Why a teacher's logits can not be computed once for all steps; "" where they can."""
     facts = objective.facts
     if teacher is None or not facts.teacher:
-        return "there is no teacher that the objective asks"
+        return "the objective uses no teacher"
     if facts.inputs:
         return "the objective differentiates the teacher's answers with respect to x"
     if augmentation is not None and augmentation.changes:
@@ -72,7 +72,7 @@ def not_kept(objective: Term, teacher: Teacher | None, augmentation: Augmentatio
 
 @dataclass(eq=False)
 class _Fitting:
-    """The parts of one training; what changes from step to step is `state`."""
+    """The parts of one training; `state` is the objective's and changes at each step."""
 
     student: nn.Module
     objective: Term
@@ -82,7 +82,7 @@ class _Fitting:
     seed: Address
     device: torch.device
     state: dict[str, Tensor] = field(default_factory=dict)
-    kept: list[Tensor] | None = None
+    logits: list[Tensor] | None = None
     precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
@@ -96,20 +96,20 @@ class _Fitting:
             return self.teacher(x, y, at)
 
     def look(self, step: int, rows: list[Any], progress: float) -> Step:
-        """What the objective looks at: the student's answers, and the teacher's, to a batch."""
+        """The objective's input: the answers of student and teacher to the batch of `rows`."""
         drawn = [part.batch(index) for part, index in zip(self.parts, rows)]
         x, y = (torch.cat([d[i].to(self.device) for d in drawn]) for i in range(2))
         at, batch = self.seed.at(step=step, stream=f"{self.seed.stream}/view"), Batch(x, y)
         if self.augmentation:
             batch = self.augmentation(batch, at)
         taught_at = self.seed.at(step=step, stream=f"{self.seed.stream}/teacher")
-        if self.kept is not None:
-            out: Out | None = Out(torch.cat([kept[torch.from_numpy(r)] for kept, r in zip(self.kept, rows)]))
+        if self.logits is not None:
+            out: Out | None = Out(torch.cat([cached[torch.from_numpy(r)] for cached, r in zip(self.logits, rows)]))
         else:
             out = self.taught(batch.x if batch.teacher_x is None else batch.teacher_x, batch.y, taught_at)
         if self.augmentation and self.augmentation.blend:
             if out is None:
-                raise ValueError("augmentations: this one mixes in the teacher's answers, and there is no teacher")
+                raise ValueError("augmentations: one of them mixes in the teacher's answers, and there is no teacher")
             batch, out = self.augmentation.blend(batch, out, at.at(stream=f"{at.stream}/blend"))
 
         def outputs(x: Tensor) -> tuple[Out, Out | None]:
@@ -117,30 +117,30 @@ class _Fitting:
             return self.answers(x), teacher(x, batch.y, taught_at) if teacher else None
 
         with changed(self.student, batch.layers) if batch.layers else nullcontext():
-            said = self.answers(batch.x)
+            answer = self.answers(batch.x)
         others = tuple(self.answers(v) for v in batch.views)
         both = outputs if self.objective.facts.inputs else None
-        return Step(batch.x, batch.y, said, out, others, {}, self.state, progress, both)
+        return Step(batch.x, batch.y, answer, out, others, {}, self.state, progress, both)
 
-    def keep(self) -> None:
+    def cache(self) -> None:
         """Compute the teacher's logits once for every sample, on the device."""
-        self.kept = []
+        self.logits = []
         for part in self.parts:
-            found = []
+            pieces = []
             for start in range(0, len(part), _CHUNK):
                 index = torch.arange(start, min(start + _CHUNK, len(part))).numpy()
                 x, y = (t.to(self.device) for t in part.batch(index))
                 batch = self.augmentation(Batch(x, y), self.seed) if self.augmentation else Batch(x, y)
                 out = self.taught(batch.x if batch.teacher_x is None else batch.teacher_x, batch.y, self.seed)
                 assert out is not None
-                found.append(out.logits)
-            self.kept.append(torch.cat(found))
+                pieces.append(out.logits)
+            self.logits.append(torch.cat(pieces))
 
     def rehearse(self) -> None:
-        """One look at a few samples, before any work: what can not go together says so here.
+        """Run the objective on a few samples, to check before training that its parts fit together.
 
         Raises:
-            ValueError: as the objective, the teacher or the augmentation raise it.
+            ValueError: as objective, teacher or augmentation.
         """
         mode = self.student.training
         self.student.eval()
@@ -158,16 +158,16 @@ class _Fitting:
             self.student.train(mode)
 
     def modules(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds."""
-        found = {"student": self.student, "objective": self.objective.module}
+        """The modules that a checkpoint stores."""
+        modules = {"student": self.student, "objective": self.objective.module}
         if self.teacher is not None and self.teacher.update:
-            found["teacher"] = self.teacher.module
-        return {name: module for name, module in found.items() if module is not None}
+            modules["teacher"] = self.teacher.module
+        return {name: module for name, module in modules.items() if module is not None}
 
 
 @contextmanager
 def _learning(student: nn.Module, only: Sequence[str]) -> Iterator[list[nn.Parameter]]:
-    """The parameters to train; all others hold still within the block.
+    """The parameters to train; all others need no gradient within the block.
 
     Raises:
         ValueError: a path that does not exist, or nothing to train.
@@ -211,25 +211,27 @@ def fit(
     """Train a student in place.
 
     Args:
-        student: any module that gives logits (B, K), on its device; it goes on from its weights.
-        data: real data on a device, (x, y), a distilled artefact, or anything that gives batches by index.
-        objective: per-sample losses; the mean over the batch is taken here, once.
-        seed: names all random numbers: order, augmentation, noise, dropout.
+        student: a module with logits (B, K), on its device; training starts from its weights.
+        data: real data on a device, (x, y), a distilled artefact, or `Examples`.
+        objective: per-sample losses; their mean over the batch is minimised.
+        seed: address of all random numbers: order, augmentation, noise, dropout.
         steps: updates.
-        teacher, augmentation: what the objective and the method ask for.
-        batch_size: labelled samples of a step, at most all there are.
-        unlabelled: further samples in each batch, `ratio` for each labelled one; their labels are not looked at.
-        only: module paths whose parameters learn; all without it. What a loss does not reach stays as it is: a hint
-            trains what lies below it.
-        cached: compute the teacher's logits once; None where that is the same as asking at each step.
-        precision: float32, bfloat16 (the student's and teacher's products), or auto: bfloat16 on a GPU.
-        checkpoint: where it is written and gone on from; the result has the same bits as an undisturbed one's.
+        teacher: needed where the objective compares with one.
+        augmentation: changes each batch; None changes nothing.
+        optimizer: name and settings; None takes the defaults.
+        batch_size: labelled samples of a step, at most all of them.
+        unlabelled: further samples of each batch, `ratio` for each labelled one; their labels are ignored.
+        only: module paths whose parameters learn; empty for all. Parameters without a gradient do not change: a hint
+            trains the layers below it.
+        cached: compute the teacher's logits once; None does so where the result is the same.
+        precision: float32, bfloat16 (autocast), or auto: bfloat16 on a GPU.
+        checkpoint: written, and resumed from; the result has the same bits as without interruption.
         log: called with (step, row) every `log_every` steps and after the last.
-        dry: check that all of it goes together, and train nothing.
+        dry: check that the parts fit together, without training.
 
     Raises:
-        ValueError: parts that do not go together, before any work; says which. Another training writes `checkpoint`.
-        FloatingPointError: the loss is no finite number.
+        ValueError: parts do not fit together, or another training has locked `checkpoint`.
+        FloatingPointError: the loss is not finite.
     """
     began, whole = time.monotonic(), term(objective)
     device = next(student.parameters()).device
@@ -247,7 +249,7 @@ def fit(
             module.to(device)
     state = {k: v.to(device) for k, v in whole.start(seed.at(stream=f"{at}/state")).items()}
     fitting = _Fitting(student, whole, teacher, augmentation, parts, seed, device, state)
-    why = not_kept(whole, teacher, augmentation)
+    why = uncached_because(whole, teacher, augmentation)
     if cached and why:
         raise ValueError(f"cached: the teacher's logits can not be computed once: {why}")
     if whole.facts.teacher and teacher is None:
@@ -259,14 +261,14 @@ def fit(
         if dry:
             return Result(student, [], not why, 0.0)
         if cached is not False and not why:
-            fitting.keep()
+            fitting.cache()
         if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
             fitting.precision = torch.bfloat16
         weights = [*learning, *(whole.module.parameters() if whole.module else ())]
-        with checkpoint.held() if checkpoint else nullcontext():
+        with checkpoint.locked() if checkpoint else nullcontext():
             history = _train(fitting, make(weights), weights, spec, orders, steps, checkpoint, log, log_every)
     student.eval()
-    return Result(student, history, fitting.kept is not None, time.monotonic() - began)
+    return Result(student, history, fitting.logits is not None, time.monotonic() - began)
 
 
 def _train(
@@ -274,11 +276,11 @@ def _train(
     orders: list[Order], steps: int, checkpoint: Checkpoints | None, log: Log | None, every: int,
 ) -> list[Row]:  # fmt: skip
     done, history = 0, []
-    found = checkpoint.newest() if checkpoint else None
-    if found:
-        state = unpack(*found, fitting.modules(), optimizer)
+    newest = checkpoint.newest() if checkpoint else None
+    if newest:
+        state = unpack(*newest, fitting.modules(), optimizer)
         fitting.state = {k: v.to(fitting.device) for k, v in state.items()}
-        done, history = found[1]["step"], found[1]["history"]
+        done, history = newest[1]["step"], newest[1]["history"]
     fitting.student.train()
     while done < steps:
         for group in optimizer.param_groups:
@@ -299,14 +301,14 @@ def _update(
     fitting: _Fitting, optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], spec: OptimizerSpec,
     rows: list[Any], done: int, progress: float,
 ) -> tuple[Tensor, Mapping[str, Tensor]]:  # fmt: skip
-    """One step of the student, of what its objective carries, and of a teacher that follows it."""
+    """Update the student, the objective's state, and a teacher that follows the student."""
     dropout = fitting.seed.at(step=done, stream=f"{fitting.seed.stream}/network")
     kind, dtype = fitting.device.type, fitting.precision
     with global_at(dropout), torch.autocast(kind, dtype) if dtype else nullcontext():
         step = fitting.look(done, rows, progress)
         losses, terms = fitting.objective.report(step)
         loss = losses.mean()
-    optimizer.zero_grad(set_to_none=True)  # what a loss does not reach keeps None, and no decay moves it
+    optimizer.zero_grad(set_to_none=True)  # parameters without a gradient keep None, so that no decay changes them
     loss.backward()
     if spec.clip:
         nn.utils.clip_grad_norm_(weights, spec.clip)
@@ -320,5 +322,5 @@ def _update(
 def _row(step: int, loss: Tensor, terms: Mapping[str, Tensor]) -> Row:
     value = loss.item()
     if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss of step {step} is {value}; a lower optimizer.lr or a clip may help")
+        raise FloatingPointError(f"the loss of step {step} is {value}; try a lower optimizer.lr or optimizer.clip")
     return {"step": step, "loss": value, **{name: float(t.detach().mean()) for name, t in terms.items()}}

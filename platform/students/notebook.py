@@ -20,12 +20,13 @@ def summary(student: nn.Module, history: Sequence[Mapping[str, float]], seconds:
 
 
 def html(student: nn.Module, history: Sequence[Mapping[str, float]], cached: bool, seconds: float) -> str:
-    """A table and the loss as a curve.
+    """A table of facts and the loss curve.
 
     Args:
+        student: the trained network.
         history: rows of step, loss and each term's mean.
         cached: whether the teacher's logits were computed once.
-        seconds: that the training took.
+        seconds: of training.
     """
     facts = [("parameters", f"{sum(p.numel() for p in student.parameters()):,}"), ("seconds", f"{seconds:.1f}")]
     pictures = []

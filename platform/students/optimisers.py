@@ -1,4 +1,4 @@
-"""Optimisers of students by name, and the course of their rates."""
+"""Optimisers of students by name, and their learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class OptimizerSpec(Part):
     lr: Positive = Field(0.05, description="highest rate")
     momentum: Fraction = Field(0.9, description="of sgd and lars")
     weight_decay: float = Field(5e-4, ge=0.0, description="decay of the weights")
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="course of the rate")
-    warmup: Fraction = Field(0.05, description="share of the steps in which the rate rises")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="learning-rate schedule after the warm-up")
+    warmup: Fraction = Field(0.05, description="share of the steps in which the rate rises from 0")
     clip: Positive | None = Field(1.0, description="largest norm of a gradient; none does not clip")
 
 
@@ -53,7 +53,7 @@ OPTIMIZERS: dict[str, Callable[[OptimizerSpec], Make]] = {
     "sgd": _sgd,
     "adam": lambda spec: lambda p: torch.optim.Adam(p, spec.lr, weight_decay=spec.weight_decay),
     "adamw": lambda spec: lambda p: torch.optim.AdamW(p, spec.lr, weight_decay=spec.weight_decay),
-    # without always_adapt the trust ratio is left out where weight_decay is 0, and LARS is plain SGD
+    # without always_adapt timm leaves out the trust ratio where weight_decay is 0, and LARS is plain SGD
     "lars": _timm("Lars", always_adapt=True),
     "lamb": _timm("Lamb", always_adapt=True),
 }
@@ -61,7 +61,7 @@ OPTIMIZERS: dict[str, Callable[[OptimizerSpec], Make]] = {
 
 
 def optimiser(spec: OptimizerSpec) -> Make:
-    """The function that makes a spec's optimiser of parameters.
+    """A function from parameters to the optimiser of a spec.
 
     Raises:
         ValueError: an unknown name, or timm is not installed.
@@ -72,7 +72,7 @@ def optimiser(spec: OptimizerSpec) -> Make:
 
 
 def factor(spec: OptimizerSpec, done: int, steps: int) -> float:
-    """The share of the highest rate at a step (0-based)."""
+    """The share of the highest rate at a step (0-based): linear warm-up, then the schedule."""
     warm = max(1, round(spec.warmup * steps)) if spec.warmup else 0
     if done < warm:
         return (done + 1) / warm

@@ -1,4 +1,4 @@
-"""From a spec to a result: every stage for every seed, then one look at test data, then the report.
+"""A run of students: train every stage for every seed, evaluate once on test data, write the report.
 
 RUN/spec.yaml  networks/SEED/STAGE.safetensors (and STAGE.json, its history)  results.json  report.html
 """
@@ -37,7 +37,7 @@ def kd(spec: KdSpec, plugins: Plugins | None = None) -> Path:
         The run folder.
 
     Raises:
-        ValueError: the spec, its data or its parts are wrong; nothing was trained.
+        ValueError: the spec, its data or its parts are wrong; nothing is trained then.
     """
     runs.writable(spec.run.out)
     if spec.tracking.enabled:
@@ -53,7 +53,7 @@ def kd(spec: KdSpec, plugins: Plugins | None = None) -> Path:
 
 
 def resume(folder: Path, plugins: Plugins | None = None) -> None:
-    """Go on with a run that was stopped or killed; the networks have the same bits as undisturbed ones.
+    """Resume a run; the networks have the same bits as without the interruption.
 
     Raises:
         ValueError: not a run of students.
@@ -63,11 +63,11 @@ def resume(folder: Path, plugins: Plugins | None = None) -> None:
 
 
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # sums in an order of their own, whatever the machine
+    torch.set_num_threads(1)  # the order of sums depends on the number of threads
 
 
 def resolved(bench: Bench) -> KdSpec:
-    """The spec with what was left to the machine decided."""
+    """The spec with device, precision and tracking resolved."""
     spec, gpu = bench.spec, bench.device.type == "cuda"
     precision = ("bfloat16" if gpu else "float32") if spec.run.precision == "auto" else spec.run.precision
     run = spec.run.model_copy(update={"device": bench.device.type, "precision": precision})
@@ -75,10 +75,10 @@ def resolved(bench: Bench) -> KdSpec:
 
 
 def carry_out(bench: Bench, folder: Path) -> None:
-    """Do what is still missing of a run.
+    """Carry out the missing parts of a run.
 
     Raises:
-        ValueError: another process works on it.
+        ValueError: another process works on the run.
     """
     with runs.locked(folder):
         print(f"run {folder}", flush=True)
@@ -109,7 +109,7 @@ def seeds(spec: KdSpec) -> range:
 
 
 def _stages(bench: Bench, stages: dict[str, StageSpec], seed: int, folder: Path, tracker: Tracker) -> None:
-    """All stages of one seed; those that were finished before are read."""
+    """Train the stages of one seed; finished ones are read from their files."""
     networks: dict[str, nn.Module] = {}
     missing = [name for name in stages if not file_of(folder, seed, name).exists()]
     if not missing:
@@ -145,7 +145,7 @@ def _metrics(prefix: str, row: Row) -> dict[str, float]:
 
 
 def _save(bench: Bench, ready: Stage, history: list[Row], file: Path, facts: dict[str, Any]) -> None:
-    """A stage's history, then its network: what stands under its name is finished."""
+    """Write a stage's history, then its network, whose file marks the stage as finished."""
     documents.write(file.with_suffix(".json"), {"history": history, **facts})
     data = bench.data
     about = {"data": data.fingerprint, "classes": list(data.classes), "mean": list(data.mean), "std": list(data.std)}
@@ -154,15 +154,14 @@ def _save(bench: Bench, ready: Stage, history: list[Row], file: Path, facts: dic
 
 
 def file_of(folder: Path, seed: int, stage: str) -> Path:
-    """Where the network of a stage lies."""
+    """The file of a stage's network."""
     return folder / "networks" / str(seed) / f"{stage}.safetensors"
 
 
 def assess(bench: Bench, folder: Path) -> dict[str, Any]:
-    """Accuracies of all networks that name classes, on validation and, once, on test data.
+    """Evaluate all classifiers, after their last step, on validation and, once, on test data.
 
-    A row is a stage: percent for each seed, mean and standard deviation over seeds. Nothing is chosen by them: the
-    networks are those after the last step.
+    Each stage has a row: accuracy in percent for each seed, mean and standard deviation over seeds.
     """
     spec, rows = bench.spec, []
     splits = {name: bench.split(name) for name in ("validation", "test") if len(getattr(bench.data, name))}
@@ -170,17 +169,17 @@ def assess(bench: Bench, folder: Path) -> dict[str, Any]:
     for name, stage in {**spec.stages, **spec.comparison}.items():
         if stage.outputs:
             continue
-        found: dict[str, list[float]] = {split: [] for split in splits}
+        accuracies: dict[str, list[float]] = {split: [] for split in splits}
         size = 0
         for seed in seeds(spec):
             model = files.load_network(file_of(folder, seed, name), bench.plugins)[0].to(bench.device)
             size = sum(p.numel() for p in model.parameters())
             for split, data in splits.items():
-                found[split].append(accuracy(model, data))
+                accuracies[split].append(accuracy(model, data))
         kind = "student" if name == last else "baseline" if name == other else "stage"
-        row = {"name": name, "kind": kind, "parameters": size, **found}
-        row |= {f"{s}_mean": statistics.mean(v) for s, v in found.items()}
-        row |= {f"{s}_std": statistics.stdev(v) if len(v) > 1 else 0.0 for s, v in found.items()}
+        row = {"name": name, "kind": kind, "parameters": size, **accuracies}
+        row |= {f"{s}_mean": statistics.mean(v) for s, v in accuracies.items()}
+        row |= {f"{s}_std": statistics.stdev(v) if len(v) > 1 else 0.0 for s, v in accuracies.items()}
         rows.append(row)
     return {
         "split": "test", "test_images": len(bench.data.test), "seeds": list(seeds(spec)), "rows": rows,
@@ -189,16 +188,16 @@ def assess(bench: Bench, folder: Path) -> dict[str, Any]:
 
 
 def _record(spec: KdSpec, folder: Path) -> list[tuple[int, dict[str, float], int]]:
-    """Everything that a run has measured, for a tracking store that lacks some of it."""
-    found = []
+    """All metrics of a run as (step, metrics, time in ms), for a tracking store that lacks some."""
+    record = []
     for file in sorted(folder.glob("networks/*/*.json")):
         prefix = f"{file.parent.name}/{file.stem}"
         rows = documents.read(file)["history"]
-        found += [(int(r["step"]), _metrics(prefix, r), int(r["time_ms"])) for r in rows]
+        record += [(int(r["step"]), _metrics(prefix, r), int(r["time_ms"])) for r in rows]
     results = documents.read(folder / RESULTS)
     for row in results["rows"]:
         values = {
             f"{row['name']}/{key}": row[key] for key in ("validation_mean", "test_mean", "test_std") if key in row
         }
-        found.append((0, values, results["time_ms"]))
-    return found
+        record.append((0, values, results["time_ms"]))
+    return record

@@ -1,4 +1,4 @@
-"""The typed spec of `raystill kd`: networks, what they learn from, and the stages in which they do."""
+"""The typed spec of `raystill kd`: networks, their data, and the stages of training."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Named = dict[str, Settings | None]
 
 
 class TransferSpec(Part):
-    """What students learn from; teachers learn from all training data."""
+    """The data of students; teachers learn from all training data."""
 
     limit: Count | None = Field(None, description="training images of students, drawn for each seed; none is all")
-    labels: Count | None = Field(None, description="images that keep their labels; the others are there without")
-    without: tuple[Natural, ...] = Field((), description="classes that students are never shown")
-    distilled: Path | None = Field(None, description="artefact of `raystill distill` to learn from in their place")
+    labels: Count | None = Field(None, description="images with labels, the others are unlabelled; none is all")
+    without: tuple[Natural, ...] = Field((), description="classes left out of the students' data")
+    distilled: Path | None = Field(None, description="artefact of `raystill distill` to learn from in place of images")
     distilled_content: str | None = Field(
         None, description="sha256 of the artefact's data; filled in as a run is planned"
     )
 
 
 class TrainSpec(Part):
-    """How long and in what batches, where a stage does not say."""
+    """Length and batches of a training, where a stage does not set them."""
 
     epochs: Positive = Field(10.0, description="passes over the labelled images")
     steps: Count | None = Field(None, description="updates, in place of epochs")
@@ -41,8 +41,8 @@ class TrainSpec(Part):
 class StageSpec(Part):
     """One training."""
 
-    network: Literal["student", "teacher"] | LearnerSpec = Field("student", description="what is trained")
-    start: str | None = Field(None, description="earlier stage whose weights it goes on from; none starts afresh")
+    network: Literal["student", "teacher"] | LearnerSpec = Field("student", description="the network to train")
+    start: str | None = Field(None, description="earlier stage whose weights it starts from; none draws new ones")
     teacher: Named = Field({}, description="frozen, ensemble, virtual, own or ema, then noisy, tta, sharpened")
     objective: Named = Field({"cross_entropy": {}}, description="terms by name, with weight, only, kind, settings")
     augmentations: Named = Field({}, description="augmentations by name, in their order")
@@ -56,11 +56,11 @@ class StageSpec(Part):
     epochs: Positive | None = Field(None, description="in place of train.epochs")
     steps: Count | None = Field(None, description="in place of train.steps")
     lr: Positive | None = Field(None, description="in place of optimizer.lr")
-    cached: bool | None = Field(None, description="compute the teacher's logits once; none where it is the same")
+    cached: bool | None = Field(None, description="compute the teacher's logits once; none: where nothing changes")
 
     @property
     def taught_by(self) -> tuple[str, ...]:
-        """The earlier stages that its teacher is made of."""
+        """The earlier stages whose networks its teacher uses."""
         of = [(settings or {}).get("of", ()) for settings in self.teacher.values()]
         return tuple(name for names in of for name in ([names] if isinstance(names, str) else names))
 
@@ -69,10 +69,10 @@ class KdRunSpec(Part):
     """The run itself."""
 
     seed: Natural = Field(0, description="first seed; every other seed is an address under it")
-    seeds: Count = Field(3, description="how often all is done, from network to network, with seeds of their own")
+    seeds: Count = Field(3, description="how many seeds, each with networks of its own")
     name: str | None = Field(None, description="run folder's name; none makes one of the recipe and a number")
-    out: Path = Field(Path("runs"), description="folder that run folders are made in")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+    out: Path = Field(Path("runs"), description="folder of the run folders")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device of all networks")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto is bfloat16 on a GPU")
     checkpoint_every: Natural = Field(500, description="steps between checkpoints; 0 writes none within a stage")
 
@@ -86,7 +86,7 @@ Alpha = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class KdSpec(Part):
-    """Everything about one training of students."""
+    """One run of students."""
 
     recipe: str | None = Field(None, description="named recipe that this spec started from")
     data: DataSpec = DataSpec()
@@ -99,7 +99,7 @@ class KdSpec(Part):
         {"student": StageSpec()}, description="trainings in their order; the last one is the result"
     )
     baseline: dict[str, StageSpec] = Field(
-        {}, description="stages without the method, beside; none: the same student on labels alone"
+        {}, description="stages without the method, to compare with; none: the same student on labels alone"
     )
     train: TrainSpec = TrainSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
@@ -126,7 +126,7 @@ class KdSpec(Part):
 
     @property
     def comparison(self) -> dict[str, StageSpec]:
-        """The stages of the baseline: the given ones, or the last stage's network on labels alone, as long."""
+        """The baseline: its stages, or the last stage's network on labels alone, for as many steps."""
         if self.baseline:
             return self.baseline
         last = list(self.stages.values())[-1]
@@ -134,11 +134,11 @@ class KdSpec(Part):
 
     @property
     def identity(self) -> str:
-        """sha256 of what the bits of a result depend on."""
+        """sha256 of all fields that the bits of a result depend on."""
         aside: Any = {"run": True, "tracking": True, "recipe": True, "data": True, "transfer": {"distilled"}}
         method = self.model_dump(mode="json", exclude=aside)
         return digest({**method, "data": self.data.identity, "precision": self.run.precision})
 
     def dump(self) -> dict[str, Any]:
-        """Plain JSON-able mapping, the form in which specs are saved."""
+        """The spec as a JSON-able mapping, as it is saved."""
         return self.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""A stage of a spec, made ready: its network, examples, augmentation, teacher and objective."""
+"""The parts of a stage, built from its spec: network, examples, augmentation, teacher and objective."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from raystill.platform import learners
 from raystill.platform.artifacts import DATA, load_distilled
-from raystill.platform.data import DataSet, Split, load
+from raystill.platform.data import DataSet, load
 from raystill.platform.data.cut import draw
 from raystill.platform.data.resident import Resident, resident
 from raystill.platform.files.digests import file_digest
@@ -33,10 +33,10 @@ from raystill.platform.students.spec import KdSpec, StageSpec, TransferSpec
 
 
 def _known(transfer: TransferSpec) -> TransferSpec:
-    """The section with the content of its artefact.
+    """The section with the hash of its artefact.
 
     Raises:
-        ValueError: it can not be read, or is not the one that the run was planned with.
+        ValueError: the artefact can not be read, or is not the one that the run began with.
     """
     if transfer.distilled is None:
         return transfer
@@ -48,7 +48,7 @@ def _known(transfer: TransferSpec) -> TransferSpec:
 
 @dataclass
 class Bench:
-    """What all stages share: the spec, its data, the device."""
+    """The spec, its data and the device, shared by all stages."""
 
     spec: KdSpec
     plugins: Plugins | None = None
@@ -72,8 +72,7 @@ class Bench:
 
     def split(self, name: str) -> Resident:
         """Another split on the device."""
-        found: Split = getattr(self.data, name)
-        return resident(found, self.data, self.device)
+        return resident(getattr(self.data, name), self.data, self.device)
 
     def _rows(self, address: Address) -> tuple[np.ndarray, np.ndarray]:
         """(labelled, unlabelled) rows of the training split that students learn from, for one seed."""
@@ -97,7 +96,7 @@ class Bench:
         """(labelled, unlabelled) examples of a stage.
 
         Raises:
-            ValueError: a stage that needs unlabelled images where none are left, or a distilled set of another kind.
+            ValueError: no image is unlabelled and the stage needs some, or a distilled set of another shape.
         """
         if stage.data == "all":
             return self.train, None
@@ -108,25 +107,25 @@ class Bench:
             return Some(self.train, np.sort(np.concatenate([known, others])), labels=False), None
         if stage.data == "mixed":
             if not len(others):
-                raise ValueError("data: mixed, but no image is without its label; set transfer.labels")
+                raise ValueError("data: mixed needs unlabelled images, and all have their label; set transfer.labels")
             return Some(self.train, known), Some(self.train, others, labels=False)
         return Some(self.train, known), None
 
     @cached_property
     def distilled(self) -> Examples:
-        """The distilled data set that students learn from.
+        """The distilled data set of the students.
 
         Raises:
             ValueError: it can not be loaded, or its images have another shape.
         """
         path = self.spec.transfer.distilled
         assert path is not None
-        found = load_distilled(path, plugins=self.plugins)
-        if found.images.shape[2:] != self.data.shape:
+        artefact = load_distilled(path, plugins=self.plugins)
+        if artefact.images.shape[2:] != self.data.shape:
             raise ValueError(
-                f"transfer.distilled: {path} has images of {found.images.shape[2:]}, the data of {self.data.shape}"
+                f"transfer.distilled: {path} has images of {artefact.images.shape[2:]}, the data of {self.data.shape}"
             )
-        return distilled(found, self.device)
+        return distilled(artefact, self.device)
 
     def network(self, spec: LearnerSpec, outputs: int, address: Address) -> nn.Module:
         """A network with initial weights from an address, on the device.
@@ -144,7 +143,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage made ready; `train` does it."""
+    """A stage with all its parts, ready to train."""
 
     bench: Bench
     name: str
@@ -161,7 +160,7 @@ class Stage:
 
     @property
     def steps(self) -> int:
-        """Updates."""
+        """The number of updates."""
         train = self.bench.spec.train
         steps, epochs = self.spec.steps, self.spec.epochs
         if steps is None and epochs is None:
@@ -172,7 +171,7 @@ class Stage:
         return max(1, math.ceil(epochs * len(self.data) / min(train.batch_size, len(self.data))))
 
     def train(self, checkpoint: Checkpoints | None = None, log: Log | None = None, dry: bool = False) -> Result:
-        """Train the student, or only check that all goes together."""
+        """Train the student, or only check that the parts fit together."""
         spec = self.bench.spec
         rates = {} if self.spec.lr is None else {"lr": self.spec.lr}
         return fit(
@@ -185,27 +184,27 @@ class Stage:
 
 
 def _learner(spec: KdSpec, stage: StageSpec) -> LearnerSpec:
-    if isinstance(stage.network, LearnerSpec):
-        return stage.network
-    found: LearnerSpec = getattr(spec, stage.network)
-    return found
+    network = stage.network
+    return network if isinstance(network, LearnerSpec) else {"student": spec.student, "teacher": spec.teacher}[network]
 
 
 def shared(spec: KdSpec) -> dict[str, dict[str, Any]]:
-    """T and alpha that are set for all stages, by objective."""
+    """The T and alpha that the spec sets for all stages, by objective."""
     given = {k: v for k in ("temperature", "alpha") if (v := getattr(spec, k)) is not None}
     return {"hinton": given, "kd": {k: v for k, v in given.items() if k != "alpha"}}
 
 
 def prepare(bench: Bench, name: str, stage: StageSpec, networks: dict[str, nn.Module], seed: int) -> Stage:
-    """A stage, ready to be trained.
+    """Build the parts of a stage.
 
     Args:
-        networks: of the stages before, by name.
-        seed: of all its random numbers; stages that are compared start alike and see the same batches.
+        bench: the run's spec and data.
+        name, stage: of the spec's stages.
+        networks: of the earlier stages, by name.
+        seed: of all random numbers; the last stage and the baseline's share initial weights and batches.
 
     Raises:
-        ValueError: something in it is wrong; the message starts with its name.
+        ValueError: the stage is wrong; the message starts with its name.
     """
     spec = bench.spec
     ends = {list(spec.stages)[-1], list(spec.comparison)[-1]}
@@ -225,7 +224,7 @@ def _prepared(bench: Bench, name: str, stage: StageSpec, networks: dict[str, nn.
         have = student.state_dict()
         same = {k: v for k, v in networks[stage.start].state_dict().items() if k in have and have[k].shape == v.shape}
         if not same:
-            raise ValueError(f"start: nothing of {stage.start!r} fits this network")
+            raise ValueError(f"start: no weight of {stage.start!r} has the name and shape of one of this network")
         student.load_state_dict({**have, **same})
     data, unlabelled = bench.examples(stage, Address(address.seed))
     context = Context(classes, bench.train.mean, bench.train.std, student)
@@ -234,33 +233,33 @@ def _prepared(bench: Bench, name: str, stage: StageSpec, networks: dict[str, nn.
     teacher_context = teachers.TeacherContext(
         student, networks, context, bare.facts.teacher_features, bench.data.shape, bench.plugins
     )
-    taught = teachers.teacher(stage.teacher, teacher_context)
+    teacher = teachers.teacher(stage.teacher, teacher_context)
     objective = bare
-    if bare.facts.teacher_features and taught is not None:
+    if bare.facts.teacher_features and teacher is not None:
         x, y = data.batch(np.arange(1))
         objective = terms.objective(stage.objective, terms.mapper(
             lambda path: terms.one_feature(see(student, [path], "objective.student"), x, path),
-            lambda path: terms.one_feature(lambda x: taught(x, y, address), x, path),
+            lambda path: terms.one_feature(lambda x: teacher(x, y, address), x, path),
             address.at(stream=f"{address.stream}/regressor"),
         ), settings)  # fmt: skip
     augmentation = make_augmentation(stage.augmentations, context)
     return Stage(
-        bench, name, stage, learner, outputs, student, data, unlabelled, objective, taught, augmentation, address
+        bench, name, stage, learner, outputs, student, data, unlabelled, objective, teacher, augmentation, address
     )
 
 
 def check(bench: Bench) -> None:
-    """Make every stage ready and look once, before anything is trained.
+    """Build every stage and try it on a few samples, before anything is trained.
 
     Raises:
-        ValueError: what is wrong, in one line that starts with the stage's field.
+        ValueError: a stage is wrong; one line that starts with its field.
     """
     spec = bench.spec
     networks: dict[str, nn.Module] = {}
     named = {kind for stage in spec.stages.values() for kind in _kinds(stage.objective)}
     for key, where in (("temperature", {"kd", "hinton"}), ("alpha", {"hinton"})):
         if getattr(spec, key) is not None and not named & where:
-            raise ValueError(f"{key}: no stage has {' or '.join(sorted(where))}, so there is nothing to set")
+            raise ValueError(f"{key}: no stage has {' or '.join(sorted(where))}, so it has no effect")
     for name, stage in {**spec.stages, **spec.comparison}.items():
         ready = prepare(bench, name, stage, networks, spec.run.seed)
         field_name = f"{'stages' if name in spec.stages else 'baseline'}.{name}"
@@ -274,16 +273,16 @@ def check(bench: Bench) -> None:
 
 
 def _kinds(terms: Any) -> set[str]:
-    found: set[str] = set()
+    kinds: set[str] = set()
     for name, settings in (terms or {}).items():
         settings = settings or {}
-        found |= {settings.get("kind", name)} | (_kinds(settings["inner"]) if "inner" in settings else set())
-    return found
+        kinds |= {settings.get("kind", name)} | (_kinds(settings["inner"]) if "inner" in settings else set())
+    return kinds
 
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Resident, chunk: int = 500) -> float:
-    """Share of a split that a network names rightly, in percent."""
+    """Accuracy of a network on a split, in percent, by batches of `chunk` samples."""
     right = 0
     for start in range(0, len(data), chunk):
         x, y = data.batch(np.arange(start, min(start + chunk, len(data))))

@@ -1,4 +1,4 @@
-"""A stage's objective from its terms: names and settings in a spec."""
+"""A stage's objective, built from the names and settings of its terms."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from raystill.platform.seeds import Address
 from raystill.platform.students.spec import Named, Settings
 
 Mapper = Callable[[str, str], nn.Module | None]
-"""(path in the student, path in the teacher) -> what maps one's features to the other's; None where they agree."""
+"""(path in the student, path in the teacher) -> a module from the one's features to the other's shape, or None."""
 
-MAPPING = ("regressor", "connector")  # arguments of objectives that a mapper fills in
+MAPPING = ("regressor", "connector")  # arguments of objectives that a mapper supplies
 SCOPES: dict[str, Callable[[Any], Term]] = {"labelled": labelled, "unlabelled": unlabelled}
 WEIGHT_SCHEDULES: dict[str, Callable[..., Callable[[float], float]]] = {"linear": linear, "ramp_up": ramp_up}
 TERM_FIELDS = ("weight", "only", "kind")
@@ -29,11 +29,11 @@ def no_map(student: str, teacher: str) -> None:
 
 @dataclass(frozen=True)
 class Shared:
-    """What is set for all stages.
+    """Settings that all stages share.
 
     Attributes:
-        settings: take the place of the stage's own, by objective: T and alpha.
-        ratio: unlabelled samples of a batch for each labelled one; 0 where there are none.
+        settings: T and alpha by objective, which override the stage's own.
+        ratio: unlabelled samples of a batch for each labelled one; 0 without unlabelled samples.
     """
 
     settings: Mapping[str, Settings] = field(default_factory=dict)
@@ -67,17 +67,17 @@ def _single(kind: str, settings: Settings, mapper: Mapper, shared: Shared) -> Te
 
 
 def objective(terms: Named, mapper: Mapper = no_map, shared: Shared = Shared()) -> Term:
-    """An objective from terms by name.
+    """Build an objective from terms by name.
 
-    A term's settings are those of its objective, and `weight` (a number, or how it changes), `only` (`labelled` or
-    `unlabelled` samples; the weight then is of their mean) and `kind`, where the term's name is not the objective's.
+    A term has the settings of its objective, and `weight` (a number or a schedule), `only` (`labelled` or `unlabelled`
+    samples; `weight` is of the mean over these) and `kind`, the objective's name where the term's differs.
 
     Raises:
-        ValueError: no terms, an unknown name or setting, one out of its range.
+        ValueError: no terms, an unknown name or setting, or a setting out of its range.
     """
     if not terms:
         raise ValueError("objective: needs at least one term")
-    found: dict[str, tuple[Any, Term]] = {}
+    weighted_terms: dict[str, tuple[Any, Term]] = {}
     for name, given in terms.items():
         settings = dict(given or {})
         weight, only, kind = (settings.pop(key, None) for key in TERM_FIELDS)
@@ -88,12 +88,12 @@ def objective(terms: Named, mapper: Mapper = no_map, shared: Shared = Shared()) 
                 raise ValueError(f"objective.{name}.only: unknown {only!r}; {nearest(str(only), SCOPES)}")
             part, r = SCOPES[only](part), shared.ratio
             factor = 1.0 if not r else (1.0 + r) / (1.0 if only == "labelled" else r)
-        found[name] = (_scaled(_weight(1.0 if weight is None else weight, f"objective.{name}"), factor), part)
-    if len(found) == 1:
-        ((weight, part),) = found.values()
+        weighted_terms[name] = (_scaled(_weight(1.0 if weight is None else weight, f"objective.{name}"), factor), part)
+    if len(weighted_terms) == 1:
+        ((weight, part),) = weighted_terms.values()
         if weight == 1.0:
             return part
-    return weighted(**found)
+    return weighted(**weighted_terms)
 
 
 def _scaled(weight: Any, factor: float) -> Any:
@@ -102,17 +102,17 @@ def _scaled(weight: Any, factor: float) -> Any:
     return (lambda progress: factor * weight(progress)) if callable(weight) else factor * weight
 
 
-def mapper(student: Callable[[str], Tensor], taught: Callable[[str], Tensor], address: Address) -> Mapper:
-    """A mapper between features, made only where their shapes differ.
+def mapper(student: Callable[[str], Tensor], teacher: Callable[[str], Tensor], address: Address) -> Mapper:
+    """A mapper that regresses features where their shapes differ.
 
     Args:
-        student, taught: path -> a feature (B, ...).
+        student, teacher: path -> a feature (B, ...) of the student or the teacher.
         address: of the initial weights.
     """
     from raystill.platform.objectives import regressor
 
     def make_map(a: str, b: str) -> nn.Module | None:
-        mine, theirs = student(a).shape[1:], taught(b).shape[1:]
+        mine, theirs = student(a).shape[1:], teacher(b).shape[1:]
         if mine == theirs:
             return None
         return regressor(tuple(mine), tuple(theirs), address.at(stream=f"{address.stream}/{a}/{b}"))
@@ -122,6 +122,6 @@ def mapper(student: Callable[[str], Tensor], taught: Callable[[str], Tensor], ad
 
 @torch.no_grad()
 def one_feature(run: Callable[[Tensor], Any], x: Tensor, path: str) -> Tensor:
-    """A feature of one path."""
-    found: Tensor = run(x).features[path]
-    return found
+    """The feature of x at one path."""
+    feature: Tensor = run(x).features[path]
+    return feature

@@ -1,4 +1,4 @@
-"""Augmentations: what student and teacher see of a batch, by name."""
+"""Augmentations by name: they change the batches of student and teacher."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ from raystill.platform.registry import checked, nearest
 from raystill.platform.students.augmentations.contract import REDRAWN, Augmentation, Batch, Context, Transform, chain
 from raystill.platform.students.augmentations.mixtures import cutmix, manifold_mixup, mixmatch, mixup
 from raystill.platform.students.augmentations.pairs import foresee, pair, two
-from raystill.platform.students.augmentations.samples import (
-    augmix,
-    cutout,
-    randaugment,
-    shift,
-    transform,
-    weak_shift,
-)
+from raystill.platform.students.augmentations.samples import augmix, cutout, randaugment, shift, transform, weak_shift
 
 __all__ = [
     "AUGMENTATIONS", "REDRAWN", "Augmentation", "Batch", "Context", "Transform", "chain", "make", "transform",
@@ -36,20 +29,20 @@ AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {
     "two": two,
     "foresee": foresee,
 }
-"""Every view by name, as the function that makes it from what it is made for and its settings."""
+"""Every augmentation by name, as a function of the context and its settings."""
 
 
 def make(names: Mapping[str, Mapping[str, Any] | None], context: Context) -> Augmentation | None:
-    """Augmentations by name and settings, in their order; None for none.
+    """Chain augmentations given by name and settings; None without any.
 
     Raises:
-        ValueError: an unknown name or setting (the nearest valid one is named), or one out of its range.
+        ValueError: an unknown name or setting, or a setting out of its range.
     """
-    found = []
+    chosen = []
     for name, settings in names.items():
         if name not in AUGMENTATIONS:
             raise ValueError(f"augmentations: unknown {name!r}; {nearest(name, AUGMENTATIONS)}")
-        found.append(
+        chosen.append(
             AUGMENTATIONS[name](context, **checked(f"augmentations.{name}", AUGMENTATIONS[name], settings or {}, 1))
         )
-    return chain(*found) if found else None
+    return chain(*chosen) if chosen else None

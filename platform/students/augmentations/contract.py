@@ -1,4 +1,4 @@
-"""What an augmentation is: a function of a `Batch` and an address."""
+"""The contract of an augmentation: a function of a `Batch` and an address."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Transform = Callable[[Tensor, Address], Tensor]
 
 
 class Batch(NamedTuple):
-    """A batch as it is looked at.
+    """The inputs of student and teacher in one step.
 
     Attributes:
-        x: what the student sees (B, C, H, W).
+        x: the student's input (B, C, H, W).
         y: ids (B,), -1 for no label, or rows (B, K), zeros for no label.
-        teacher_x: what the teacher sees of the same samples; None is x.
-        views: further views for the student.
-        layers: changes of what modules of the student put out, by module path.
+        teacher_x: the teacher's input, of the same samples; None is x.
+        views: further inputs of the student, of the same samples.
+        layers: functions that replace outputs of the student's modules, by module path.
     """
 
     x: Tensor
@@ -39,8 +39,8 @@ class Augmentation:
 
     Attributes:
         make: the function.
-        changes: why a sample looks different at each step; empty where it does not, and cached logits serve.
-        blend: (batch, the teacher's answers, address) -> both, mixed after the teacher has answered (MixMatch).
+        changes: why a sample differs from step to step; "" where it does not, so that logits can be cached.
+        blend: (batch, the teacher's answers, address) -> both, mixed (MixMatch).
     """
 
     make: Callable[[Batch, Address], Batch]
@@ -48,12 +48,12 @@ class Augmentation:
     blend: Callable[[Batch, Out, Address], tuple[Batch, Out]] | None = None
 
     def __call__(self, batch: Batch, address: Address) -> Batch:
-        """The batch as student and teacher see it."""
+        """Augment a batch."""
         return self.make(batch, address)
 
 
 class Context(NamedTuple):
-    """What views are made for: the classes, the normalisation of pixels / 255 ([C, 1, 1] each), and the student."""
+    """Number of classes, mean and std of pixels / 255 ([C, 1, 1] each), and the student."""
 
     classes: int
     mean: Tensor
@@ -62,11 +62,7 @@ class Context(NamedTuple):
 
 
 def chain(*augmentations: Augmentation) -> Augmentation:
-    """Augmentations one after another; at most one blends.
-
-    Raises:
-        ValueError: two that blend.
-    """
+    """Apply augmentations one after another; ValueError where two of them blend."""
     blends = [a.blend for a in augmentations if a.blend]
     if len(blends) > 1:
         raise ValueError("augmentations: only one of them can mix after the teacher's answer")
@@ -81,10 +77,15 @@ def chain(*augmentations: Augmentation) -> Augmentation:
 
 
 def within(field: str, value: float, low: float, high: float) -> float:
-    """A setting that is above `low` and at most `high`.
+    """Return a setting that is above `low` and at most `high`.
+
+    Args:
+        field: of `augmentations`, for the error.
+        value: the setting.
+        low, high: its bounds.
 
     Raises:
-        ValueError: it is not; the message names `augmentations.FIELD`.
+        ValueError: the setting is out of bounds.
     """
     if not low < value <= high:
         raise ValueError(f"augmentations.{field}: {value:g} is not above {low:g} and at most {high:g}")

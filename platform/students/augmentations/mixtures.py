@@ -1,4 +1,4 @@
-"""Augmentations that mix the samples of a batch, their labels alike."""
+"""Augmentations that mix the samples of a batch and their labels."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def mixup(context: Context, alpha: float = 0.2) -> Augmentation:
 
 
 def cutmix(context: Context, alpha: float = 1.0) -> Augmentation:
-    """A box of each image is another's, labels by area (Yun 2019, 1905.04899)."""
+    """Replace a box of each image by another's; labels are mixed by area (Yun 2019, 1905.04899)."""
     return _mixed(v2.CutMix(alpha=within("cutmix.alpha", alpha, 0, 100)), "cutmix", context.classes)
 
 
 def manifold_mixup(context: Context, layers: list[str], alpha: float = 1.0) -> Augmentation:
-    """Mixup of what a module puts out, drawn at each step among some (Verma 2019, 1806.05236).
+    """Mixup of the output of a module, drawn at each step from `layers` (Verma 2019, 1806.05236).
 
     Args:
         layers: module paths of the student; the empty path is the input.
 
     Raises:
-        ValueError: alpha <= 0, no layers, or one that does not exist.
+        ValueError: alpha <= 0, no layers, or an unknown path.
     """
     within("manifold_mixup.alpha", alpha, 0, 100)
     if not layers:
@@ -66,11 +66,11 @@ def manifold_mixup(context: Context, layers: list[str], alpha: float = 1.0) -> A
 
 
 def mixmatch(context: Context, alpha: float = 0.75, weak: bool = True) -> Augmentation:
-    """MixMatch's mixing (Berthelot 2019, 1905.02249, eqs. 8-15), after the teacher has guessed labels.
+    """MixMatch's mixing (Berthelot 2019, 1905.02249, eqs. 8-15), with the teacher's answers as guessed labels.
 
-    x' = l' x_i + (1 - l') x_j over labelled and unlabelled samples alike, l' = max(l, 1 - l), the targets too. The
-    target of a labelled sample becomes its label row, that of an unlabelled one the teacher's answer. One copy of each
-    unlabelled sample is trained on; the paper's has as many as there are guesses.
+    x' = l' x_i + (1 - l') x_j over labelled and unlabelled samples, l' = max(l, 1 - l), l ~ Beta(alpha, alpha), and
+    likewise the targets: label rows, and the teacher's answers to unlabelled samples. Each unlabelled sample occurs
+    once; in the paper, once for each guess. With `weak`, the student's input is shifted first.
     """
     within("mixmatch.alpha", alpha, 0, 100)
 

@@ -1,4 +1,4 @@
-"""Augmentations that show two of each sample: to teacher and student, or both to the student."""
+"""Augmentations that give two views of each sample: to teacher and student, or both to the student."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ def pair(context: Context, teacher: str = "weak", student: str = "strong", label
     """One view for the teacher and another for the student: `plain`, `weak`, `strong` or `crops`.
 
     Args:
-        labelled: the student's view of labelled samples, where it is another (FixMatch: weak).
+        context: the normalisation of the images.
+        teacher, student: the view of each.
+        labelled: the student's view of labelled samples, where it differs (FixMatch: weak).
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: an unknown view.
     """
     theirs, mine = (
         transform(context, teacher, "augmentations.pair.teacher"),
@@ -50,10 +52,10 @@ def two(context: Context, kind: str = "crops") -> Augmentation:
 
 
 def foresee(context: Context, strips: int = 4) -> Augmentation:
-    """The upper strips of an image, and the strip that follows as the further view: for `cpc` (1807.03748).
+    """The upper strips of an image as x and the following strip as further view, for `cpc` (1807.03748).
 
-    How many strips are shown, two at least, is drawn for the batch. The student must take both, as the network
-    `strips` does.
+    The number of upper strips, at least two, is drawn for the batch. The student must accept both heights, as the
+    network `strips` does.
 
     Raises:
         ValueError: fewer than three strips.

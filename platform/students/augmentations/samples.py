@@ -1,7 +1,7 @@
 """Augmentations of single samples.
 
-Transforms of pixels are torchvision's (v2), under its generators set to the address. They work on bytes, so a
-normalised batch goes to 0..255 and back. On a whole batch they would draw once for all: each sample has its own call.
+Transforms of pixels are torchvision's (v2), with the global generators seeded by the address. They work on bytes, so a
+normalised batch is converted to 0..255 and back. They are called for each sample, since one call draws only once.
 """
 
 from __future__ import annotations
@@ -41,10 +41,13 @@ def _erase(share: float) -> Transform:
 
 
 def weak_shift(x: Tensor, address: Address, share: float = 0.125, flip: bool = False) -> Tensor:
-    """Each image moved by pixels of its own, at most a share of its side; perhaps mirrored.
+    """Shift each image by whole pixels of its own.
 
     Args:
-        x: (B, C, H, W); what enters repeats the border.
+        x: (B, C, H, W); the border is repeated.
+        address: of the draws.
+        share: largest shift, as a share of the width.
+        flip: mirror each image with probability one half.
     """
     side, rng = max(1, round(share * x.shape[3])), numpy_rng(address)
     down, right = torch.from_numpy(side - rng.integers(0, 2 * side + 1, (2, len(x)))).to(x.device)
@@ -52,7 +55,7 @@ def weak_shift(x: Tensor, address: Address, share: float = 0.125, flip: bool = F
     if flip:
         mirrored = torch.from_numpy(rng.random(len(x)) < 0.5).to(x.device)
         moved = torch.where(mirrored[:, None, None, None], moved.flip(3), moved)
-    # channels last in memory, also where there is one channel: the layout chooses how a convolution sums
+    # channels last in memory, even for one channel: the layout decides how a convolution sums
     b, c, h, w = x.shape
     return x.new_empty((b, h, w, c)).permute(0, 3, 1, 2).copy_(moved)
 
@@ -73,11 +76,7 @@ def _transforms(context: Context) -> dict[str, Transform]:
 
 
 def transform(context: Context, name: str, field: str) -> Transform:
-    """A view of single samples by name: plain, weak, strong, crops.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """A transform by name: plain, weak, strong or crops; ValueError, about `field`, for another name."""
     maps = _transforms(context)
     if name not in maps:
         raise ValueError(f"{field}: unknown {name!r}; {nearest(name, maps)}")
@@ -89,15 +88,15 @@ def _of_x(name: str, run: Transform) -> Augmentation:
 
 
 def shift(context: Context, share: float = 0.125, flip: bool = False) -> Augmentation:
-    """The weak view: each image moved by up to a share of its side, perhaps mirrored."""
+    """Shift each image by up to a share of its width, and mirror it with probability one half if `flip`."""
     within("shift.share", share, 0, 0.5)
     return _of_x("shift", partial(weak_shift, share=share, flip=flip))
 
 
 def cutout(context: Context, share: float = 0.1) -> Augmentation:
-    """One square of a share of the pixels is the mean colour (DeVries 2017, 1708.04552), by `RandomErasing`.
+    """Set one square, a share of the pixels, to the mean colour (DeVries 2017, 1708.04552), by `RandomErasing`.
 
-    It lies within the image; the paper's may be cut off at the border.
+    The square lies within the image; the paper's may cross the border.
     """
     return _of_x("cutout", _erase(within("cutout.share", share, 0, 0.9)))
 
@@ -108,7 +107,14 @@ def randaugment(context: Context, operations: int = 2, magnitude: int = 9) -> Au
 
 
 def augmix(context: Context, views: int = 2, severity: int = 3, alpha: float = 1.0) -> Augmentation:
-    """Further views of each image, mixed from chains of operations (AugMix, 1912.02781); for `jensen_shannon`."""
+    """Add further views, mixed from chains of operations, for `jensen_shannon` (AugMix, Hendrycks 2020, 1912.02781).
+
+    Args:
+        context: the normalisation of the images.
+        views: how many, 1 to 4.
+        severity: of each operation, 1 to 10.
+        alpha: of the Dirichlet and Beta distributions of the mixing weights.
+    """
     if not 1 <= views <= 4:
         raise ValueError(f"augmentations.augmix.views: {views} is not 1 to 4")
     run = _bytes(v2.AugMix(severity=severity, alpha=alpha), context)

@@ -1,4 +1,4 @@
-"""Teachers by name, and what goes around them."""
+"""Teachers and their wrappers, by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TeacherContext:
-    """What a teacher is made among: the student, the networks of earlier stages, the features that are asked for."""
+    """The arguments that all teachers share.
+
+    Attributes:
+        student: the network to train.
+        networks: of earlier stages, by name.
+        augmentation: context of transforms.
+        at: module paths of the features that the objective compares.
+        shape: of the images (C, H, W).
+    """
 
     student: nn.Module
     networks: Mapping[str, nn.Module]
@@ -52,7 +60,7 @@ def _ensemble(context: TeacherContext, of: list[str], mean: str = "logits") -> T
 
 
 def _moves() -> list[Transform]:
-    """The image itself, and moved by one pixel each way."""
+    """The image itself, and shifted by one pixel each way."""
     return [
         lambda x, address, down=down, right=right: shifted(x, down, right)  # type: ignore[misc]
         for down, right in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
@@ -77,29 +85,28 @@ BASES: dict[str, Callable[..., Teacher]] = {
     "own": lambda context: own(context.student, context.at),
     "ema": lambda context, decay=0.999, warm=True: ema(context.student, decay, warm, context.at),
 }
-"""Teachers by name; the first of a spec's."""
+"""Teachers by name; the first entry of a spec."""
 
 WRAPPERS: dict[str, Callable[..., Teacher]] = {
     "noisy": lambda context, teacher, sigma=0.5, share=0.5: noisy(teacher, sigma, share),
     "tta": _tta,
     "sharpened": lambda context, teacher, temperature=0.5: sharpened(teacher, temperature),
 }
-"""What goes around a teacher, in the order of the spec."""
+"""Wrappers of a teacher by name; the further entries of a spec, from the inside out."""
 
 
 def teacher(named: Named, context: TeacherContext) -> Teacher | None:
-    """A teacher from names and settings: one of `BASES`, then any of `WRAPPERS`; None for none.
+    """Build a teacher from names and settings: one of `BASES`, then any of `WRAPPERS`; None without names.
 
-    A plug-in of the kind `teachers` is a function of the context, or of the context and the teacher that it goes
-    around, with settings behind them.
+    A plug-in of the kind `teachers` is a function of the context, for a wrapper also of the teacher, and of settings.
 
     Raises:
-        ValueError: an unknown name or setting, one out of its range, a feature path that does not exist.
+        ValueError: an unknown name or setting, a setting out of its range, or an unknown feature path.
     """
-    answering: Teacher | None = None
+    wrapped: Teacher | None = None
     for name, given in named.items():
-        table = BASES if answering is None else WRAPPERS
+        table = BASES if wrapped is None else WRAPPERS
         part = resolve("teachers", name, table, context.plugins, "teacher")
-        settings = checked(f"teacher.{name}", part, given or {}, 1 if answering is None else 2)
-        answering = part(context, **settings) if answering is None else part(context, answering, **settings)
-    return answering
+        settings = checked(f"teacher.{name}", part, given or {}, 1 if wrapped is None else 2)
+        wrapped = part(context, **settings) if wrapped is None else part(context, wrapped, **settings)
+    return wrapped

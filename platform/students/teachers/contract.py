@@ -1,7 +1,7 @@
-"""Teachers: functions of inputs and labels that answer as a network does.
+"""The contract of a teacher: a function of inputs and labels with the output of a network.
 
-A teacher never decides about gradients: the loop does, since the Wasserstein ball's go through it. What makes its
-answers to one sample differ from step to step it declares (`changes`), and a loop then keeps none of them.
+The loop, not the teacher, switches gradients off, since the Wasserstein ball differentiates through the teacher. A
+teacher whose answers to a sample differ from step to step declares it (`changes`), and the loop does not cache them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Teacher:
     """Call it with (x, y, address) for an `Out`.
 
     Attributes:
-        answer: x (B, ...), y ids (B,) or rows (B, K), and the address that its random numbers come from -> Out.
-        changes: why its answers to one sample differ from step to step; empty where they do not.
-        module: its networks, None where it has none; moved to the student's device.
-        update: (student, updates made so far) -> nothing; after each step of the student, for moving averages.
+        answer: (x (B, ...), y ids (B,) or rows (B, K), address of its random numbers) -> Out.
+        changes: why its answers to a sample differ from step to step, or "".
+        module: its networks, or None; moved to the student's device.
+        update: (student, number of updates) -> None; called after each step of the student, for moving averages.
     """
 
     answer: Callable[[Tensor, Tensor, Address], Out]
@@ -42,7 +42,7 @@ class Teacher:
 
 
 def mean_answer(outs: Sequence[Out], of: Mean) -> Out:
-    """The mean of several answers (B, K): of their logits, or of their probabilities as logarithms."""
+    """The mean of several answers' logits (B, K), or the logarithm of their mean probabilities."""
     if of == "logits":
         return Out(torch.stack([out.logits for out in outs]).mean(0))
     logs = torch.stack([F.log_softmax(out.logits, 1) for out in outs])

@@ -1,4 +1,4 @@
-"""Teachers that are networks, or need none: trained ones, the student, its moving average, label rows."""
+"""Teachers: trained networks, the student, its moving average, and smoothed labels."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from raystill.platform.students.teachers.contract import Mean, Teacher, mean_ans
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
-    """A copy that stays as it is: evaluation mode, no gradients for its weights."""
+    """A copy in evaluation mode whose weights need no gradients."""
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
 def frozen(model: nn.Module, at: Sequence[str] = ()) -> Teacher:
-    """A trained network as it is; for Tf-KD_self (Yuan 2020, 1909.11723) the student's own trained copy.
+    """A trained network with fixed weights; for Tf-KD_self (Yuan 2020, 1909.11723) the student's own trained copy.
 
     Args:
         at: module paths whose outputs are features.
 
     Raises:
-        ValueError: a path that does not exist; the nearest ones are named.
+        ValueError: an unknown path; the nearest ones are named.
     """
     network = frozen_copy(model)
     answers = see(network, at, "teacher.features")
@@ -37,8 +37,9 @@ def ensemble(teachers: Sequence[Teacher], mean: Mean = "logits") -> Teacher:
     """Several teachers as one (Hinton 2015, 1503.02531, section 1).
 
     Args:
-        mean: of `logits`, which is the geometric mean of their softmaxes at every temperature; or of `probabilities`,
-            the arithmetic mean at temperature 1, as logarithms. Features are not averaged.
+        teachers: at least one; their features are not averaged.
+        mean: of `logits`, the geometric mean of their softmaxes at every temperature; or of `probabilities`, the
+            arithmetic mean at temperature 1, as logarithms.
 
     Raises:
         ValueError: no teachers.
@@ -64,15 +65,15 @@ def ensemble(teachers: Sequence[Teacher], mean: Mean = "logits") -> Teacher:
 def virtual(classes: int, confidence: float = 0.99) -> Teacher:
     """log p, p = a for the right class and (1 - a) / (K - 1) for each other: Tf-KD_reg (1909.11723, eq. 8).
 
-    `kd` then softens it to softmax(log p / T), as the paper does. The paper's own code takes a softmax of the
-    probabilities, which at its T = 20 is all but uniform.
+    `kd` then softens it to softmax(log p / T), as in the paper. The paper's code takes the softmax of p / T, which is
+    nearly uniform at its T = 20.
 
     Args:
         classes: K, at least 2.
         confidence: a, between 1 / K and 1.
 
     Raises:
-        ValueError: fewer than two classes, or a confidence outside.
+        ValueError: fewer than two classes, or a confidence out of its range.
     """
     if classes < 2:
         raise ValueError(f"teacher.virtual: {classes} classes; needs at least 2")
@@ -88,7 +89,7 @@ def virtual(classes: int, confidence: float = 0.99) -> Teacher:
 
 
 def own(student: nn.Module, at: Sequence[str] = ()) -> Teacher:
-    """The student itself as it is now, mostly on another augmentation (FixMatch, UDA, MixMatch)."""
+    """The student with its current weights, usually on another augmentation (FixMatch, UDA, MixMatch)."""
     answers = see(student, at, "teacher.features")
     return Teacher(lambda x, y, address: answers(x), changes="it is the student itself, which learns")
 
@@ -96,15 +97,17 @@ def own(student: nn.Module, at: Sequence[str] = ()) -> Teacher:
 def ema(student: nn.Module, decay: float = 0.999, warm: bool = True, at: Sequence[str] = ()) -> Teacher:
     """The moving average of the student's weights, t' = m t + (1 - m) s (mean teacher 1703.01780; MoCo 1911.05722).
 
-    Buffers are copied. It starts as the student is.
+    It starts with the student's weights; buffers are copied at each update.
 
     Args:
+        student: the network to average.
         decay: m, 0 to 1.
-        warm: m is at most 1 - 1 / (updates + 1), so that the first weights are soon forgotten (mean teacher's code);
-            False keeps m (MoCo).
+        warm: limit m to 1 - 1 / (updates + 1), so that the first weights lose their influence soon (mean teacher's
+            code); False takes m (MoCo).
+        at: module paths whose outputs are features.
 
     Raises:
-        ValueError: decay outside [0, 1], or a feature path that does not exist.
+        ValueError: decay outside [0, 1], or an unknown feature path.
     """
     if not 0 <= decay <= 1:
         raise ValueError(f"teacher.ema.decay: {decay:g} is not between 0 and 1")
@@ -116,7 +119,7 @@ def ema(student: nn.Module, decay: float = 0.999, warm: bool = True, at: Sequenc
         m = min(decay, 1 - 1 / (done + 1)) if warm else decay
         for mine, theirs in zip(average.parameters(), now.parameters()):
             mine.lerp_(theirs.detach(), 1 - m)
-        for kept, new in zip(average.buffers(), now.buffers()):
-            kept.copy_(new)
+        for mine, theirs in zip(average.buffers(), now.buffers()):
+            mine.copy_(theirs)
 
     return Teacher(lambda x, y, address: answers(x), "it is a moving average of the student", average, update)

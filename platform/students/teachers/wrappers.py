@@ -1,4 +1,4 @@
-"""What goes around a teacher: noise on its logits, a mean over augmentations, a lower temperature."""
+"""Wrappers of a teacher: noise on its logits, a mean over augmentations, a lower temperature."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def noisy(teacher: Teacher, sigma: float = 0.5, share: float = 0.5) -> Teacher:
 
     Args:
         sigma: standard deviation of the relative noise, at least 0.
-        share: probability that a sample is disturbed, 0 to 1.
+        share: probability that a sample gets noise, 0 to 1.
 
     Raises:
         ValueError: sigma < 0, or share outside [0, 1].
@@ -36,16 +36,17 @@ def noisy(teacher: Teacher, sigma: float = 0.5, share: float = 0.5) -> Teacher:
         xi = sigma * torch.randn(out.logits.shape, generator=rng) * chosen
         return out._replace(logits=out.logits * (1 + xi.to(out.logits)))
 
-    return replace(teacher, answer=answer, changes=teacher.changes or "its logits are disturbed anew at each step")
+    return replace(teacher, answer=answer, changes=teacher.changes or "its logits get new noise at each step")
 
 
 def tta(teacher: Teacher, transforms: Sequence[Transform], mean: Mean = "logits", changes: str = "") -> Teacher:
-    """The mean answer to several augmentations of each sample (data distillation, Radosavovic 2018, 1712.04440).
+    """The mean answer to several transforms of each sample (data distillation, Radosavovic 2018, 1712.04440).
 
     Args:
-        transforms: at least one; the sample itself is one of them only if a transform gives it back.
+        teacher: the one to wrap.
+        transforms: at least one; include the identity to count the sample itself.
         mean: of logits or of probabilities, as in `ensemble`.
-        changes: why they differ from step to step; empty for fixed ones, such as flips.
+        changes: why transforms differ from step to step; "" for fixed ones, such as flips.
 
     Raises:
         ValueError: no transforms.

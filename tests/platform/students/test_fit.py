@@ -114,14 +114,14 @@ REFUSED = {
         lambda s: {"objective": make("wasserstein", {"inner": make("kd"), "radius": 0.1})},
         "differentiates the teacher's answers with respect to x",
     ),
-    "noise": (lambda s: {"teacher": noisy(frozen(network(1)))}, "disturbed anew"),
+    "noise": (lambda s: {"teacher": noisy(frozen(network(1)))}, "get new noise"),
     "itself": (lambda s: {"teacher": own(s)}, "it is the student itself"),
     "an average": (lambda s: {"teacher": ema(s)}, "a moving average of the student"),
     "features": (
         lambda s: {"teacher": frozen(network(1), ["5"]), "objective": make("hint", {"student": "5", "teacher": "5"})},
         "compares features",
     ),
-    "no teacher": (lambda s: {"objective": CE}, "no teacher that the objective asks"),
+    "no teacher": (lambda s: {"objective": CE}, "the objective uses no teacher"),
 }
 
 

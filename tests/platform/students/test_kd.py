@@ -177,7 +177,7 @@ def stages(**student: Any) -> dict[str, Any]:
             stages(data="images", objective={"squared_error": {}}),
             r"stages.student: objective: reads labels, and some samples have none",
         ),
-        (stages(data="mixed"), r"data: mixed, but no image is without its label; set transfer.labels"),
+        (stages(data="mixed"), r"data: mixed needs unlabelled images, and all have their label; set transfer.labels"),
         ({"transfer": {"limit": 5}}, r"transfer.limit: 5 is not between the 10 classes and"),
         ({"temperature": 2.0}, r"temperature: no stage has hinton or kd"),
         ({"optimizer": {"name": "larss"}}, r"optimizer.name: unknown 'larss'; did you mean 'lars'"),
