@@ -1,16 +1,23 @@
-"""Curves as SVG that takes its colours from the page's style, so that it works in light, dark and print."""
+"""Curves as SVG in the colours of the page's style (light, dark, print), and the section that shows a run's curves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from markupsafe import Markup
+
+from raystill.platform.report.page import figure, figures, paragraph, section
+from raystill.platform.report.run_folder import Run
+from raystill.platform.report.words import plural
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 10, 42
 MOST_POINTS = 600  # of one line; more can not be told apart at this width
+RATES = {"lr": "Learned learning rate", "momentum": "Learned momentum"}
+NO_HISTORY = Markup("This run has no history: <code>history.parquet</code> is missing.")
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,52 @@ def chart(lines: Sequence[Line], title: str, x_label: str, words: str, zero: boo
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append("</svg>")
     return "".join(parts)
+
+
+def curve(title: str, lines: list[Line], x_label: str, caption: str, zero: bool = True) -> Markup:
+    """A chart as a figure: `chart` with its `words` as the caption below it."""
+    return figure(Markup(chart(lines, title, x_label, caption, zero)), caption, title)
+
+
+def history(run: Run) -> Markup:
+    """The section on how a distillation went: its losses, accuracies and learned rates."""
+    missing = Markup() if run.history is not None else paragraph(NO_HISTORY, "missing")
+    return section("curves", "How it got there", missing, figures(*_losses(run), *_accuracies(run), *_rates(run)))
+
+
+def _losses(run: Run) -> Iterator[Markup]:
+    if run.history is None:
+        return
+    step, loss = run.history["step"], run.history["meta_loss"]
+    finite = np.isfinite(loss)
+    if finite.any():
+        x, y = step[finite], loss[finite]
+        lines = [Line(*thinned(x, y), style="faint"), Line(*thinned(x, smoothed(y)))]
+        caption = f"From {y[0]:.3g} to {smoothed(y)[-1]:.3g}; the strong line is a running mean."
+        yield curve("Meta-loss on real training data", lines, "outer step", caption)
+
+
+def _accuracies(run: Run) -> Iterator[Markup]:
+    if run.history is None:
+        return
+    step = run.history["step"]
+    accuracy, spread = run.history["validation_accuracy"], run.history["validation_std"]
+    known = np.isfinite(accuracy)
+    if known.any():
+        x, y, band = step[known], accuracy[known], np.nan_to_num(spread[known])
+        top = int(y.argmax())
+        caption = f"Best {y[top]:.1f} ± {band[top]:.1f} % at step {x[top]:.0f}; the band is the spread over networks."
+        line = Line(x, y, band if band.any() else None, dots=len(x) <= 40)
+        yield curve("Accuracy on validation data, %", [line], "outer step", caption, zero=False)
+
+
+def _rates(run: Run) -> Iterator[Markup]:
+    for name, rate in run.distilled.rates.items():
+        x, y = np.arange(1, len(rate) + 1, dtype=float), rate.astype(float)
+        caption = f"From {y.min():.3g} to {y.max():.3g}, one for each of {plural(len(y), 'inner step')}."
+        if np.ptp(y) == 0:
+            caption = f"{y[0]:.3g} at each of {plural(len(y), 'inner step')}."
+        yield curve(RATES.get(name, name), [Line(*thinned(x, y), dots=len(x) <= 60)], "inner step", caption)
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from raystill.platform.artifacts.preview import preview
 from raystill.platform.files.storage import write_whole
 from raystill.platform.registry import Plugins
 from raystill.platform.report.assessment import assessment
-from raystill.platform.report.history import history
+from raystill.platform.report.curves import history
 from raystill.platform.report.images import images
 from raystill.platform.report.page import page, write_page
 from raystill.platform.report.provenance import provenance

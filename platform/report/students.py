@@ -14,8 +14,7 @@ from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raystill.platform.report import page
-from raystill.platform.report.curves import Line
-from raystill.platform.report.history import curve
+from raystill.platform.report.curves import Line, curve
 from raystill.platform.report.page import Row, small, write_page
 from raystill.platform.report.words import plural
 
