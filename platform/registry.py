@@ -1,4 +1,4 @@
-"""Names to parts: built-in ones, those that a caller brings, and entry points of installed packages.
+"""Finds parts by name: built-in ones, those that a caller passes, and entry points of installed packages.
 
 `GROUPS` lists the kinds of parts. A user's own part needs no fork: a callable in the `plugins` that
 `raystill.actors.distill(spec, plugins=...)` and its like take, or an entry point of the group `raystill.<kind>`, named
@@ -33,7 +33,7 @@ GROUPS = (
 """Kinds of parts; `kinds` are those of work items."""
 
 Plugins = Mapping[str, Mapping[str, Any]]
-"""Kind of part -> name -> part, as a caller brings them."""
+"""Kind of part -> name -> part, as a caller passes them."""
 
 
 def closest(name: str, valid: Iterable[str], cutoff: float = 0.5) -> str | None:
@@ -53,9 +53,9 @@ def resolve(kind: str, name: str, builtin: Mapping[str, Any], plugins: Plugins |
 
     Args:
         kind: one of `GROUPS`.
-        name: what the spec says.
+        name: as the spec gives it.
         builtin: the registry of the part's own folder.
-        plugins: what the caller brought.
+        plugins: parts that the caller passes.
         field: dotted name of the spec's field, for the error.
 
     Raises:
@@ -113,7 +113,13 @@ def _value(source: str, node: ast.expr) -> Any:
 
 
 def checked(field: str, part: Callable[..., Any], settings: Mapping[str, Any], own: int = 0) -> dict[str, Any]:
-    """Settings as keyword arguments of a part, whose first `own` arguments the caller gives.
+    """Settings as keyword arguments of a part.
+
+    Args:
+        field: dotted name of the spec's field, for the error.
+        part: the function that takes the settings.
+        settings: by name.
+        own: number of leading arguments that the caller passes itself.
 
     Raises:
         ValueError: an unknown setting (the nearest valid one is named), or one that is missing.
@@ -137,7 +143,8 @@ def bound(
 
     Args:
         text: `name`, or `name(setting=value, ...)`.
-        own: how many arguments the caller will give before the settings.
+        kind, builtin, plugins, field: as in `resolve`.
+        own: number of leading arguments that the caller passes itself.
 
     Raises:
         ValueError: an unknown name or setting, one that is missing, or a part of another form.

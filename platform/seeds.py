@@ -1,7 +1,7 @@
 """Seeds are addresses: every random number is drawn from a generator named by where it is used.
 
-An address is (run seed, attempt, step, member, stream). Two processes that hold the same address draw the same
-numbers, which is what makes work retryable, copyable and resumable. This is the only file that makes generators.
+An address is (run seed, attempt, step, member, stream). Two processes with the same address draw the same
+numbers, so work can be retried, copied and resumed. No other file creates generators.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def torch_rng(address: Address) -> torch.Generator:
 
 @contextmanager
 def fixed_global() -> Iterator[None]:
-    """Run a block under a fixed global torch seed and give the old one back.
+    """Run a block under a fixed global torch seed and restore the old one.
 
     For the constructors of other people's modules, which draw from the global generator.
     """
@@ -62,7 +62,7 @@ def fixed_global() -> Iterator[None]:
 
 @contextmanager
 def global_at(address: Address) -> Iterator[None]:
-    """Run a block with torch's global generators at an address and give the old ones back.
+    """Run a block with torch's global generators at an address and restore the old ones.
 
     For other people's code that draws from them: torchvision's transforms, dropout.
     """

@@ -1,8 +1,7 @@
-"""Gradient descent: the steps that every network takes which raystill trains by itself.
+"""Gradient descent: the update rules and the one loop by which raystill trains its networks.
 
-A state is a tuple whose first entry is the parameters, behind them what the optimiser remembers: tensors of the same
-shape. For one flat vector, or a stack of them, it is that tuple; for parameters by name, a mapping of such tuples.
-Everything is pure: a step gives a new state.
+A state is a tuple: the parameters, then the optimiser's tensors of the same shape (such as a velocity). Flat
+parameters, or a stack of them, have one such tuple; parameters by name, a mapping of them. Everything is pure.
 """
 
 from __future__ import annotations
@@ -70,14 +69,16 @@ def step(
     """One step of the optimiser.
 
     Args:
+        state: a tuple for flat parameters, or a tuple for each parameter by name.
         gradients: in the form of the state; a parameter by name whose gradient is None stays as it is.
+        update: rule of the optimiser, such as `momentum`.
         hyper: hyper-parameters of this step.
     """
     if isinstance(state, tuple):
         assert isinstance(gradients, Tensor)
         return update(state, gradients, hyper)
     assert isinstance(gradients, Mapping)
-    return {name: own if (g := gradients[name]) is None else update(own, g, hyper) for name, own in state.items()}
+    return {name: entry if (g := gradients[name]) is None else update(entry, g, hyper) for name, entry in state.items()}
 
 
 def descend(
@@ -89,11 +90,12 @@ def descend(
     """The state after one step on each batch.
 
     Args:
+        state: as in `step`.
         batches: (x, y) and the hyper-parameters of each step.
         gradients: (parameters, x, y) -> their gradients; parameters by name are a mapping.
-        update: of the optimiser.
+        update: rule of the optimiser.
     """
     for batch, hyper in batches:
-        parameters = state[0] if isinstance(state, tuple) else {name: own[0] for name, own in state.items()}
+        parameters = state[0] if isinstance(state, tuple) else {name: entry[0] for name, entry in state.items()}
         state = step(state, gradients(parameters, *batch), update, hyper)
     return state

@@ -27,7 +27,7 @@ class Engine:
         keep: bytes that the graphs of the last steps may take.
         optimiser: of the inner loop; None takes the one that the steps' hyper-parameters ask for.
         memory: bytes that states and graphs may take together; None keeps every state.
-        trajectory: what states are rounded to while they wait for the way back; None keeps them as they are.
+        trajectory: type that states are stored in for the backward pass; None: their own.
     """
 
     gradient: linearise.Gradient
@@ -38,8 +38,15 @@ class Engine:
     optimiser: optimisers.Optimiser | None = None
     _bytes: dict[tuple[int, ...], int] = field(default_factory=dict, compare=False)
 
-    def kept(self, theta: Tensor, x: Tensor, y: Tensor, steps: int, room: int | None = None) -> int:
-        """How many of the last steps keep their graphs, in at most `room` bytes; by shapes and budgets alone."""
+    def graph_steps(self, theta: Tensor, x: Tensor, y: Tensor, steps: int, room: int | None = None) -> int:
+        """How many of the last steps keep their graphs; it depends on shapes and budgets alone.
+
+        Args:
+            theta: parameters [P]; a stack keeps none.
+            x, y: one step's batch, [M, ...] and [M] or [M, K].
+            steps: number of steps that are differentiated.
+            room: bytes that are left for graphs; None leaves `keep`.
+        """
         keep = self.keep if room is None else min(self.keep, room)
         if not keep or theta.dim() > 1:
             return 0
@@ -50,17 +57,17 @@ class Engine:
 
 
 def _graph_bytes(linear: linearise.Linearise, theta: Tensor, x: Tensor, y: Tensor) -> int:
-    seen: dict[int, int] = {}
+    storages: dict[int, int] = {}  # address -> bytes
 
-    def note(tensor: Tensor) -> Tensor:
+    def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
+        storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     linearisations: list[Any] = []
-    with saved_tensors_hooks(note, lambda tensor: tensor):
+    with saved_tensors_hooks(record, lambda tensor: tensor):
         linearisations.append(linear(theta, x, y))
-    return sum(seen.values())
+    return sum(storages.values())
 
 
 def make_engine(
@@ -73,15 +80,16 @@ def make_engine(
     trajectory: str = "float32",
     optimiser: optimisers.Optimiser | None = None,
 ) -> Engine:
-    """An engine for an inner loss (theta[P], x[M, ...], y) -> scalar.
+    """An engine for an inner loss.
 
     Args:
+        loss: (theta[P], x[M, ...], y) -> scalar.
         mode: `reverse` or `forward`; one result, different costs.
         stack: `loop` (one member at a time) or `vmap` (theta0 is [J, P]).
-        keep: bytes of step graphs kept rather than rebuilt (reverse, loop).
-        wrap: changes the two pure one-step functions, as `torch.compile` does; no graphs are kept then.
-        memory: bytes that an unroll may keep of its way forward, at the price of steps computed again.
-        trajectory: `float32` keeps states as they are; `bfloat16` rounds them, for the way back alone.
+        keep: bytes that the graphs of the last steps may take; the others are rebuilt (reverse, loop).
+        wrap: transforms the two pure one-step functions, as `torch.compile` does; every graph is then rebuilt.
+        memory: bytes that states and graphs may take together; steps beyond them are computed again.
+        trajectory: `float32` keeps states as they are; `bfloat16` rounds those that the backward pass reads.
         optimiser: of the inner loop; None takes the one that the steps' hyper-parameters ask for.
     """
     rounded = torch.bfloat16 if trajectory == "bfloat16" else None

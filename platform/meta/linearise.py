@@ -15,13 +15,13 @@ from torch import Tensor
 from raystill.platform.training import Loss
 
 Product = Callable[[Tensor, bool], tuple["Tensor | None", Tensor, "Tensor | None"]]
-"""(c, whether theta's is asked for) -> cotangents of (theta, x, y)."""
+"""(c, whether to compute theta's) -> cotangents of (theta, x, y)."""
 Linearise = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Product]]
 Gradient = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def reverse(loss: Loss) -> Linearise:
-    """Reverse-over-reverse: the graph of g is kept until its product is asked for."""
+    """Reverse-over-reverse: the graph of g lives until its product is computed."""
 
     def run(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Product]:
         leaves = [theta.detach().requires_grad_(), x.detach().requires_grad_()]
@@ -43,7 +43,15 @@ def reverse(loss: Loss) -> Linearise:
 
 
 def stepwise(loss: Loss, mode: str) -> tuple[Gradient, Callable[..., tuple[Tensor, ...]]]:
-    """One member's g(theta, x, y) and product(theta, c, x, y) as pure functions: to vmap, to compile, to capture."""
+    """The gradient and the product of one member as pure functions, for `vmap` and `torch.compile`.
+
+    Args:
+        loss: (theta[P], x[M, ...], y) -> scalar.
+        mode: `reverse` or `forward`, the way to the product.
+
+    Returns:
+        g(theta, x, y) and product(theta, c[P], x, y) -> cotangents of theta, x and, where labels are rows, y.
+    """
     plain = torch.func.grad(loss)
 
     def by_reverse(theta: Tensor, c: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:

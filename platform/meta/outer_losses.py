@@ -23,33 +23,45 @@ def precision(name: str, device: torch.device) -> AbstractContextManager[object]
 
 
 def outer_loss(total: Total, x: Tensor, y: Tensor, chunk: int, dtype: str = "float32") -> OuterLoss:
-    """Mean loss over x[N, ...] and its gradient, summed piece by piece in order."""
+    """Mean loss over real samples and its gradient, summed piece by piece in order.
+
+    Args:
+        total: (theta[P], x, y) -> sum of per-sample losses.
+        x, y: samples [N, ...] and their labels [N] or [N, K].
+        chunk: samples in a piece.
+        dtype: `float32`, or `bfloat16` for autocast.
+    """
 
     def run(theta: Tensor) -> tuple[Tensor, Tensor]:
         leaf = theta.detach().requires_grad_()
-        value, push = theta.new_zeros(()), torch.zeros_like(theta)
+        loss_sum, gradient_sum = theta.new_zeros(()), torch.zeros_like(theta)
         for piece_x, piece_y in zip(x.split(chunk), y.split(chunk)):
             with torch.enable_grad(), precision(dtype, theta.device):
                 loss = total(leaf, piece_x, piece_y)
                 (g,) = torch.autograd.grad(loss, leaf)
-            value += loss.detach()
-            push += g
-        return value / len(x), push / len(x)
+            loss_sum += loss.detach()
+            gradient_sum += g
+        return loss_sum / len(x), gradient_sum / len(x)
 
     return run
 
 
 def stacked_outer_loss(total: Total, x: Tensor, y: Tensor, chunk: int, dtype: str = "float32") -> OuterLoss:
-    """`outer_loss` for a stack theta[J, P]; x[J, N, ...] holds a minibatch for each member."""
-    both = torch.func.vmap(torch.func.grad_and_value(total), in_dims=(0, 0, 0))
+    """`outer_loss` for a stack theta[J, P].
+
+    Args:
+        x, y: a minibatch for each member, [J, N, ...] and [J, N] or [J, N, K].
+        total, chunk, dtype: as in `outer_loss`.
+    """
+    gradient_and_loss = torch.func.vmap(torch.func.grad_and_value(total), in_dims=(0, 0, 0))
 
     def run(theta: Tensor) -> tuple[Tensor, Tensor]:
-        value, push = theta.new_zeros(theta.shape[:-1]), torch.zeros_like(theta)
+        loss_sum, gradient_sum = theta.new_zeros(theta.shape[:-1]), torch.zeros_like(theta)
         for piece_x, piece_y in zip(x.split(chunk, 1), y.split(chunk, 1)):
             with precision(dtype, theta.device):
-                g, loss = both(theta, piece_x, piece_y)
-            value += loss
-            push += g
-        return value / x.shape[1], push / x.shape[1]
+                g, loss = gradient_and_loss(theta, piece_x, piece_y)
+            loss_sum += loss
+            gradient_sum += g
+        return loss_sum / x.shape[1], gradient_sum / x.shape[1]
 
     return run

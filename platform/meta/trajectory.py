@@ -1,13 +1,13 @@
-"""What an unroll remembers of its way forward: every state, or as many as a budget of bytes holds.
+"""The states that an unroll stores in its forward pass: all of them, or as many as a budget of bytes allows.
 
-Where the budget holds fewer states than there are steps, the others are computed again from the nearest one before
+Where the budget allows fewer states than there are steps, the others are computed again from the nearest one before
 them. Checkpoints lie where Griewank and Walther's binomial schedule ("revolve", 2000) puts them: no schedule in as many
 slots computes fewer steps. With s slots up to C(s + r, s) steps are computed at most r times each, the first included:
 T = 1000 takes 44 slots for r = 2, where the square-root schedule takes 2 sqrt(T) = 64.
 
 A step that is computed again is computed from the same numbers by the same function, so the bits do not change.
-Rounding states to bfloat16 does change them: what is kept then is each state's difference from the one kept before it,
-rounded so that they add up to within the rounding of the last. One step moves little, so that little is lost.
+Storing states in bfloat16 does change them: each is stored as its rounded difference from the sum of those before, so
+that rounding errors do not add up. The differences are small, and so are their errors.
 """
 
 from __future__ import annotations
@@ -29,10 +29,19 @@ def state_bytes(state: State, dtype: torch.dtype | None = None) -> int:
 
 
 def slots(memory: int | None, state: State, steps: int, dtype: torch.dtype | None = None) -> tuple[int, int]:
-    """(how many such states a budget of bytes holds, `steps` at most; the bytes that they take).
+    """How many states a budget of bytes allows.
+
+    Args:
+        memory: the budget; None allows a state for each step.
+        state: a state of the unroll's shapes.
+        steps: the most states that are needed.
+        dtype: type in which all states but the first are stored; None: their own.
+
+    Returns:
+        The number of states, at most `steps`, and the bytes that they take.
 
     Raises:
-        ValueError: not even one.
+        ValueError: the budget does not allow one state.
     """
     whole, size = state_bytes(state), state_bytes(state, dtype)
     if memory is not None and memory < whole:
@@ -63,7 +72,7 @@ def split(steps: int, slots: int) -> int:
 
 
 def checkpoints(first: int, last: int, slots: int) -> list[int]:
-    """Where states are kept on the way from `first`, which is one of them, to `last`."""
+    """The steps before which a state is stored, from `first`, which is one of them, to `last`."""
     marks = [first]
     while slots > 1 and first < last:
         steps = last - first + 1
@@ -74,15 +83,15 @@ def checkpoints(first: int, last: int, slots: int) -> list[int]:
 
 
 class Tape:
-    """The states before steps start..stop-1: put on the way forward, taken in reverse, `slots` of them at a time."""
+    """The states before steps start..stop-1: put in order, taken in reverse, at most `slots` stored at a time."""
 
     def __init__(self, start: int, stop: int, slots: int, advance: Advance, dtype: torch.dtype | None = None) -> None:
         """Start with no state.
 
         Args:
-            slots: most states that are kept; with fewer than stop - start the others are computed again.
+            slots: largest number of stored states; the others are computed again.
             advance: one step of the inner loop.
-            dtype: type that the differences between kept states are rounded to; None keeps states as they are.
+            dtype: type that the differences between stored states are rounded to; None stores the states themselves.
         """
         self._advance, self._slots, self._dtype = advance, slots, dtype
         self._marks = set(checkpoints(start, stop - 1, slots))
@@ -96,7 +105,7 @@ class Tape:
             self._keep(t, state)
 
     def take(self, t: int) -> State:
-        """The state before step t, which nothing will ask for again; t falls by one from call to call."""
+        """The state before step t, which is then dropped; t falls by one from call to call."""
         at, checkpoint = self._states[-1]
         state = self._top if self._dtype else checkpoint
         if at == t:
@@ -125,5 +134,5 @@ class Tape:
             return
         for z, top, rows in zip(state, self._top, self._rows):
             row = rows[len(self._states) - 1]
-            row.copy_(z - top)  # against what the others add up to, so that what is lost does not add up
+            row.copy_(z - top)  # the difference from the sum of the others, so that rounding errors do not add up
             top.add_(row)

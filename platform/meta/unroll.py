@@ -1,9 +1,8 @@
 """The engine: the gradient of an unrolled inner loop, in memory that grows with the parameters and not with the graph.
 
-Forward runs the inner loop and keeps the trajectory of states. The way back takes one step at a time, rebuilds
-that step's graph and moves the cotangent of the state one step back (1502.03492 with exact recompute in place of
-reversed dynamics). The graphs of the last steps are kept instead of rebuilt as far as a fixed budget of bytes goes.
-Where states have a budget too, those that it does not hold are computed again: `trajectory`.
+The forward pass runs the inner loop and stores its states. The backward pass takes one step at a time, rebuilds that
+step's graph and carries the state's cotangent one step back (1502.03492 with exact recompute in place of reversed
+dynamics). The graphs of the last steps are stored instead, within a budget of bytes; for states see `trajectory`.
 
 Shapes: theta0 is [P], or [J, P] for a stack of J members; x[T, M, ...]; y[T, M] ids or [T, M, K] rows;
 hyper {name: [T]}.
@@ -45,7 +44,7 @@ class Steps(NamedTuple):
 
 
 class MetaGradient(NamedTuple):
-    """What one unroll says: its loss, and the loss's cotangents; each with a leading [J] for a stack."""
+    """The loss of one unroll, its cotangents with respect to steps and theta0, and theta_T; [J, ...] for a stack."""
 
     loss: Tensor
     steps: Steps
@@ -82,20 +81,20 @@ def unroll(
         steps: T synthesised batches.
         outer_losses: (number of steps taken, outer loss); the losses add. The unroll ends with the last of them.
         start: first step that is differentiated (truncation); the cotangents before it are zero, and so is theta0's.
-        to_theta0: whether theta0's cotangent is asked for; it is zero where it is not, and the first step costs less.
+        to_theta0: whether to compute theta0's cotangent; without it, it is zero and the first step costs less.
 
     Returns:
         MetaGradient; `steps.y` is zero where the labels are ids.
 
     Raises:
-        ValueError: the engine's memory holds not even one state.
+        ValueError: the engine's memory does not allow one state.
     """
     optimiser = engine.optimiser or optimisers.choose(steps.hyper)
     stop = max(at for at, _ in outer_losses)
     assert 0 <= start < stop <= steps.length
 
     # with its graph a gradient may have other last bits (group norm's has): a budget must not change where that begins
-    graphs_from = keep_from = stop - engine.kept(theta0, steps.x[0], steps.y[0], stop - start)
+    graphs_from = keep_from = stop - engine.graph_steps(theta0, steps.x[0], steps.y[0], stop - start)
 
     def advance(state: training.State, t: int, g: Tensor | None = None) -> training.State:
         if g is None:
@@ -107,10 +106,10 @@ def unroll(
     room, used = slots(engine.memory, state, stop - start, engine.trajectory)
     tape = Tape(start, stop, room, advance, engine.trajectory)
     if engine.memory is not None:
-        keep_from = stop - engine.kept(theta0, steps.x[0], steps.y[0], stop - start, engine.memory - used)
+        keep_from = stop - engine.graph_steps(theta0, steps.x[0], steps.y[0], stop - start, engine.memory - used)
     graphs: list[tuple[Tensor, linearise.Product]] = []
     loss = theta0.new_zeros(theta0.shape[:-1])
-    pushes: dict[int, Tensor] = {}
+    outer_gradients: dict[int, Tensor] = {}
     for t in range(stop):
         tape.put(t, state)
         if t >= keep_from:
@@ -118,9 +117,9 @@ def unroll(
         state = advance(state, t, graphs[-1][0] if t >= keep_from else None)
         for at, outer_loss in outer_losses:
             if at == t + 1:
-                value, push = outer_loss(state[0])
+                value, gradient = outer_loss(state[0])
                 loss = loss + value
-                pushes[at] = pushes[at] + push if at in pushes else push
+                outer_gradients[at] = outer_gradients[at] + gradient if at in outer_gradients else gradient
     final = state[0]
 
     lead = theta0.shape[:-1]
@@ -129,8 +128,8 @@ def unroll(
     d_hyper = {k: v.new_zeros((*lead, *v.shape)) for k, v in steps.hyper.items()}
     cotangent = tuple(torch.zeros_like(z) for z in state)
     for t in reversed(range(start, stop)):
-        if t + 1 in pushes:
-            cotangent = (cotangent[0] + pushes[t + 1], *cotangent[1:])
+        if t + 1 in outer_gradients:
+            cotangent = (cotangent[0] + outer_gradients[t + 1], *cotangent[1:])
         state = tape.take(t)
         g, product = graphs.pop() if graphs else engine.linearise(state[0], steps.x[t], steps.y[t])
         cotangent, c, rates = optimiser.vjp(state, g, _step_hyper(steps, t, theta0), cotangent)
@@ -164,8 +163,7 @@ class _Unrolled(torch.autograd.Function):
     @once_differentiable  # the result is a number to autograd: a second derivative would be wrong, not slow
     def backward(ctx: Any, out: Tensor) -> Any:
         def scaled(z: Tensor) -> Tensor:
-            z = z * out.reshape(*out.shape, *(1,) * (z.dim() - out.dim()))
-            return z
+            return z * out.reshape(*out.shape, *(1,) * (z.dim() - out.dim()))
 
         theta0, x, *rest = (scaled(z) for z in ctx.saved_tensors)
         y = rest.pop() if ctx.soft else None
@@ -179,7 +177,11 @@ def unrolled_loss(
 ) -> Tensor:
     """`unroll` as a loss that autograd differentiates (once) with respect to theta0, x, y and the hyper-parameters.
 
-    For a stack theta0[J, P] the loss is [J].
+    Args:
+        engine, theta0, steps, outer_losses, start: as in `unroll`.
+
+    Returns:
+        A scalar; for a stack [J].
     """
     loss: Tensor = _Unrolled.apply(
         engine, outer_losses, start, tuple(steps.hyper), theta0, steps.x, steps.y, *steps.hyper.values()

@@ -2,7 +2,7 @@
 
 An objective is a function of a `Step` that returns one loss for each sample, shape (B,); means are taken once, in the
 loop. That makes weights, masks and vmap compose, and abolishes the mean/batchmean class of mistakes. `OBJECTIVES` holds
-the functions that make them from their settings. What an objective needs, couples or carries it declares (`Facts`).
+the functions that make objectives from their settings. `Facts` declare what an objective needs, couples or carries.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def make(
     Args:
         name: one of `OBJECTIVES`, or an objective of the user's own.
         settings: keyword arguments of the function that makes it.
-        plugins: what the caller brought.
+        plugins: parts that the caller passes.
         field: dotted name of the spec's field, for the error.
 
     Raises:

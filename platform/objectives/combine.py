@@ -1,4 +1,4 @@
-"""Objectives made of objectives."""
+"""Objectives composed of others: sums, masks, weights that change."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def weighted(**terms: tuple[Weight, Objective]) -> Term:
         return total, terms_of_step
 
     def start(address: Address) -> Tensors:
-        begun = {n: part.start(address.at(stream=f"{address.stream}/{n}")) for n, part in parts.items()}
-        return {f"{n}.{key}": value for n, state in begun.items() for key, value in state.items()}
+        states = {n: part.start(address.at(stream=f"{address.stream}/{n}")) for n, part in parts.items()}
+        return {f"{n}.{key}": value for n, state in states.items() for key, value in state.items()}
 
     def advance(step: Step) -> Tensors:
         states = {n: part.advance(inside(step, n)) for n, part in parts.items()}

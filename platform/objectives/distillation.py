@@ -1,4 +1,4 @@
-"""Objectives that compare the student with a teacher: answers, features, and the ball around few data."""
+"""Objectives that compare the student with a teacher: logits, features, a Wasserstein ball around few data."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def activation_boundary(
 ) -> Term:  # fmt: skip
     """|rho(h_T) relu(m - r(h_S)) + (1 - rho(h_T)) relu(m + r(h_S))|^2, rho = 1[h > 0] (Heo 2019, 1811.03233).
 
-    Both features are those *before* the rectifier: behind it the boundary can not be seen. Several layers are a
-    weighted sum; the paper's text has no weights for them, its code has.
+    Both features are those *before* the rectifier, whose output does not show the boundary. For several layers take a
+    weighted sum; the weights are in the paper's code, not in its text.
 
     Args:
         student, teacher: module paths.

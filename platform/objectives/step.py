@@ -1,4 +1,4 @@
-"""What an objective looks at, and what it says of itself."""
+"""The inputs of an objective (`Step`), its declared facts (`Facts`), and the two together (`Term`)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ Number = float | Tensor
 
 
 class Out(NamedTuple):
-    """What a network says: logits (B, K) or embeddings (B, D), and features by module path where asked for."""
+    """A network's outputs: logits (B, K) or embeddings (B, D), and the features that were asked for, by module path."""
 
     logits: Tensor
     features: Mapping[str, Tensor] = {}
 
 
 class Step(NamedTuple):
-    """Everything an objective may look at; a loop fills in what the objective's `Facts` ask for.
+    """The inputs of an objective; a loop fills in those that the objective's `Facts` ask for.
 
     Attributes:
         x: inputs (B, ...).
-        y: labels, ids (B,) or rows (B, K). An id of -1 is no label, see `labelled`.
-        student: the student's answers to x.
-        teacher: the teacher's answers to the same samples, perhaps to another view of them.
-        views: the student's answers to further views of the same samples.
+        y: labels, ids (B,) or rows (B, K); an id of -1 means no label.
+        student: the student's outputs for x.
+        teacher: the teacher's outputs for the same samples, perhaps for another view of them.
+        views: the student's outputs for further views of the same samples.
         parameters: weights of the objective's own module, by name; without them the module's own weights are taken.
         state: what the objective carries from step to step, as its `start` and `advance` gave it.
         progress: the part of the training that is done, 0 to 1, for weights that change.
@@ -139,7 +139,13 @@ def need_uncoupled(objective: Objective, where: str) -> None:
 
 
 def number(field: str, value: Number, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Number:
-    """A setting within [low, high], or within (low, high] if `above`; tensors pass unseen.
+    """A setting of an objective, checked.
+
+    Args:
+        field: its name for the error, `objective` and setting.
+        value: a number; a tensor is returned unchecked.
+        low, high: the valid range, both included.
+        above: leaves `low` out of the range.
 
     Raises:
         ValueError: not a finite number, or outside; the message starts with `objective.` and the field.
@@ -166,7 +172,7 @@ def count(field: str, value: int) -> int:
 
 
 def need_teacher(step: Step, name: str) -> Out:
-    """The teacher's answers.
+    """The teacher's outputs.
 
     Raises:
         ValueError: there is no teacher.
@@ -180,7 +186,7 @@ def both_logits(step: Step, name: str) -> tuple[Tensor, Tensor]:
     """Logits (B, K) of student and teacher.
 
     Raises:
-        ValueError: there is no teacher, or it knows other classes or answers for other samples.
+        ValueError: there is no teacher, or its logits have other classes or samples.
     """
     z, v = step.student.logits, need_teacher(step, name).logits
     if z.shape[-1] != v.shape[-1]:

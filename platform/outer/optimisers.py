@@ -1,4 +1,4 @@
-"""Outer optimisers: what they remember of each array, and the step of one block of it."""
+"""Outer optimisers: their memory of each array (such as moments), and the step of one block of it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from raystill.platform.registry import nearest
 from raystill.platform.spec import OuterSpec
 
 Memory = Mapping[str, np.ndarray]
-"""What is remembered of an array, by name, each of the array's shape."""
+"""An optimiser's arrays for one meta-parameter, by name, each of its shape."""
 
 
 class Optimiser(NamedTuple):
     """An outer optimiser; all of it is elementwise, so that any cut into blocks gives the same bits.
 
     Attributes:
-        init: array -> what is remembered of it before the first step, float32.
+        init: array -> its memory before the first step, float32.
         update: (spec, x, gradient, memory, rate, t) of a block -> (x, memory); all arrays float64, the rate that of the
             array's group times the schedule's factor, t the number of this step, from 1.
     """

@@ -15,7 +15,7 @@ def constant(spec: OuterSpec, step: int) -> float:
 
 
 def decay(spec: OuterSpec, step: int) -> float:
-    """`outer.decay_factor` to the number of `outer.decay_every` steps behind this one."""
+    """`outer.decay_factor` ** (step // `outer.decay_every`)."""
     return float(spec.decay_factor ** (step // spec.decay_every))
 
 

@@ -15,11 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from raystill.platform.outer import optimisers
-from raystill.platform.outer.blocks import blocks
+from raystill.platform.outer.blocks import Arrays, blocks
 from raystill.platform.outer.schedules import schedule
 from raystill.platform.spec import OuterSpec
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -27,9 +25,9 @@ class OuterState:
     """The state of the outer loop.
 
     Attributes:
-        step: how many steps made it.
+        step: number of steps taken.
         meta: meta-parameters.
-        memory: what the optimiser remembers, by name.
+        memory: the optimiser's arrays, such as moments, by name.
         average: the running average of the meta-parameters.
         norm: the usual norm of a chunk's gradient; see `adaptive_clipping`.
     """
@@ -42,7 +40,7 @@ class OuterState:
 
 
 class Applied(NamedTuple):
-    """What one outer step did: the meta-gradient's norm before clipping, and the factor on the rates."""
+    """Facts of one outer step: the meta-gradient's norm before clipping, and the factor on the rates."""
 
     gradient_norm: float
     rate: float
@@ -61,7 +59,9 @@ def reduce(chunks: Sequence[Mapping[str, np.ndarray]], members: int, factors: Se
     """Mean over members of the chunks' sums, float64, in the order given; block by block, so that a sum stays in cache.
 
     Args:
-        factors: of each chunk, from `adaptive_clipping`; None is 1.
+        chunks: sums over the members of each chunk, float32.
+        members: of all chunks together.
+        factors: of each chunk, from `adaptive_clipping`; None: all 1.
     """
     mean = {name: np.zeros(value.shape) for name, value in chunks[0].items()}
     for name, whole in mean.items():
@@ -108,8 +108,8 @@ def adaptive_clipping(spec: OuterSpec, running: float, norms: Sequence[float]) -
         raise FloatingPointError("the meta-gradient of a chunk is not finite")
     usual = running or min((norm for norm in norms if norm > 0), default=0.0)  # a dead chunk is not the usual
     bound = spec.clip_relative * usual
-    seen = sum(min(norm, 1.5 * bound) for norm in norms) / len(norms)
-    return [min(1.0, bound / (norm + 1e-12)) for norm in norms], 0.98 * usual + 0.02 * seen
+    bounded = sum(min(norm, 1.5 * bound) for norm in norms) / len(norms)
+    return [min(1.0, bound / (norm + 1e-12)) for norm in norms], 0.98 * usual + 0.02 * bounded
 
 
 def apply(
@@ -118,12 +118,12 @@ def apply(
     """One step of the optimiser with norm clipping, and the running average; of all positions, or of a shard's.
 
     Args:
-        groups: meta-parameter -> field of `spec` with its rate; what is not named stays as it is.
+        groups: meta-parameter -> field of `spec` with its learning rate; others stay unchanged.
         gradients: float64 means from `reduce`.
         norm: of the gradients of all positions.
 
     Raises:
-        FloatingPointError: a gradient, or what becomes of it, is not finite in float32; nothing was applied.
+        FloatingPointError: a gradient or an updated array is not finite in float32; `state` is unchanged.
     """
     if not math.isfinite(norm):
         raise FloatingPointError(f"the meta-gradient of outer step {state.step} is not finite")

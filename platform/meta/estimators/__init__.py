@@ -1,4 +1,4 @@
-"""Estimators: how the meta-gradient is made.
+"""Estimators: how the meta-gradient is computed.
 
 An estimator is a function (bench, steps, addresses) -> one `MetaGradient` for each address, with settings behind these
 arguments where it has any. The steps have no graph; the caller carries the cotangents on to the meta-parameters.

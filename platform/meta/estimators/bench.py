@@ -1,4 +1,4 @@
-"""What an estimator works with: the problem of each member, its first weights, its real minibatches."""
+"""The inputs of an estimator: the problem of each member, its first weights, its real minibatches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Problem(Protocol):
 
 
 class Bench(Protocol):
-    """The parts that one device holds; `platform.work.workbench.Workbench` is one."""
+    """The training data, learners and engines on one device; `platform.work.workbench.Workbench` is one."""
 
     spec: DistillSpec
 

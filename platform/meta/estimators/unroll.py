@@ -56,10 +56,7 @@ def unroll(bench: Bench, steps: Steps, addresses: Sequence[Address]) -> list[Met
 
 
 def _window(bench: Bench, address: Address) -> tuple[int, int]:
-    """(start, stop) of the steps that are differentiated; the unroll ends at `stop`.
-
-    With `meta.window_at: random` the window lies anywhere (RaT-BPTT, 2310.09982).
-    """
+    """(start, stop) of the differentiated steps, the last or random ones (RaT-BPTT, 2310.09982); no step follows."""
     length, window = bench.spec.unroll, bench.spec.meta.window
     if window is None or window >= length:
         return 0, length

@@ -90,7 +90,7 @@ def test_the_one_step_functions_can_be_wrapped(make_case: Any, oracle: Any, gaps
 
     case, lead = make_case(True, True), None if stack == "vmap" else slice(None)
     engine = make_engine(case.loss, mode, stack, keep=1 << 30, wrap=counted)
-    assert engine.kept(case.theta0, case.steps.x[0], case.steps.y[0], 4) == 0
+    assert engine.graph_steps(case.theta0, case.steps.x[0], case.steps.y[0], 4) == 0
     make, (x, y) = (stacked_outer_loss if stack == "vmap" else outer_loss), case.real
     whole = unroll(engine, case.theta0[lead], case.steps, [(4, make(case.total, x[lead], y[lead], 3))])
     if stack == "vmap":
@@ -105,10 +105,12 @@ def test_a_budget_of_bytes_decides_how_many_graphs_are_kept(make_case: Any) -> N
     case = make_case()
     x, y = case.steps.x[0], case.steps.y[0]
     none, all_ = make_engine(case.loss, keep=1), make_engine(case.loss, keep=1 << 30)
-    assert none.kept(case.theta0, x, y, 9) == 0
-    assert all_.kept(case.theta0, x, y, 9) == 9
-    one = next(b for b in range(256, 1 << 20, 256) if make_engine(case.loss, keep=b).kept(case.theta0, x, y, 9) == 1)
-    assert make_engine(case.loss, keep=4 * one).kept(case.theta0, x, y, 9) in (3, 4)
+    assert none.graph_steps(case.theta0, x, y, 9) == 0
+    assert all_.graph_steps(case.theta0, x, y, 9) == 9
+    one = next(
+        b for b in range(256, 1 << 20, 256) if make_engine(case.loss, keep=b).graph_steps(case.theta0, x, y, 9) == 1
+    )
+    assert make_engine(case.loss, keep=4 * one).graph_steps(case.theta0, x, y, 9) in (3, 4)
 
 
 @pytest.mark.parametrize("mode", MODES)
