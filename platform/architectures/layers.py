@@ -16,7 +16,13 @@ def norm(channels: int) -> nn.Module:
 
 
 def conv(a: int, b: int, kernel: int | tuple[int, int], stride: int = 1) -> nn.Sequential:
-    """ReLU, convolution, norm: x[B, a, H, W] -> [B, b, ceil(H / stride), ceil(W / stride)]; `kernel` is odd."""
+    """ReLU, convolution, norm: x[B, a, H, W] -> [B, b, ceil(H / stride), ceil(W / stride)].
+
+    Args:
+        a, b: channels in and out.
+        kernel: its odd side in pixels, or (height, width).
+        stride: pixels between outputs.
+    """
     h, w = (kernel, kernel) if isinstance(kernel, int) else kernel
     layer = nn.Conv2d(a, b, (h, w), stride, (h // 2, w // 2), bias=False)
     return nn.Sequential(nn.ReLU(), layer, norm(b))

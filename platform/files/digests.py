@@ -16,7 +16,7 @@ def digest(value: Any) -> str:
 
 
 def stream_digest(stream: BinaryIO) -> str:
-    """sha256 of what is left in a stream, read in pieces."""
+    """sha256 of the rest of a stream, read in pieces."""
     total = hashlib.sha256()
     while piece := stream.read(_PIECE):
         total.update(piece)

@@ -1,4 +1,4 @@
-"""Credentials: how they are recognised, and how they stay out of what is logged, tracked and reported."""
+"""Credentials: recognises them, and removes them from logs, tracking and reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOKENS = (
     (re.compile(r"\b(?:gh[pousr]_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[abp]-[\w-]{10,})"), "an access token"),
     (re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w.-]{10,}"), "an access token"),
 )
-"""Values that are secrets under any name, and what they are."""
+"""Patterns of values that are secrets under any name, and their kind."""
 _LINES = (
     (re.compile(r"://[^/\s:@]+:[^/\s:@$]+@"), "a password in an address"),
     (re.compile(r"(?i)aws_secret_access_key[\"']?\s*[:=]\s*[\"']?[a-z0-9/+]{40}"), "a credential"),
@@ -37,5 +37,5 @@ def redacted(text: str, name: str = "") -> str:
 
 
 def credential_in(line: str) -> str | None:
-    """What credential a line of a file shows, in words; None where it shows none."""
+    """The kind of credential in a line of a file, in words; None where there is none."""
     return next((kind for pattern, kind in (*TOKENS, *_LINES) if pattern.search(line)), None)

@@ -1,7 +1,7 @@
-"""Files by name under one root, in a folder or on any pyarrow file system; each is seen whole or not at all.
+"""Files by name under one root, in a folder or on any pyarrow file system; readers see a whole file or none.
 
 On a disk a file is written beside its place, synced and renamed; an object store shows an object when its upload is
-complete, and has no rename that we would need.
+complete, and needs no rename.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import pyarrow.fs as pafs
 from raystill.platform.files.redaction import SECRET, redacted
 
 MOST_BYTES = 4 << 30
-"""Largest file that is read back: what a stranger put there must not fill the memory."""
+"""Bytes of the largest file that is read; a foreign file must not fill the memory."""
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold what a file or folder shows."""
+    """Flush a file or folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -31,17 +31,17 @@ def sync(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
-    """Write a file that is seen whole or not at all, also after a power cut and beside other writers.
+    """Write a file that readers see whole or not at all, also after a power cut and beside other writers.
 
     Args:
-        path: the file; folders above it are made.
+        path: the file; missing folders above it are created.
         content: its bytes, or a function that writes them to a stream.
 
     Raises:
-        OSError: the folder cannot be made or written.
+        OSError: the folder can not be created or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # tempfile would make it readable by its owner alone, and a cache is to be shared
+    # a file of tempfile is readable by its owner alone, and a cache is shared
     name = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with name.open("wb") as stream:
@@ -82,7 +82,7 @@ def plain(name: str) -> str:
     """A name that stays under its root.
 
     Raises:
-        ValueError: it is absolute, climbs, or holds what file systems read in ways of their own.
+        ValueError: it is absolute, leads upwards, or has characters that file systems interpret.
     """
     parts = name.split("/")
     if not name or any(part in {"", ".", ".."} for part in parts) or set(name) & set("\\#%:\0"):
@@ -98,10 +98,10 @@ class Storage:
     """
 
     def __init__(self, root: str | Path) -> None:
-        """Open a root; nothing is made.
+        """Open a root; no file or folder is created.
 
         Raises:
-            ValueError: a URI that pyarrow has no file system for, or one with credentials: specs would hold them.
+            ValueError: a URI that pyarrow has no file system for, or one with credentials, which a spec would store.
         """
         self.root = str(root)
         self._remote: Any = None
@@ -147,7 +147,7 @@ class Storage:
         """A file's content.
 
         Raises:
-            OSError: it is not there, or can not be read.
+            OSError: it is missing, or can not be read.
             ValueError: it is larger than `most` bytes, or (on a disk) a link that leads out of the root.
         """
         where = f"{self._base}/{plain(name)}"
@@ -182,7 +182,7 @@ class Storage:
         return {i.path[start:]: i.size for i in self._infos(True) if i.type == pafs.FileType.File}
 
     def remove(self, name: str) -> None:
-        """Remove a folder with all that is in it, if it is there."""
+        """Remove a folder with its content; without one, do nothing."""
         system = self._remote or pafs.LocalFileSystem()
         with suppress(FileNotFoundError):
             system.delete_dir(f"{self._base}/{plain(name)}")

@@ -22,7 +22,8 @@ def read(path: Path, schema: pa.Schema, what: str) -> list[dict[str, Any]]:
     """The rows of a file.
 
     Args:
-        what: it is, for people: "ledger".
+        schema: columns and their types.
+        what: kind of file for the error, such as `ledger`.
 
     Raises:
         ValueError: the file is missing or torn, or has other columns.

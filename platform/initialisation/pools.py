@@ -68,6 +68,8 @@ def manifest(spec: PretrainSpec, data: DataSet, size: int, parts: Mapping[str, S
     """The bytes of `pool.json`.
 
     Args:
+        spec: of the pool.
+        data: that the networks were trained on.
         size: parameters of a network.
         parts: part -> rows of `facts_of`, one for each network.
     """
@@ -128,13 +130,15 @@ class Pool:
         """Check that the networks fit a run.
 
         Args:
-            size: parameters of the run's learner.
+            learner: section of the run's spec.
+            size: number of its parameters.
+            data: of the run.
 
         Raises:
             ValueError: they have another architecture, image shape, classes or size.
         """
-        own, field = self.about["learner"], f"initialisation.path: the pool {self.path} has"
-        theirs = {k: own.get(k) for k in ARCHITECTURE}
+        trained, field = self.about["learner"], f"initialisation.path: the pool {self.path} has"
+        theirs = {k: trained.get(k) for k in ARCHITECTURE}
         ours = {k: getattr(learner, k) for k in ARCHITECTURE}
         if theirs != ours:
             raise ValueError(f"{field} networks {_words(theirs)}, but the run's learner is {_words(ours)}")
@@ -166,9 +170,9 @@ def open_pool(path: Path) -> Pool:
     """
     file = path / MANIFEST
     if not file.is_file():
-        began = (path / SPEC).is_file()
-        way = f"go on with it: raystill resume {path}" if began else "make one: raystill pretrain"
-        raise ValueError(f"initialisation.path: {path} is no {'finished ' if began else ''}pool; {way}")
+        started = (path / SPEC).is_file()
+        advice = f"go on with it: raystill resume {path}" if started else "make one: raystill pretrain"
+        raise ValueError(f"initialisation.path: {path} is no {'finished ' if started else ''}pool; {advice}")
     try:
         if file.stat().st_size > MAX_MANIFEST:
             raise ValueError(f"has more than {MAX_MANIFEST} bytes")
@@ -176,11 +180,11 @@ def open_pool(path: Path) -> Pool:
         about = json.loads(data)
         if about.get("format") != FORMAT:
             raise ValueError(f"format is {str(about.get('format'))[:60]!r}, this version of raystill reads {FORMAT!r}")
-        sound = all(
+        valid = all(
             isinstance(row["bytes"], int) and isinstance(row["sha256"], str) and 0 <= row["accuracy"] <= 1
             for part in PARTS for row in about["parts"][part]
         )  # fmt: skip
-        if not sound or not isinstance(about["parameters"], int) or not isinstance(about["learner"], dict):
+        if not valid or not isinstance(about["parameters"], int) or not isinstance(about["learner"], dict):
             raise ValueError("its parts are not files")
         if not all(isinstance(about[key], list) for key in ("shape", "classes")):
             raise ValueError("shape and classes are not lists")

@@ -1,7 +1,7 @@
 """Initialisations: theta0 ~ p(theta0) as a function of an address.
 
 Training, validation and assessment draw from different streams and from different parts of a pool, so results are
-measured on networks that took no part in learning or choosing the data.
+evaluated on networks that took no part in learning or choosing the data.
 """
 
 from __future__ import annotations
@@ -73,22 +73,22 @@ def fixed(spec: DistillSpec) -> Initialisation:
 
 
 def pool(spec: DistillSpec) -> Initialisation:
-    """Networks of a pool: random ones of its part `train` in training, held-out ones in turn elsewhere."""
-    opened = _opened(spec.initialisation)
-    read = lru_cache(CACHED)(opened.theta)
+    """Networks of a pool: random ones of its part `train` in training, the others in turn in evaluations."""
+    networks = _open(spec.initialisation)
+    read = lru_cache(CACHED)(networks.theta)
 
     def start(learner: Learner, address: Address) -> Tensor:
         part = PART_OF.get(address.stream.partition("/")[0], "train")
         if part == "train":
-            member = int(numpy_rng(_own(address)).integers(opened.count(part)))
+            member = int(numpy_rng(_own(address)).integers(networks.count(part)))
         else:  # in turn, so that no held-out network is used twice while there are enough
-            member = address.member % opened.count(part)
+            member = address.member % networks.count(part)
         return torch.from_numpy(np.array(read(part, member)))
 
     def check(learner: Learner, data: DataSet) -> str:
-        opened.need(spec.learner, learner.size, data)
-        _enough(spec, opened)
-        return opened.content
+        networks.need(spec.learner, learner.size, data)
+        _need_enough(spec, networks)
+        return networks.content
 
     return Initialisation(start, check=check)
 
@@ -103,7 +103,7 @@ def pretrained(spec: DistillSpec) -> Initialisation:
 
     def check(learner: Learner, data: DataSet) -> str:
         if path.is_dir():
-            _opened(spec.initialisation).need(spec.learner, learner.size, data)
+            _open(spec.initialisation).need(spec.learner, learner.size, data)
         return weights(learner)[1]
 
     return Initialisation(lambda learner, _: torch.from_numpy(np.array(weights(learner)[0])), single=True, check=check)
@@ -138,6 +138,11 @@ def resolved(
 ) -> DistillSpec:
     """The spec with an absolute `initialisation.path`, the sha256 of its contents, and whether theta0 is single.
 
+    Args:
+        learner: of the spec, whose size a pool must have.
+        data: whose shape, classes and normalisation a pool must have.
+        plugins: parts that the caller passes.
+
     Raises:
         ValueError: the pool is missing, does not fit learner or data, or has too few held-out networks.
     """
@@ -151,10 +156,10 @@ def resolved(
     return spec.model_copy(update={"initialisation": section.model_copy(update=facts)})
 
 
-def _enough(spec: DistillSpec, pool: pools.Pool) -> None:
-    asked = {"validation": ("validation.networks", spec.validation.networks),
+def _need_enough(spec: DistillSpec, pool: pools.Pool) -> None:
+    required = {"validation": ("validation.networks", spec.validation.networks),
              "test": ("assess.networks", spec.assess.networks)}  # fmt: skip
-    for part, (field, count) in asked.items():
+    for part, (field, count) in required.items():
         if count > pool.count(part):
             raise ValueError(
                 f"{field}: {count}, but the pool {pool.path} has {pool.count(part)} held-out networks for {part}; "
@@ -162,7 +167,7 @@ def _enough(spec: DistillSpec, pool: pools.Pool) -> None:
             )
 
 
-def _opened(spec: InitialisationSpec) -> pools.Pool:
+def _open(spec: InitialisationSpec) -> pools.Pool:
     path = _path(spec)
     pool = pools.open_pool(path)
     if spec.content not in (None, pool.content):
@@ -174,7 +179,7 @@ def _one(spec: InitialisationSpec, learner: Learner) -> tuple[np.ndarray, str]:
     """Weights [P] of the one pre-trained network, and the sha256 of its pool or file."""
     path = _path(spec)
     if path.is_dir() or not path.exists():
-        pool = _opened(spec)
+        pool = _open(spec)
         if spec.member >= pool.count("train"):
             raise ValueError(f"initialisation.member: {spec.member}, but the pool has {pool.count('train')} networks")
         return pool.theta("train", spec.member), pool.content

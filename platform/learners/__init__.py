@@ -114,7 +114,13 @@ def architectures() -> ModuleType:
 
 
 def build(spec: LearnerSpec, shape: Shape, classes: int, plugins: registry.Plugins | None = None) -> Learner:
-    """The learner of a spec, for images of `shape` (C, H, W).
+    """The learner of a spec.
+
+    Args:
+        spec: section `learner`.
+        shape: of an image, (C, H, W).
+        classes: K, the number of logits.
+        plugins: parts that the caller passes.
 
     Raises:
         ValueError: unknown name, images too small for the network, or a network with running statistics.

@@ -44,7 +44,7 @@ def drawing(
         space.check(shape)
     except ValueError as error:
         raise ValueError(f"learner.draw: {error}") from error
-    known: dict[str, bool] = {}
+    trainable: dict[str, bool] = {}
 
     def draw(address: seeds.Address) -> LearnerSpec:
         for n in range(TRIES):
@@ -52,9 +52,9 @@ def drawing(
             if arch.key in spec.exclude:
                 continue
             learner = spec.model_copy(update={"name": arch.text, "width": None, "depth": None, "draw": "none"})
-            if arch.key not in known:
-                known[arch.key] = not spec.trial or learns(learner)
-            if known[arch.key]:
+            if arch.key not in trainable:
+                trainable[arch.key] = not spec.trial or learns(learner)
+            if trainable[arch.key]:
                 return learner
         raise ValueError(
             f"learner.draw: {TRIES} draws from {spec.draw} gave no architecture that learns and is not excluded; "
@@ -81,7 +81,10 @@ def begins_to_learn(
 
     Args:
         total: (theta[P], x[B, C, H, W], y[B]) -> summed loss.
+        data: real training data.
         steps: of SGD with momentum.
+        classes: K.
+        begun: share of ln K.
     """
     address = seeds.Address(0, stream="trial")
     for factor in (1.0, 0.2, 5.0):

@@ -1,4 +1,4 @@
-"""Networks for images: torch modules, as functions of (shape, classes, width, depth)."""
+"""Networks for images: functions of (shape, classes, width, depth), which raise ValueError for too small images."""
 
 from __future__ import annotations
 
@@ -38,12 +38,23 @@ class _Flat(nn.Module):
 
 
 def linear(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """One linear map of the pixels."""
+    """One linear map of the pixels.
+
+    Args:
+        shape: of an image, (C, H, W).
+        classes: K, the number of logits.
+        width: channels or hidden units; None: the network's usual width, in its description in brackets.
+        depth: blocks or hidden layers; None: the usual depth.
+    """
     return _Flat(shape, nn.Identity(), (classes,))
 
 
 def mlp(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """`depth` (2) hidden layers of `width` (128) rectified units."""
+    """`depth` (2) hidden layers of `width` (128) rectified units.
+
+    Args:
+        shape, classes, width, depth: as in `linear`.
+    """
     return _Flat(shape, nn.Identity(), (*[width or 128] * (depth or 2), classes))
 
 
@@ -100,7 +111,11 @@ class MaxPool2(nn.Module):
 
 
 def lenet(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """LeNet-5 with ReLU and max-pooling; 61,706 parameters on 28x28 grey images and 10 classes."""
+    """LeNet-5 with ReLU and max-pooling; 61,706 parameters on 28x28 grey images and 10 classes.
+
+    Args:
+        shape, classes, width, depth: as in `linear`.
+    """
     _need(shape, 12, "lenet")
     w = width or 6
     first = _GreyConv2d if shape[0] == 1 else nn.Conv2d
@@ -112,7 +127,11 @@ def lenet(shape: Shape, classes: int, width: int | None, depth: int | None) -> n
 
 
 def alexnet(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """The AlexNet-style CIFAR network of 1811.10959; 1,756,426 parameters on 3x32x32 and 10 classes."""
+    """The AlexNet-style CIFAR network of 1811.10959; 1,756,426 parameters on 3x32x32 and 10 classes.
+
+    Args:
+        shape, classes, width, depth: as in `linear`.
+    """
     _need(shape, 8, "alexnet")
     w = width or 64
 
@@ -127,7 +146,11 @@ def alexnet(shape: Shape, classes: int, width: int | None, depth: int | None) ->
 
 
 def convnet(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """ConvNet-D-W: `depth` (3) blocks of 3x3 convolution, `width` (128) channels, instance norm, ReLU, average pool."""
+    """ConvNet-D-W: `depth` (3) blocks of 3x3 convolution, `width` (128) channels, instance norm, ReLU, average pool.
+
+    Args:
+        shape, classes, width, depth: as in `linear`.
+    """
     w, d = width or 128, depth or 3
     _need(shape, 2**d, f"convnet of depth {d}")
     blocks: list[nn.Module] = []
@@ -150,7 +173,11 @@ class _Residual(nn.Module):
 
 
 def resnet(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """Small ResNet with group norm: three stages of `depth` (1) blocks, `width` (16) channels doubled twice."""
+    """Small ResNet with group norm: three stages of `depth` (1) blocks, `width` (16) channels doubled twice.
+
+    Args:
+        shape, classes, width, depth: as in `linear`.
+    """
     w, d = width or 16, depth or 1
     _need(shape, 4, "resnet")
     layers: list[nn.Module] = [nn.Conv2d(shape[0], w, 3, padding=1), nn.ReLU()]
@@ -190,6 +217,9 @@ def strips(shape: Shape, classes: int, width: int | None, depth: int | None) -> 
     """`depth` (4) strips of an image, read from top to bottom; a single strip gives its code, of `width` (64).
 
     A small network of contrastive predictive coding (1807.03748): with `width` outputs its head predicts the next code.
+
+    Args:
+        shape, classes, width, depth: as in `linear`.
     """
     _need(shape, depth or 4, "strips")
     return _Strips(shape, classes, width or 64, depth or 4)

@@ -104,7 +104,11 @@ class _Bidirectional(nn.Module):
 
 
 def textcnn(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """TextCNN (Kim 2014): `width` (100) filters each of 3, 4 and 5 tokens, ReLU, the greatest of each, a linear map."""
+    """TextCNN (Kim 2014): `width` (100) filters each of 3, 4 and 5 tokens, ReLU, the greatest of each, a linear map.
+
+    Args:
+        shape, classes, width, depth: as in `networks.linear`; C * W numbers in each of H tokens.
+    """
     if shape[1] < max(_WINDOWS):
         raise ValueError(f"learner.name: textcnn needs {max(_WINDOWS)} tokens or more, these texts have {shape[1]}; "
                          "set data.length, or take bilstm or linear")  # fmt: skip
@@ -112,12 +116,20 @@ def textcnn(shape: Shape, classes: int, width: int | None, depth: int | None) ->
 
 
 def birnn(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """`depth` (2) bidirectional layers of `width` (100) tanh units, the greatest over the text, a linear map."""
+    """`depth` (2) bidirectional layers of `width` (100) tanh units, the greatest over the text, a linear map.
+
+    Args:
+        shape, classes, width, depth: as in `networks.linear`; C * W numbers in each of H tokens.
+    """
     return _Bidirectional(shape[0] * shape[2], width or 100, depth or 2, 1, classes)
 
 
 def bilstm(shape: Shape, classes: int, width: int | None, depth: int | None) -> nn.Module:
-    """`depth` (2) bidirectional layers of `width` (100) LSTM units, the greatest over the text, a linear map."""
+    """`depth` (2) bidirectional layers of `width` (100) LSTM units, the greatest over the text, a linear map.
+
+    Args:
+        shape, classes, width, depth: as in `networks.linear`; C * W numbers in each of H tokens.
+    """
     return _Bidirectional(shape[0] * shape[2], width or 100, depth or 2, 4, classes)
 
 

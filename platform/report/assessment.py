@@ -1,4 +1,4 @@
-"""The section of a page that compares the distilled data with its rivals, on test data."""
+"""The section of a page that compares the distilled data with baselines on test data."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from raystill.platform.report.words import plural
 NONE = Markup(
     "Not assessed on test data yet: <code>assessment.json</code> is missing. <code>raystill assess</code> makes it."
 )
-TOLD_APART = "“Ahead” and “behind” mean by more than both spreads together."
+SPREAD_NOTE = "“Ahead” and “behind” mean by more than both spreads together."
 UNKNOWN = "–"
 Column = tuple[str, str, Callable[[Measurement], str]]
-"""Heading, class of the style sheet, and the cell of a measurement."""
+"""Heading, CSS class, and measurement -> cell."""
 
 
-def assessment(given: Assessment | None, modality: Modality) -> Markup:
+def assessment(results: Assessment | None, modality: Modality) -> Markup:
     """The section.
 
     Args:
-        given: all measurements; None where nothing was measured yet.
-        modality: what the examples are.
+        results: all measurements; None before the assessment.
+        modality: of the distilled examples.
     """
     title = "How good it is"
-    if given is None:
+    if results is None:
         return section("assessment", title, paragraph(NONE, "missing"))
-    word, sentence = against_baselines(given)
-    size = f", {modality.count(given.test_images)}" if given.test_images else ""
-    lead = paragraph(f"All accuracies on the {given.split} split{size}; nothing was tuned on it.")
-    return section("assessment", title, verdict(word, sentence), lead, *_tables(given, modality))
+    word, sentence = against_baselines(results)
+    size = f", {modality.count(results.test_images)}" if results.test_images else ""
+    lead = paragraph(f"All accuracies on the {results.split} split{size}; nothing was tuned on it.")
+    return section("assessment", title, verdict(word, sentence), lead, *_tables(results, modality))
 
 
-def _tables(given: Assessment, modality: Modality) -> list[Markup]:
-    """The tables there is something to say in; the first compares with baselines."""
-    ours, rivals = given.of("distilled"), given.of("baseline")
+def _tables(results: Assessment, modality: Modality) -> list[Markup]:
+    """The tables that have rows; the first compares with baselines."""
+    ours, rivals = results.of("distilled"), results.of("baseline")
     fair, unfair = [m for m in rivals if m.same_budget], [m for m in rivals if not m.same_budget]
     compare = bool(fair) and bool(ours)
     tables = [
         ("Against baselines of the same budget", "Same number of images and inner steps, same network.",
-         _best_first(ours + fair), given.distilled if compare else None),
+         _best_first(ours + fair), results.distilled if compare else None),
         ("Other networks on the same images", "Trained on data that was distilled for another network.",
-         _best_first(given.of("architecture")), None),
+         _best_first(results.of("architecture")), None),
         ("Robustness", "The distilled data under other labels and augmentations than its own.",
-         given.of("robustness"), None),
+         results.of("robustness"), None),
         ("For reference", "With more data or another method; not at the same budget.",
-         _best_first(unfair + given.of("reference")), None),
+         _best_first(unfair + results.of("reference")), None),
     ]  # fmt: skip
     return [
         joined(
             [heading(title), paragraph(words), _table(title, rows, modality.plural, best),
-             paragraph(TOLD_APART, "small") if best else ""], "\n",
+             paragraph(SPREAD_NOTE, "small") if best else ""], "\n",
         )
         for title, words, rows, best in tables if rows
     ]  # fmt: skip

@@ -48,7 +48,13 @@ def smoothed(y: np.ndarray, share: float = 0.05) -> np.ndarray:
 
 
 def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> np.ndarray:
-    """Round numbers (1, 2 or 5 times a power of ten apart, whole ones if asked) that lie within [low, high]."""
+    """Round numbers for an axis, 1, 2 or 5 times a power of ten apart.
+
+    Args:
+        low, high: the axis's range, which all of them lie in.
+        count: about how many.
+        whole: whether they must be whole numbers.
+    """
     raw = max((high - low) / count, 1.0 if whole else 0.0)
     power = 10.0 ** np.floor(np.log10(raw))
     step = power * next(f for f in (1, 2, 5, 10) if f * power >= raw * 0.999)
@@ -56,13 +62,13 @@ def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> np.nd
 
 
 def chart(lines: Sequence[Line], title: str, x_label: str, words: str, zero: bool = True) -> str:
-    """One chart.
+    """A chart as the text of an SVG.
 
     Args:
-        lines: drawn in their order; at least one with at least one finite point. x are whole numbers.
-        title: short, what the vertical axis shows and its unit; read out first.
-        x_label: what the horizontal axis shows.
-        words: what the chart shows, for those who do not see it.
+        lines: in the order of drawing, with at least one finite point; x are whole numbers.
+        title: short, the quantity of the vertical axis and its unit.
+        x_label: the quantity of the horizontal axis.
+        words: a description for screen readers.
         zero: whether the vertical axis starts at zero.
     """
     x_low, x_high = _limits(np.concatenate([line.x for line in lines]))
@@ -104,7 +110,12 @@ def chart(lines: Sequence[Line], title: str, x_label: str, words: str, zero: boo
 
 
 def curve(title: str, lines: list[Line], x_label: str, caption: str, zero: bool = True) -> Markup:
-    """A chart as a figure: `chart` with its `words` as the caption below it."""
+    """A chart as a figure.
+
+    Args:
+        title, lines, x_label, zero: as in `chart`.
+        caption: below the chart, and its description for screen readers.
+    """
     return figure(Markup(chart(lines, title, x_label, caption, zero)), caption, title)
 
 

@@ -26,7 +26,7 @@ def write_report(run: Path, plugins: Plugins | None = None) -> Path:
 
     Args:
         run: the folder, with `spec.yaml` and `artefact/`; `history.parquet` and `assessment.json` where they are.
-        plugins: the caller's own parts; `modalities` of them.
+        plugins: the caller's own parts, of which `modalities` are used.
 
     Raises:
         ValueError: a file is missing or malformed, or the folder can not be written.
@@ -35,7 +35,7 @@ def write_report(run: Path, plugins: Plugins | None = None) -> Path:
 
 
 def save_before(run: Path, start: Distilled) -> None:
-    """Write the picture of the images before the first step into a run folder, for its report."""
+    """Write a picture of the images before the first step into a run folder, for its report."""
     stream = io.BytesIO()
     preview(start).save(stream, "PNG", optimize=True)
     write_whole(run / BEFORE, stream.getvalue())
@@ -55,7 +55,7 @@ def render(run: Run) -> str:
 
 
 def _numbers(run: Run) -> list[tuple[str, str]]:
-    """The few numbers at the top: (value, what it is)."""
+    """The numbers at the top of the page: (value, description)."""
     s, m, c, h, w = run.distilled.images.shape
     numbers = []
     best = run.assessment.distilled if run.assessment else None

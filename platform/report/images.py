@@ -14,9 +14,9 @@ from raystill.platform.data.modality import Rendering
 from raystill.platform.report.page import joined, paragraph, section
 
 MOST_IMAGES = 600  # about 1 MB of 28 x 28 pictures; the artefact has them all
-MOST_RATES = 6  # of one step, before they are shortened to the first and the last
-# width of an image in CSS pixels, and the share of a narrow screen that it keeps, in percent:
-# ten in a row on a desk and five on a phone, so that ten classes stand in whole rows
+MOST_RATES = 6  # shown of one step; of more, the first two and the last
+# width of an image in CSS pixels, and its least share of a narrow screen in percent:
+# ten in a row on a desk and five on a phone, so that ten classes fill whole rows
 HARD, SOFT = (96, 17), (148, 29)
 
 
@@ -25,7 +25,7 @@ def images(d: Distilled, before: bytes | None) -> Markup:
 
     Args:
         d: the distilled data.
-        before: PNG of what the images were before the first step, if there is one.
+        before: PNG of the images before the first step, if there is one.
     """
     steps, per_step = d.images.shape[:2]
     rendering = d.modality.render(d.images, d.manifest)

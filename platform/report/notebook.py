@@ -12,7 +12,7 @@ from raystill.platform.report import students
 from raystill.platform.report.run_folder import Run, read_run
 from raystill.platform.report.verdict import headline, percent
 
-MOST_ROWS = 20  # of measurements in a cell; the report has them all
+MOST_ROWS = 20  # shown in a cell; the report has all
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,7 +66,7 @@ LOADERS: dict[str, Callable[[Path], DistillationRun | StudentsRun]] = {
     "distill": _distillation,
     "kd": lambda path: StudentsRun(path, students.read_results(path)),
 }
-"""The command that made a run -> what loads its folder."""
+"""Command of a run -> function that loads the run's folder."""
 
 
 def load_run(path: str | Path) -> DistillationRun | StudentsRun:

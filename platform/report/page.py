@@ -44,7 +44,7 @@ _SKELETON = Markup("""<!doctype html>
 
 
 class Row(NamedTuple):
-    """One row of a table: its cells, the first of which is the row's header, and a class of the style sheet."""
+    """One row of a table: its cells, the first of which is the row's header, and a CSS class."""
 
     cells: Sequence[str]
     style: str = ""
@@ -54,10 +54,11 @@ def page(name: str, title: str, lead: str, sections: Iterable[Markup], numbers: 
     """A whole page; the same arguments give the same bytes.
 
     Args:
-        name: the run's, above the title.
+        name: of the run, above the title.
+        title: heading of the page.
         lead: the result in one sentence.
-        sections: made by `section`, in their order.
-        numbers: the few numbers at the top: (value, what it is).
+        sections: from `section`, in their order.
+        numbers: at the top: (value, description).
     """
     boxes = joined(Markup("<div><dd>{}</dd><dt>{}</dt></div>\n").format(*number) for number in numbers)
     return _SKELETON.format(
@@ -87,7 +88,7 @@ def joined(parts: Iterable[str], between: str = "") -> Markup:
 
 
 def section(anchor: str, title: str, *parts: str) -> Markup:
-    """A section with a heading, to be reached at `#anchor`."""
+    """A section with a heading and the address `#anchor`."""
     return Markup('<section id="{}">\n<h2>{}</h2>\n{}\n</section>').format(anchor, title, joined(parts, "\n"))
 
 
@@ -102,7 +103,7 @@ def paragraph(text: str, style: str = "") -> Markup:
 
 
 def verdict(word: str, sentence: str) -> Markup:
-    """The judgement in a box that is coloured by its word: `ahead`, `within`, `behind` or `none`."""
+    """A sentence in a box whose colour shows its word: `ahead`, `within`, `behind` or `none`."""
     return Markup('<p class="verdict {}">{}</p>').format(word, sentence)
 
 
@@ -110,8 +111,8 @@ def table(label: str, columns: Sequence[tuple[str, str]], rows: Iterable[Row]) -
     """A table that scrolls sideways on a narrow screen.
 
     Args:
-        label: what it shows, for those who do not see it.
-        columns: (heading, class of the style sheet for the whole column: `number`, `over` or none).
+        label: a description for screen readers.
+        columns: (heading, CSS class of the whole column: `number`, `over` or none).
         rows: with a cell for each column.
     """
     head = joined(Markup('<th scope="col"{}>{}</th>').format(_style(style), title) for title, style in columns)
@@ -132,12 +133,12 @@ def _style(names: str) -> Markup:
 
 
 def small(text: str) -> Markup:
-    """A remark below what a cell says."""
+    """A remark below the text of a cell."""
     return Markup("<small>{}</small>").format(text)
 
 
 def figure(picture: Markup, caption: str, title: str = "") -> Markup:
-    """A picture (an SVG, or made by `image`) with its caption below it, and perhaps a title above."""
+    """A picture (an SVG, or from `image`) with its caption below it, and perhaps a title above."""
     above = heading(title) if title else Markup()
     return Markup("<figure>{}{}<figcaption>{}</figcaption></figure>").format(above, picture, caption)
 
@@ -148,7 +149,7 @@ def figures(*each: Markup, style: str = "charts") -> Markup:
 
 
 def image(png: bytes, words: str) -> Markup:
-    """A PNG inside the page, no wider than it; `words` say what it shows, for those who do not see it."""
+    """A PNG inside the page, no wider than it; `words` describe it for screen readers."""
     text = base64.b64encode(png).decode()
     return Markup('<img class="wide" src="data:image/png;base64,{}" alt="{}" loading="lazy">').format(text, words)
 
@@ -159,17 +160,18 @@ def command(text: str) -> Markup:
 
 
 def folded(summary: str, text: str) -> Markup:
-    """A long text that is shown when its summary is opened, credentials taken out."""
+    """A long text, without its credentials, that opens below its summary."""
     return Markup("<details><summary>{}</summary><pre><code>{}</code></pre></details>").format(summary, redacted(text))
 
 
 def again(line: str, spec: str, *more: Markup, condition: str = "") -> Markup:
-    """The last section: how to make the run again.
+    """The last section: how to repeat the run.
 
     Args:
-        line: the command that makes it again from its folder.
+        line: the command that repeats it from its folder.
         spec: the resolved spec as YAML.
-        more: what stands below, such as other commands and facts; a `condition` ends the first sentence.
+        more: further parts, such as other commands and facts.
+        condition: end of the first sentence, such as what must be set.
     """
     lead = joined(("From this run's folder, exactly as it was", condition, ":"))
     return section("again", "Make it again", paragraph(lead), command(line), *more, folded("The resolved spec", spec))

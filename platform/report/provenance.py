@@ -1,4 +1,4 @@
-"""The section of a page that says how to make the run again, and what its numbers depend on."""
+"""The section of a page with the commands that repeat the run, and the facts that its numbers depend on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from raystill.platform.report import page, words
 from raystill.platform.report.run_folder import ARTEFACT, Run
 from raystill.platform.spec import DistillSpec
 
-# where a run lies and who watches it does not change what it makes
+# fields that do not change the result: where a run is stored, computed and tracked
 ASIDE = (
     "recipe",
     "initialisation.content",
@@ -35,30 +35,30 @@ ELSEWHERE = ("spec", "learner", "classes", "normalisation")  # entries of the ma
 
 def provenance(run: Run) -> Markup:
     """The section."""
-    more = []
+    parts = []
     if recipe := from_recipe(run.spec):
-        more += [page.paragraph("Or from the recipe that it started with:"), page.command(recipe)]
+        parts += [page.paragraph("Or from the recipe that it started with:"), page.command(recipe)]
     facts = page.joined(Markup("<dt>{}</dt><dd>{}</dd>\n").format(*fact) for fact in _facts(run))
-    more += [page.heading("What the numbers depend on"), Markup('<dl class="about">\n{}</dl>').format(facts)]
+    parts += [page.heading("What the numbers depend on"), Markup('<dl class="about">\n{}</dl>').format(facts)]
     needs_data = run.get("data", "source") != "digits" and not run.get("data", "root")
     condition = Markup(", with <code>RAYSTILL_DATA</code> naming the folder of the data sets") if needs_data else ""
-    return page.again("raystill distill --config spec.yaml", run.spec_text, *more, condition=condition)
+    return page.again("raystill distill --config spec.yaml", run.spec_text, *parts, condition=condition)
 
 
 def from_recipe(spec: Mapping[str, Any]) -> str | None:
-    """The command that makes a run from its recipe with overrides; None where this version has no such recipe."""
+    """The command that repeats a run from its recipe with overrides; None where this version has no such recipe."""
     recipe = spec.get("recipe")
     if not isinstance(recipe, str) or recipe not in recipes.RECIPES:
         return None
     try:
-        before = DistillSpec.model_validate(recipes.recipe(recipe))
-        after = DistillSpec.model_validate(dict(spec))
+        base = DistillSpec.model_validate(recipes.recipe(recipe))
+        final = DistillSpec.model_validate(dict(spec))
     except ValidationError:
-        return None  # a spec of another version: only the file says it exactly
-    old = _leaves(before.dump())
+        return None  # a spec of another version: only the file has all of it
+    old = _leaves(base.dump())
     line = ["raystill", "distill", "--recipe", recipe]
-    for name, value in _leaves(after.dump()).items():
-        # what `auto` came to is left to it: it may be another thing on another machine
+    for name, value in _leaves(final.dump()).items():
+        # `auto` stays: it may resolve to another value on another machine
         if name not in ASIDE and old.get(name) not in (value, "auto"):
             line += [f"--{name}", _word(value)]
     return shlex.join(line)
@@ -78,7 +78,7 @@ def _leaves(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    """Everything that a number on the page depends on: (name, value)."""
+    """All facts that the page's numbers depend on: (name, value)."""
     manifest, modality = run.distilled.manifest, run.distilled.modality
     lists = modality.companion.lists if modality.companion else ()
     facts: list[tuple[str, Any]] = [

@@ -1,9 +1,9 @@
-"""A run folder as the report needs it, read with bounds and checked.
+"""The files of a run folder that its report shows, read with bounds and checked.
 
 spec.yaml          the resolved spec
-artefact/          distilled data, as `raystill.platform.artifacts` keeps it
+artefact/          distilled data, see `raystill.platform.artifacts`
 history.parquet    one row per outer step; may be missing
-assessment.json    the one look at test data and the baselines; may be missing
+assessment.json    accuracies on test data, with baselines; may be missing
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Measurement(_Part):
 
 
 class Assessment(_Part):
-    """All measurements, and the data that they were made on."""
+    """All measurements, and the data that they are of."""
 
     split: str
     rows: tuple[Measurement, ...]
@@ -114,10 +114,10 @@ class Run:
 
 
 def read_run(path: Path, plugins: Plugins | None = None) -> Run:
-    """Reads a run folder.
+    """The content of a run folder.
 
     Args:
-        plugins: the caller's own parts; `modalities` of them.
+        plugins: the caller's own parts, of which `modalities` are used.
 
     Raises:
         ValueError: no spec, a malformed file (named), or an artefact that can not be loaded.
@@ -145,7 +145,7 @@ def read_run(path: Path, plugins: Plugins | None = None) -> Run:
 
 
 def _picture(file: Path) -> bytes | None:
-    """A PNG of reasonable size, or none: a report does not fail for a picture."""
+    """A PNG of limited size, or None: a missing picture does not fail a report."""
     if not file.is_file() or file.stat().st_size > MAX_PICTURE:
         return None
     data = file.read_bytes()

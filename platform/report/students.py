@@ -1,4 +1,4 @@
-"""`report.html` of a run of students: what they reach beside the same student without the method."""
+"""`report.html` of a run of students: their accuracies beside the same student without the method."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ROLES = {
     "baseline": ("baseline", "without the method"),
     "stage": ("reference", "on the way"),
 }
-"""A stage's kind -> class of the style sheet, and what it is, in words."""
-TOLD_APART = (
+"""A stage's kind -> its CSS class, and its name in words."""
+SPREAD_NOTE = (
     "“Ahead” and “behind” mean by more than the spread of the differences of each seed; student and baseline start "
     "alike and see the same batches."
 )
@@ -54,7 +54,7 @@ class StageResult(_Part):
 
 
 class Results(_Part):
-    """All stages, and the data that they were measured on."""
+    """All stages, and the data that they were evaluated on."""
 
     split: str
     test_images: int
@@ -96,7 +96,7 @@ def gain(results: Results) -> Gain:
 
 
 def verdict(results: Results) -> str:
-    """What the numbers say, in one sentence."""
+    """The comparison of student and baseline in one sentence."""
     difference, student, other = gain(results), results.of("student"), results.of("baseline")
     both = f"{student.test_mean:.2f} % against {other.test_mean:.2f} %"
     if len(results.seeds) == 1:
@@ -135,7 +135,7 @@ def render(run: Path) -> str:
                     f"Seeds: {', '.join(map(str, results.seeds))}."
                 ),
                 page.table("Accuracies", COLUMNS, map(_row, results.rows)),
-                page.paragraph(TOLD_APART, "small"),
+                page.paragraph(SPREAD_NOTE, "small"),
             ),
             page.section("curves", "How it got there", page.figures(*_losses(run, results))),
             page.again("raystill kd --config spec.yaml", text),

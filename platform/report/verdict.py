@@ -1,4 +1,4 @@
-"""What the numbers say, in plain words."""
+"""The result of a distillation in words, and the rule for ahead and behind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def against_baselines(assessment: Assessment) -> tuple[str, str]:
     if distilled is None or not rivals:
         return "none", "No baseline of the same budget was measured."
     margins = [(margin(distilled, row), row) for row in rivals]
-    # the margin that is worst for us, measured by how far it clears the spreads
+    # the closest baseline is the one whose margin exceeds the spreads by the least
     closest, row = min(margins, key=lambda pair: pair[0].points - pair[0].spread)
     count = "the one baseline" if len(rivals) == 1 else f"all {len(rivals)} baselines"
     spreads = f"{closest.spread:.1f} points"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-MOST_WORDS = 24  # of a list, before it is cut
+MOST_WORDS = 24  # shown of a list
 
 
 def plural(count: int, thing: str) -> str:
@@ -20,11 +20,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def value(given: Any) -> str:
+def value(item: Any) -> str:
     """A JSON-able value in one line; long lists are cut."""
-    if isinstance(given, Mapping):
-        return ", ".join(f"{key} {value(inner)}" for key, inner in given.items() if inner is not None)
-    if isinstance(given, (list, tuple)):
-        words = [value(inner) for inner in given]
+    if isinstance(item, Mapping):
+        return ", ".join(f"{key} {value(inner)}" for key, inner in item.items() if inner is not None)
+    if isinstance(item, (list, tuple)):
+        words = [value(inner) for inner in item]
         return ", ".join(words if len(words) <= MOST_WORDS else [*words[:20], f"… {len(words) - 20} more"])
-    return f"{given:.6g}" if isinstance(given, float) else str(given)
+    return f"{item:.6g}" if isinstance(item, float) else str(item)

@@ -1,7 +1,7 @@
 """Typed, frozen experiment specs: a file for each section, and the whole spec of a command.
 
-A spec says everything about a run; what it leaves to `auto` is resolved once and written back, so that the saved spec
-makes the run again. Unknown keys are errors that name the nearest valid key.
+A spec sets everything about a run. Values left to `auto` are resolved once and written back, so that the saved spec
+repeats the run. Unknown keys are errors that name the nearest valid key.
 """
 
 from raystill.platform.spec.assess import AssessSpec, ValidationSpec

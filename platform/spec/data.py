@@ -59,7 +59,7 @@ class DataSpec(Part):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a result depends on, JSON-able: no place, and in place of the sources their content once it is known."""
+        """The fields that a result depends on, JSON-able: no paths, and no sources once their content is known."""
         places = {"root", "cache", "download"}
         sources = {"source", "embeddings", "corpus"} if self.content is not None else set()
         return self.model_dump(mode="json", exclude=places | sources)
@@ -68,10 +68,10 @@ class DataSpec(Part):
         """This section with the content of the data.
 
         Args:
-            content: `DataSet.fingerprint` of what was loaded.
+            content: `DataSet.fingerprint` of the loaded data.
 
         Raises:
-            ValueError: it was planned with other content.
+            ValueError: the spec was planned with other content.
         """
         if self.content is not None and self.content != content:
             raise ValueError(

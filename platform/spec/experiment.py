@@ -33,7 +33,7 @@ class PretrainSpec(Part):
 
     @property
     def distillation(self) -> DistillSpec:
-        """What evaluators are built from: the same data and network, from random weights."""
+        """The spec that evaluators are built from: the same data and network, from random weights."""
         return DistillSpec(data=self.data, learner=self.learner, run=self.run, tracking=TrackingSpec(enabled=False))
 
     def dump(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class PretrainSpec(Part):
 
     @property
     def identity(self) -> str:
-        """sha256 of what the weights depend on; how many there are is not among it, so that a pool can grow."""
+        """sha256 of the fields that the weights depend on; without the number of networks, so that a pool can grow."""
         method = self.model_dump(mode="json", include={"learner", "epochs", "lr"})
         return digest({**method, "data": self.data.identity, "seed": self.run.seed})
 
@@ -85,11 +85,11 @@ class DistillSpec(Part):
 
     @property
     def identity(self) -> str:
-        """sha256 of what the bits of a result depend on; where and by whom it is computed is not among it.
+        """sha256 of the fields that the bits of a result depend on; no place and no number of processes is among them.
 
-        Files are known by their content, wherever they lie, as soon as a plan has filled it in.
+        A planned spec identifies files by their content, not by their path.
         """
-        # a memory budget changes what is computed twice, shards change where, and neither a bit
+        # a memory budget changes which steps are computed twice, shards change where; neither changes a bit
         method = self.model_dump(mode="json", exclude={
             "run": True, "tracking": True, "assess": True, "recipe": True, "data": True, "meta": {"memory"},
             "outer": {"shards", "teacher"}, "initialisation": {"path"}, "donor": {"checkpoint"},

@@ -10,7 +10,7 @@ from raystill.platform.spec.section import Natural, Part
 
 
 class InitialisationSpec(Part):
-    """Where the learner starts: theta0 ~ p(theta0)."""
+    """The distribution of the first weights: theta0 ~ p(theta0)."""
 
     kind: str = Field(
         "random",
@@ -27,7 +27,7 @@ class InitialisationSpec(Part):
 
 
 class DonorSpec(Part):
-    """A state of another run that this one goes on from, with values of its own."""
+    """The checkpoint of another run that this run continues from, with its own settings."""
 
     checkpoint: str | None = Field(
         None,
@@ -35,4 +35,4 @@ class DonorSpec(Part):
         "RUN/checkpoints/step-..., a folder or URI; none: start anew",
     )
     step: Natural | None = Field(None, description="outer step of that checkpoint; filled in when a run is planned")
-    content: str | None = Field(None, description="sha256 of the content of path; filled in when a run is planned")
+    content: str | None = Field(None, description="sha256 of that checkpoint; filled in when a run is planned")

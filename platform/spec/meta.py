@@ -10,10 +10,10 @@ from raystill.platform.spec.section import Count, Part
 
 
 class MetaSpec(Part):
-    """How the meta-gradient is computed; none of it changes what is computed, but for truncation and precision."""
+    """How the meta-gradient is computed; only truncation and number formats change its value."""
 
     estimator: str = Field(
-        "unroll", description="how the meta-gradient is made: unroll, or an entry point of raystill.estimators"
+        "unroll", description="how the meta-gradient is computed: unroll, or an entry point of raystill.estimators"
     )
     mode: Literal["auto", "reverse", "forward"] = Field(
         "auto", description="unroll: reverse-over-reverse or forward-over-reverse differentiation; auto: reverse"

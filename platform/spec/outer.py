@@ -89,13 +89,14 @@ class OuterSpec(Part):
         "other draws, 0 to 9; 0: it stops",
     )
     rollback_to: Count = Field(
-        100, description="outer steps between the states kept to go back to; the older of the last two is taken"
+        100, description="outer steps between states to go back to; a rollback takes the older of the last two"
     )
     diverged: Positive | None = Field(
         None, description="outer loss above which a run counts as diverged; none: only a loss that is not finite"
     )
     ema: Fraction = Field(
-        0.0, description="decay of the running average of the meta-parameters that is validated and kept; 0: no average"
+        0.0,
+        description="decay of the running average of the meta-parameters that is validated and saved; 0: none",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Sections `run` and `tracking`: where, by whom and how carefully a run is computed."""
+"""Sections `run` and `tracking`: where and by which processes a run is computed, and where it is logged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RunSpec(Part):
 
     seed: Natural = Field(0, description="seed that all random numbers of the run are derived from")
     name: str | None = Field(None, description="name of the run's folder; none: the recipe's name and a number")
-    out: Path = Field(Path("runs"), description="folder in which run folders are made")
+    out: Path = Field(Path("runs"), description="folder of the run folders")
     workers: Workers | None = Field(
         None,
         description="number of evaluators; 0: compute in this process; 2:64: between 2 and 64, as work "
@@ -33,7 +33,7 @@ class RunSpec(Part):
     checkpoint_seconds: Positive | None = Field(
         None, description="longest time between checkpoints, in seconds; none: outer steps alone decide"
     )
-    keep: Count = Field(3, description="number of checkpoints kept")
+    keep: Count = Field(3, description="number of checkpoints that stay; older ones are deleted")
     cpu_seconds: Positive | None = Field(
         None, description="stop after this many CPU seconds of all evaluators together; none: run all steps"
     )

@@ -1,4 +1,4 @@
-"""The frozen model that every section of a spec is, the ranges of fields, and the readings of `none`."""
+"""The frozen base of every section of a spec, the ranges of fields, and the meanings of `none`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section `synthesizer`: what is learned."""
+"""Section `synthesizer`: the synthesised data."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from raystill.platform.spec.section import Count, NoneOf, NoneWord, Part, Positi
 
 
 class SynthesizerSpec(Part):
-    """What is learned, and how it is cut into inner steps."""
+    """The synthesised data that is learned, and its division into inner steps."""
 
     kind: str = Field(
         "images",
-        description="what is learned: images; generator: a network that makes images (GTN); or an entry point "
+        description="what is learned: images; generator: a network that generates images (GTN); or an entry point "
         "of raystill.synthesizers",
     )
     per_class: Count = Field(1, description="images per class (IPC) in each step")
