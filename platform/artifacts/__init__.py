@@ -1,4 +1,4 @@
-"""Distilled data: in memory, on disk, as pictures, and in the formats of others."""
+"""Distilled data: in memory, on disk, as pictures, and in the formats of other tools."""
 
 from raystill.platform.artifacts.distilled import Distilled
 from raystill.platform.artifacts.files import (

@@ -22,22 +22,22 @@ from raystill.platform.training import Hyper, State, descend
 
 @dataclass(frozen=True, eq=False)
 class Distilled:
-    """Distilled data and how to use it.
+    """Distilled data: images, labels, and the rates and order of their steps.
 
     Attributes:
         images: float32 [S, M, C, H, W], (pixel / 255 - mean) / std; S steps of M images.
         labels: int64 [S, M] ids, or float32 [S, M, K] rows, which need not sum to one.
         rates: float32 [T] each: `lr`, and `momentum` where there is one; T inner steps.
-        order: int64 [T], which of the S steps' images each inner step uses.
-        theta0: float32 [P] for a fixed start, else None.
+        order: int64 [T], the step (0..S-1) whose images each inner step uses.
+        theta0: float32 [P], the weights of a fixed start, or None.
         manifest: learner, initialisation, seeds, spec, normalisation (mean, std), classes, fingerprint, versions; and
-            under the name of its modality what that says of the examples.
-        generator: float32 arrays by name that can make more steps than those above (`longer`); else None.
-        payload: what belongs to the examples beside their numbers, such as the vocabulary of texts.
+            a section under the name of the modality.
+        generator: float32 arrays by name from which `longer` makes further steps, or None.
+        payload: data that examples need beside their arrays, such as the vocabulary of texts.
         modality: what the examples are.
 
     Raises:
-        ValueError: shapes or types that do not fit together, or numbers that are not finite.
+        ValueError: shapes or types do not fit together, or a number is not finite.
     """
 
     images: np.ndarray
@@ -54,7 +54,7 @@ class Distilled:
         _check(self)
 
     def __repr__(self) -> str:
-        from raystill.platform.artifacts import notebook  # pictures, which training needs none of
+        from raystill.platform.artifacts import notebook  # it imports PIL, which training does not need
 
         return notebook.summary(self)
 
@@ -64,22 +64,22 @@ class Distilled:
         return notebook.html(self)
 
     def train(self, model: nn.Module | None = None, plugins: registry.Plugins | None = None) -> nn.Module:
-        """Trains a model on the distilled steps in their order, each with its learned rate; in place.
+        """Train a model in place on the distilled steps, in their order and at their learned rates.
 
-        The loss is the mean of the inner objective that the data was distilled for, the update that of its inner
-        optimiser: v' = mu v + g, theta' = theta - lr v' where there is a momentum.
+        Loss and update are the inner objective and the inner optimiser that the data was distilled for: with a
+        momentum, v' = mu v + g, theta' = theta - lr v'.
 
         Args:
-            model: starts from its own weights, on its own device. None takes the learner and the weights that a
-                fixed start was distilled for.
-            plugins: parts of your own that the data was distilled with, as `distill` took them.
+            model: starts from its own weights, on its own device. None takes the learner and the weights of the
+                fixed start.
+            plugins: the plug-ins that the data was distilled with.
 
         Returns:
             The model.
 
         Raises:
-            ValueError: no model for data that was not distilled for one fixed start, or one that does not take its
-                images or has fewer outputs than it has classes.
+            ValueError: no model for data without a fixed start, or a model that does not take the images or has fewer
+                outputs than there are classes.
         """
         model = self.learner(plugins) if model is None else model
         weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -119,11 +119,7 @@ class Distilled:
             raise ValueError(f"the model gives {tuple(logits.shape[1:])} outputs, this data has {wanted} classes")
 
     def fits(self, shape: tuple[int, ...], classes: int) -> None:
-        """Whether networks for images of `shape` (C, H, W) and so many classes can learn from this data.
-
-        Raises:
-            ValueError: they can not.
-        """
+        """Check that networks for images of `shape` (C, H, W) can learn from this data; ValueError if not."""
         own = tuple(self.images.shape[2:])
         known = len(self.manifest["classes"]) if self.manifest.get("classes") is not None else classes
         if own != tuple(shape) or known != classes:
@@ -133,7 +129,7 @@ class Distilled:
             )
 
     def learner(self, plugins: registry.Plugins | None = None) -> nn.Module:
-        """The network that a fixed start was distilled for, with its starting weights.
+        """The network with the weights of the fixed start that the data was distilled for.
 
         Raises:
             ValueError: the data was distilled for random starts, or the weights do not fit the learner.
@@ -147,19 +143,20 @@ class Distilled:
         return learner.load(torch.tensor(self.theta0))
 
     def longer(self, steps: int, seed: int = 0, plugins: registry.Plugins | None = None) -> Distilled:
-        """The same data cut or continued to `steps` inner steps, by the generator that made it.
+        """The data shortened or extended to `steps` inner steps by its generator.
 
-        Its own steps come first, unchanged; those behind them hold new images, at rates that fall
-        to 0 from 0.3 of the last learned ones (their momentum stays).
+        The learned steps come first, unchanged. Further steps have new images, at rates that fall to 0 from 0.3 of the
+        last learned ones and at the learned momentum.
 
         Args:
-            seed: of what is drawn for the new steps.
-            plugins: parts of your own that the data was distilled with.
+            steps: inner steps of the result, at least 1.
+            seed: of the random draws for the new steps.
+            plugins: the plug-ins that the data was distilled with.
 
         Raises:
-            ValueError: no generator made this data, or it does not fit the manifest's spec.
+            ValueError: the data has no generator, or it does not fit the manifest's spec.
         """
-        from raystill.platform import synthesis  # most artefacts need none
+        from raystill.platform import synthesis  # most artefacts have no generator
         from raystill.platform.spec import DistillSpec
 
         if self.generator is None:
@@ -167,39 +164,37 @@ class Distilled:
         if steps < 1:
             raise ValueError(f"steps is {steps}; a curriculum has at least 1")
         spec = DistillSpec.model_validate(self.manifest["spec"])
-        made = synthesis.build(spec, self.images.shape[2:], len(self.manifest["classes"]), plugins)
-        if made.longer is None:
+        synthesizer = synthesis.build(spec, self.images.shape[2:], len(self.manifest["classes"]), plugins)
+        if synthesizer.longer is None:
             raise ValueError(f"synthesizer.curriculum: {spec.synthesizer.curriculum} has no generator to go on with")
         address = seeds.Address(self.manifest["seeds"]["run"], member=seed, stream="artefact")
         try:
-            found = made.longer({k: torch.tensor(v) for k, v in self.generator.items()}, steps, address)
+            extended = synthesizer.longer({k: torch.tensor(v) for k, v in self.generator.items()}, steps, address)
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"the generator does not fit the manifest's spec: {error}") from error
-        own = min(
-            steps, len(self.order)
-        )  # its own to the bit: what noise or an order was drawn, and where it was painted
-        x, y = found.x.detach().numpy(), found.y.detach().numpy()
-        rates = {k: np.concatenate([v[:own], found.hyper[k].detach().numpy()[own:]]) for k, v in self.rates.items()}
+        own = min(steps, len(self.order))  # these steps stay the same to the bit, whatever the generator draws
+        x, y = extended.x.detach().numpy(), extended.y.detach().numpy()
+        rates = {k: np.concatenate([v[:own], extended.hyper[k].detach().numpy()[own:]]) for k, v in self.rates.items()}
         images, labels = (
-            np.concatenate([kept[self.order[:own]], new[own:]]) for kept, new in ((self.images, x), (self.labels, y))
+            np.concatenate([old[self.order[:own]], new[own:]]) for old, new in ((self.images, x), (self.labels, y))
         )
         order = np.arange(steps, dtype=np.int64)
         return replace(self, images=images, labels=labels, rates=rates, order=order, generator=None)
 
     @property
     def section(self) -> dict[str, Any]:
-        """What the manifest says of the examples under the name of their modality."""
+        """The manifest's section of the modality, empty where it has none."""
         section: dict[str, Any] = self.manifest.get(self.modality.name, {}) if self.modality.companion else {}
         return section
 
     def embed(self, examples: Sequence[Any]) -> torch.Tensor:
-        """Real examples, such as texts, as the networks of this data read them, float32 [N, C, H, W].
+        """Embed real examples, such as texts, for networks trained on this data: float32 [N, C, H, W].
 
         Raises:
-            ValueError: the modality needs no embedding, or what it needs is not there.
+            ValueError: the modality needs no embedding, or the payload is missing.
         """
         if self.modality.companion is None or self.payload is None:
-            raise ValueError(f"this data are {self.modality.plural} without a vocabulary, and embed nothing")
+            raise ValueError(f"this data are {self.modality.plural} without a vocabulary to embed by")
         return torch.tensor(self.modality.companion.embed(self.payload, examples, self.images.shape[2:]))
 
     def dataset(self) -> TensorDataset:
@@ -211,9 +206,9 @@ class Distilled:
         """Batches for any torch loop.
 
         Args:
-            batch_size: None gives the T batches in their learned order, to be used with `rates`; a number gives one
-                pass over the images in batches of that size.
-            shuffle: with a batch size, draws the images in an order that depends on `seed` alone.
+            batch_size: of one pass over the images; None gives the T steps in their order, to be used with `rates`.
+            shuffle: with a batch size, draw the images in random order.
+            seed: of that order.
         """
         rng = seeds.torch_rng(seeds.Address(seed, stream="loader"))
         if batch_size is not None:
@@ -224,7 +219,7 @@ class Distilled:
 
 
 def _check(d: Distilled) -> None:
-    """Raises ValueError unless the parts of distilled data fit together."""
+    """Raise a ValueError unless the parts of distilled data fit together."""
 
     def need(holds: bool, message: str) -> None:
         if not holds:

@@ -1,8 +1,8 @@
-"""Distilled data in the forms that other tools read: PNG folder, NPZ, Hugging Face layout, tensors as safetensors.
+"""Export distilled data in the forms of other tools: PNG folder, NPZ, Hugging Face layout, safetensors.
 
-Distilled images are float32 and not bound to the range of photographs. What stores bytes (PNG, the Hugging Face layout,
-and any form with `--bits`) stores codes q, with one scale a and offset b for each step and channel beside them:
-x = a q + b, in the normalised units that networks learn from.
+Distilled images are float32 and may leave the range of photographs. Forms that store bytes (PNG, the Hugging Face
+layout, and any form with `--bits`) store codes q, with a scale a and an offset b for each step and channel:
+x = a q + b, in normalised units.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Codes(NamedTuple):
     offset: np.ndarray
 
     def restored(self) -> np.ndarray:
-        """float32 [S, M, C, H, W], what a reader gets back."""
+        """The images that a reader decodes, float32 [S, M, C, H, W]."""
         wide: np.ndarray = self.codes * self.scale[:, None, :, None, None] + self.offset[:, None, :, None, None]
         return wide.astype(np.float32)
 
 
 def quantised(images: np.ndarray, bits: int = 8) -> Codes:
-    """Images float32 [S, M, C, H, W] on 2^bits even levels between the least and the largest of a step's channel.
+    """Quantise images float32 [S, M, C, H, W] to 2^bits even levels between the extremes of each step and channel.
 
     The error is at most half a level, (max - min) / (2^bits - 1) / 2.
     """
@@ -62,23 +62,23 @@ def quantised(images: np.ndarray, bits: int = 8) -> Codes:
 
 
 def _about(d: Distilled, codes: Codes | None, bits: int | None) -> dict[str, Any]:
-    """What a reader needs beside images and labels, as JSON."""
-    told: dict[str, Any] = {
+    """The contents of export.json: everything that a reader needs beside images and labels."""
+    about: dict[str, Any] = {
         "format": "raystill.export/1", "shape": list(d.images.shape), "order": d.order.tolist(),
         "rates": {k: v.tolist() for k, v in d.rates.items()},
         **{k: d.manifest.get(k) for k in ("name", "classes", "normalisation", "learner", "initialisation", "source")},
     }  # fmt: skip
     if codes is not None:
-        told |= {"bits": bits, "scale": codes.scale.tolist(), "offset": codes.offset.tolist()}
-    return told
+        about |= {"bits": bits, "scale": codes.scale.tolist(), "offset": codes.offset.tolist()}
+    return about
 
 
-def _write_about(folder: Path, told: dict[str, Any]) -> None:
-    (folder / ABOUT).write_text(json.dumps(told, indent=1, sort_keys=True, allow_nan=False, default=str) + "\n")
+def _write_about(folder: Path, about: dict[str, Any]) -> None:
+    (folder / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True, allow_nan=False, default=str) + "\n")
 
 
 def _png(code: np.ndarray) -> bytes:
-    """uint8 [C, H, W], one or three channels."""
+    """Encode uint8 [C, H, W] of one or three channels."""
     stream = io.BytesIO()
     Image.fromarray(code[0] if len(code) == 1 else np.moveaxis(code, 0, -1)).save(stream, "PNG", optimize=True)
     return stream.getvalue()
@@ -106,11 +106,11 @@ def _to_png(d: Distilled, folder: Path, bits: int | None) -> None:
 
 def _arrays(d: Distilled, bits: int | None) -> dict[str, np.ndarray]:
     codes = quantised(d.images, bits) if bits else None
-    found = {"images": d.images} if codes is None else codes._asdict()
+    arrays = {"images": d.images} if codes is None else codes._asdict()
     if codes is not None:
-        found["images"] = found.pop("codes")
-    found |= {"labels": d.labels, "order": d.order, **d.rates}
-    return found if d.theta0 is None else {**found, "theta0": d.theta0}
+        arrays["images"] = arrays.pop("codes")
+    arrays |= {"labels": d.labels, "order": d.order, **d.rates}
+    return arrays if d.theta0 is None else {**arrays, "theta0": d.theta0}
 
 
 def _to_npz(d: Distilled, folder: Path, bits: int | None) -> None:
@@ -120,9 +120,9 @@ def _to_npz(d: Distilled, folder: Path, bits: int | None) -> None:
 
 
 def _to_torch(d: Distilled, folder: Path, bits: int | None) -> None:
-    found = _arrays(d, bits)
-    flat = {k: found[k].reshape(-1, *found[k].shape[2:]) for k in ("images", "labels")}
-    parts = {k: np.ascontiguousarray(v) for k, v in {**found, **flat}.items()}
+    arrays = _arrays(d, bits)
+    flat = {k: arrays[k].reshape(-1, *arrays[k].shape[2:]) for k in ("images", "labels")}
+    parts = {k: np.ascontiguousarray(v) for k, v in {**arrays, **flat}.items()}
     (folder / "dataset.safetensors").write_bytes(safetensors.numpy.save(parts))
     _write_about(folder, _about(d, quantised(d.images, bits) if bits else None, bits))
 
@@ -176,15 +176,16 @@ def export(distilled: Distilled, form: str, out: Path, bits: int | None = None) 
     """Write distilled data in another form, whole or not at all.
 
     Args:
+        distilled: the data.
         form: a key of `FORMS`.
         out: a folder that does not exist yet.
-        bits: 1 to 8 bits for each value of an image; None keeps float32 where the form can.
+        bits: of each value of an image, 1 to 8; None stores float32 where the form allows it.
 
     Returns:
         Bytes written.
 
     Raises:
-        ValueError: the folder exists or can not be made, or the form has no place for such images.
+        ValueError: the folder exists or can not be written, or the form does not store such images.
     """
     if os.path.lexists(out):
         raise ValueError(f"--out: {out} exists already; name another folder")
@@ -216,15 +217,15 @@ def _against_source(distilled: Distilled, size: int) -> str:
 
 
 def _price(run: Path, bits: int | None, form: str) -> str:
-    """What the bits cost, where that was measured."""
+    """The accuracy with and without quantisation, where `raystill assess` measured it."""
     used = bits or (8 if form in ("png", "hf") else None)
     if used is None:
         return "images in float32, as they were learned"
     try:
         rows = json.loads((run / "assessment.json").read_text())["rows"]
         own = rows[0]["accuracy_mean"]
-        found = next(row["accuracy_mean"] for row in rows if row["name"] == f"distilled, images in {used} bits")
-        return f"images in {used} bits: {found:.2f} % on test data, against {own:.2f} % in float32"
+        few = next(row["accuracy_mean"] for row in rows if row["name"] == f"distilled, images in {used} bits")
+        return f"images in {used} bits: {few:.2f} % on test data, against {own:.2f} % in float32"
     except (OSError, ValueError, KeyError, IndexError, TypeError, StopIteration):
         return f"images in {used} bits; what that costs: raystill assess {run} --assess.bits {used}"
 

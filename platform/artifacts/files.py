@@ -1,14 +1,14 @@
-"""Distilled data on disk: a folder that is the result.
+"""Distilled data on disk: an artefact folder.
 
     data.parquet           one row per distilled image; opens with plain pyarrow, pandas or polars
-    manifest.json          learned rates, order, where it came from, and size and sha256 of each other file
-    theta0.safetensors     the starting weights, for fixed starts only: no torch version promises them from a seed
-    generator.safetensors  what made the images, where it can make more of them
-    words.parquet          of texts only: the vocabulary and its vectors, to embed real texts alike
-    preview.png            the images, to look at
+    manifest.json          learned rates, order, provenance, and size and sha256 of each other file
+    theta0.safetensors     starting weights, for fixed starts only, since a seed may give others in other torch versions
+    generator.safetensors  the generator, where it can make further steps
+    words.parquet          of texts only: the vocabulary and its vectors, to embed real texts
+    preview.png            a picture of the images
 
-A folder is written beside its place, synced and renamed, so what stands under its name is whole. Nothing here is
-pickled, and nothing is read before its size is known to fit.
+A folder is written under a temporary name, synced and renamed, so that it is always whole. Nothing is pickled, and
+sizes are checked before anything is read.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ FORMAT = "raystill.distilled/1"
 DATA, MANIFEST, THETA0, PREVIEW = "data.parquet", "manifest.json", "theta0.safetensors", "preview.png"
 GENERATOR = "generator.safetensors"
 RESERVED = ("format", "shape", "rates", "order", "files", "modality")
-MAX_MANIFEST = 16 * 2**20  # bytes; a million inner steps do not fit, and no unroll has them
+MAX_MANIFEST = 16 * 2**20  # bytes; enough for hundreds of thousands of inner steps
 MAX_FILE = 16 * 2**30  # bytes, of one file on disk and of the images in memory
 
 
 def save_distilled(path: str | Path, distilled: Distilled) -> Path:
-    """Writes an artefact folder, whole or not at all.
+    """Write an artefact folder, whole or not at all.
 
     Raises:
-        ValueError: something stands under that name already, or the folder above can not be written.
+        ValueError: the path exists already, or its parent can not be written.
     """
-    from raystill.platform.artifacts.preview import preview  # pictures are needed only here
+    from raystill.platform.artifacts.preview import preview  # only writing needs PIL
 
     path = Path(path)
     if os.path.lexists(path):
@@ -85,20 +85,20 @@ def save_distilled(path: str | Path, distilled: Distilled) -> Path:
 
 
 def load_distilled(path: str | Path, verify: bool = True, plugins: Plugins | None = None) -> Distilled:
-    """Reads an artefact folder.
+    """Read an artefact folder.
 
     Args:
         path: the folder.
-        verify: False skips the sha256 of the files; sizes and shapes are checked always.
-        plugins: the caller's own parts; `modalities` of them.
+        verify: check the sha256 of the files; sizes and shapes are always checked.
+        plugins: the caller's own modalities.
 
     Raises:
-        ValueError: not an artefact, a file missing, torn, changed or malformed, or another format version.
+        ValueError: not an artefact, another format version, or a file is missing, torn, changed or malformed.
     """
     path = Path(path)
-    kept, modality = _read_manifest(path, plugins)
+    manifest, modality = _read_manifest(path, plugins)
     companion = modality.companion
-    for name, facts in kept["files"].items():
+    for name, facts in manifest["files"].items():
         file = path / name
         if not file.is_file():
             raise ValueError(f"{file}: missing; the manifest lists it")
@@ -107,22 +107,22 @@ def load_distilled(path: str | Path, verify: bool = True, plugins: Plugins | Non
         if verify and _facts(file) != facts:
             raise ValueError(f"{file}: sha256 does not match the manifest; the file was changed or torn")
     try:
-        images, labels = _read_data(path / DATA, kept["shape"])
-        theta0 = safetensors.numpy.load_file(path / THETA0)["theta0"] if THETA0 in kept["files"] else None
-        generator = safetensors.numpy.load_file(path / GENERATOR) if GENERATOR in kept["files"] else None
-        rates = {name: np.asarray(values, np.float32) for name, values in kept["rates"].items()}
-        about = {key: value for key, value in kept.items() if key not in RESERVED}
+        images, labels = _read_data(path / DATA, manifest["shape"])
+        theta0 = safetensors.numpy.load_file(path / THETA0)["theta0"] if THETA0 in manifest["files"] else None
+        generator = safetensors.numpy.load_file(path / GENERATOR) if GENERATOR in manifest["files"] else None
+        rates = {name: np.asarray(values, np.float32) for name, values in manifest["rates"].items()}
+        about = {key: value for key, value in manifest.items() if key not in RESERVED}
         payload = None
-        if companion and companion.file in kept["files"]:
+        if companion and companion.file in manifest["files"]:
             payload = companion.read(path / companion.file, about[modality.name])
-        order = np.asarray(kept["order"], np.int64)
+        order = np.asarray(manifest["order"], np.int64)
         return Distilled(images, labels, rates, order, theta0, about, generator, payload, modality)
     except (pa.ArrowException, SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: malformed artefact: {_one_line(error)}") from error
 
 
 def _table(d: Distilled) -> pa.Table:
-    """One row per image; `inner_steps`, `lr` and `momentum` say when it is used and at what rates."""
+    """One row per image; `inner_steps`, `lr` and `momentum` list the steps that use it and their rates."""
     s, m = d.images.shape[:2]
     flat = np.ascontiguousarray(d.images.reshape(s * m, *d.images.shape[2:]))
     used = [np.flatnonzero(d.order == step) for step in range(s) for _ in range(m)]
@@ -142,7 +142,7 @@ def _table(d: Distilled) -> pa.Table:
 
 
 def _read_data(file: Path, shape: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """images[S, M, C, H, W] and labels of a data file whose rows must be those of `shape`."""
+    """Read images [S, M, C, H, W] and labels; the file must have the rows of `shape`."""
     s, m, *chw = shape
     with pq.ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
@@ -161,7 +161,7 @@ def _read_data(file: Path, shape: list[int]) -> tuple[np.ndarray, np.ndarray]:
         labels = label.flatten().to_numpy().reshape(s, m, -1)
     else:
         labels = label.to_numpy().reshape(s, m)
-    # copies: what Arrow owns is read-only, and torch must own its memory
+    # copied: Arrow's memory is read-only, and torch must own its tensors
     return image.to_numpy_ndarray().reshape(shape).copy(), labels.copy()
 
 
@@ -174,21 +174,21 @@ def _manifest(d: Distilled, files: Mapping[str, Any]) -> bytes:
 
 
 def _read_manifest(path: Path, plugins: Plugins | None) -> tuple[dict[str, Any], Modality]:
-    """The manifest of an artefact folder, its own part checked, and the modality of the data."""
+    """The checked manifest of an artefact folder, and the modality of its data."""
     file = path / MANIFEST
     if not file.is_file():
         raise ValueError(f"{path}: not an artefact: {MANIFEST} is missing")
     if file.stat().st_size > MAX_MANIFEST:
         raise ValueError(f"{file}: {file.stat().st_size} bytes; a manifest has at most {MAX_MANIFEST}")
     try:
-        kept = json.loads(file.read_bytes())
+        manifest = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: malformed: {_one_line(error)}") from error
-    form = kept.get("format") if isinstance(kept, dict) else None
+    form = manifest.get("format") if isinstance(manifest, dict) else None
     if form != FORMAT:
         raise ValueError(f"{file}: format is {str(form)[:60]!r}, this version of raystill reads {FORMAT!r}")
-    files, shape = kept.get("files"), kept.get("shape")
-    modality = of_manifest(kept, plugins)
+    files, shape = manifest.get("files"), manifest.get("shape")
+    modality = of_manifest(manifest, plugins)
     most = {DATA, PREVIEW, THETA0, GENERATOR, *([modality.companion.file] if modality.companion else [])}
     if not isinstance(files, dict) or not {DATA, PREVIEW} <= set(files) <= most:
         raise ValueError(f"{file}: malformed: files must be {DATA} and {PREVIEW}, and may be {', '.join(sorted(most))}")
@@ -200,9 +200,9 @@ def _read_manifest(path: Path, plugins: Plugins | None) -> tuple[dict[str, Any],
         raise ValueError(f"{file}: malformed: shape must be five counts [S, M, C, H, W]")
     if 4 * math.prod(shape) > MAX_FILE:
         raise ValueError(f"{file}: images of {4 * math.prod(shape)} bytes; at most {MAX_FILE} are read")
-    if not isinstance(kept.get("rates"), dict) or not isinstance(kept.get("order"), list):
+    if not isinstance(manifest.get("rates"), dict) or not isinstance(manifest.get("order"), list):
         raise ValueError(f"{file}: malformed: rates or order are missing")
-    return kept, modality
+    return manifest, modality
 
 
 def _facts(file: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Labels of distilled data as words, and when a step is used."""
+"""Class names of distilled labels, and the inner steps that use a step's images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def strongest(label: np.ndarray, classes: Sequence[str], count: int = 2) -> list
 
 
 def name_of(label: int, classes: Sequence[str]) -> str:
-    """The class name of an id; the id where there is none."""
+    """The class name of an id, or the id itself where there is no name."""
     return str(classes[label]) if label < len(classes) else str(label)
 
 

@@ -1,6 +1,6 @@
-"""What a notebook shows of a value: a heading, a table of facts and pictures, everything escaped.
+"""HTML for notebook cells: a heading, a table of facts and pictures, with all text escaped.
 
-`card` and its pictures serve runs and students' results too.
+Runs and students' results use `card` and its pictures too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from raystill.platform.artifacts.distilled import Distilled
 
 MOST_PICTURES = 40  # examples in the picture of a notebook
-MOST_BYTES = 300_000  # of one PNG; a larger one is shown at half its size
+MOST_BYTES = 300_000  # of one PNG; a larger picture is halved in size
 WIDTH, HEIGHT = 320, 90  # of a curve, in CSS pixels
 
 
@@ -28,9 +28,9 @@ def card(title: str, facts: Sequence[tuple[str, str]], *pictures: Markup, lead: 
     """A value as HTML for a notebook cell, without scripts and style sheets.
 
     Args:
-        title: what the value is.
+        title: heading of the card.
         facts: (name, value) for each row of the table.
-        pictures: made by `png` or `curve`.
+        pictures: from `png` or `curve`.
         lead: a sentence below the title.
     """
     cell = Markup('style="text-align: left; padding: 2px 12px 2px 0"')
@@ -44,7 +44,7 @@ def card(title: str, facts: Sequence[tuple[str, str]], *pictures: Markup, lead: 
 
 
 def png(picture: Image.Image, words: str) -> Markup:
-    """A picture of at most 300 kB; `words` say what it shows, for those who do not see it."""
+    """A picture of at most 300 kB as HTML, with alternative text."""
     while True:
         stream = io.BytesIO()
         picture.save(stream, "PNG", optimize=True)
@@ -56,7 +56,7 @@ def png(picture: Image.Image, words: str) -> Markup:
 
 
 def curve(y: np.ndarray, words: str, most: int = 200) -> Markup:
-    """The finite values of y [N] as a line, at most 200 of them; nothing where fewer than two are finite."""
+    """The finite values of y [N] as a line through at most `most` of them; empty for fewer than two."""
     y = y[np.isfinite(y)]
     if len(y) < 2:
         return Markup()
@@ -79,7 +79,7 @@ def title(d: Distilled) -> str:
 
 
 def facts(d: Distilled) -> list[tuple[str, str]]:
-    """(name, value) of what a reader wants to know of distilled data first."""
+    """The main facts of distilled data as (name, value)."""
     steps, each, c, h, w = d.images.shape
     classes = d.manifest.get("classes")
     count = len(classes) if classes else d.labels.shape[2] if d.labels.ndim == 3 else int(d.labels.max()) + 1
@@ -98,17 +98,17 @@ def facts(d: Distilled) -> list[tuple[str, str]]:
 
 
 def summary(d: Distilled) -> str:
-    """One line."""
+    """Distilled data in one line."""
     return f"Distilled({title(d)}: " + "; ".join(f"{name} {value}" for name, value in facts(d)) + ")"
 
 
 def html(d: Distilled) -> str:
-    """Distilled data for a notebook: its facts and the picture of its first examples."""
+    """Distilled data for a notebook: its facts and a picture of its first examples."""
     return card(title(d), facts(d), pictured(d))
 
 
 def pictured(d: Distilled) -> Markup:
-    """The picture of the first examples."""
+    """A picture of the first examples."""
     return png(preview(d, MOST_PICTURES), f"The first of {title(d)}, with their labels and learned rates")
 
 

@@ -22,14 +22,14 @@ MOST_IMAGES, MOST_IN_STEP, MOST_WIDTH = 400, 200, 2000
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where things lie, in pixels of the picture."""
+    """The layout, in pixels."""
 
     steps: int  # shown, of S
     images: int  # shown of each step, of M
     columns: int
     width: int  # of one example
     height: int
-    below: int  # height of what stands below an image
+    below: int  # height of bars and caption
 
     @property
     def rows(self) -> int:
@@ -46,7 +46,7 @@ class _Grid:
 
 
 def preview(distilled: Distilled, most: int = MOST_IMAGES) -> Image.Image:
-    """The picture of distilled data, of at most `most` examples; it says how many are left out."""
+    """Draw at most `most` distilled examples; the header states how many are left out."""
     manifest, labels = distilled.manifest, distilled.labels
     soft = labels.ndim == 3
     rendering = distilled.modality.render(distilled.images, manifest)
@@ -77,7 +77,7 @@ def preview(distilled: Distilled, most: int = MOST_IMAGES) -> Image.Image:
 
 
 def _pictures(rendering: Rendering, shape: tuple[int, ...], soft: bool, most: int) -> list[list[Image.Image]]:
-    """The pictures of the examples that are shown, by step: about 84 pixels wide, 128 with soft labels."""
+    """The pictures of the drawn examples, by step: about 84 pixels wide, 128 with soft labels."""
     s, m = shape[:2]
     each = min(m, MOST_IN_STEP, most)
     steps = min(s, max(1, most // each))
@@ -85,7 +85,7 @@ def _pictures(rendering: Rendering, shape: tuple[int, ...], soft: bool, most: in
 
 
 def _grid(pictures: list[list[Image.Image]], soft: bool) -> _Grid:
-    """A grid whose cells hold the largest picture; images are square cells."""
+    """A grid whose cells fit the largest picture."""
     drawn = [picture for step in pictures for picture in step]
     width, height = max(p.width for p in drawn), max(p.height for p in drawn)
     each = len(pictures[0])
@@ -113,7 +113,7 @@ def _gutter(draw: ImageDraw.ImageDraw, top: int, d: Distilled, s: int) -> None:
         values = [f"{value:.3g}" for value in rate[used]]
         if len(set(values)) <= 1:
             values = values[:1]
-        # two rates of three values each would run into the next step's
+        # two rates of three values each would overlap the next step
         few = len(values) <= (3 if len(d.rates) == 1 else 1)
         words += [f"{name}  {v}" for v in values] if few else [f"{name}  {_span(values[0], values[-1])}"]
     if len(used) > 3:
@@ -127,10 +127,10 @@ def _span(first: str, last: str) -> str:
 
 
 def _bars(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, label: np.ndarray) -> None:
-    """A soft label as bars from a common zero line; the strongest class stands out."""
+    """Draw a soft label as bars from a common zero line; the strongest class has another colour."""
     height, k = BARS - 6, len(label)
     if k > width:
-        return  # less than a pixel a class; the caption still names the strongest
+        return  # less than a pixel for each class; the caption names the strongest
     low, high = min(0.0, float(label.min())), max(0.0, float(label.max()))
     unit = height / ((high - low) or 1.0)
     zero = y + high * unit

@@ -1,4 +1,4 @@
-"""Synthesizers: what is learned."""
+"""Synthesizers: parametrisations of the distilled data that are learned."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ SYNTHESIZERS: dict[str, Callable[..., Synthesizer]] = {"images": images, "genera
 def build(
     spec: DistillSpec, shape: tuple[int, int, int], classes: int, plugins: registry.Plugins | None = None
 ) -> Synthesizer:
-    """The synthesizer of a spec.
+    """Build the synthesizer of a spec.
 
-    A synthesizer is made by a function (spec, shape, classes, relabels), with settings behind these where it has any;
-    `relabels` are the pairs (class, the class that the outer objective wants it to be taken for).
+    The registry has functions (spec, shape, classes, relabels, **settings) -> `Synthesizer`; `relabels` are the pairs
+    (class, class that the outer objective wants predicted for it).
 
     Args:
+        spec: its `synthesizer`, `inner` and `outer` sections.
         shape: of the images (C, H, W).
-        classes: how many there are.
+        classes: number of classes.
+        plugins: the caller's own synthesizers and objectives.
 
     Raises:
-        ValueError: unknown kind or setting, or a spec that the kind refuses.
+        ValueError: an unknown kind or setting, or a spec that the kind refuses.
     """
     field, part = "synthesizer.kind", spec.synthesizer
     make = registry.bound("synthesizers", part.kind, SYNTHESIZERS, plugins, field, own=4)

@@ -1,11 +1,11 @@
-"""A generative teaching network: a generator with a learned curriculum of latents writes the training data.
+"""A generative teaching network (Such et al. 2020, PMLR 119:9206): a generator makes images from learned latents.
 
-Learned are the generator's weights, one latent for each image of each step (the curriculum), soft labels where they are
-asked for, and the rates of the steps. "Generative Teaching Networks" (Such et al. 2020, PMLR 119:9206).
+The generator's weights are learned, and one latent for each image of each step (the curriculum), the rates of the steps
+and, where the spec asks for them, soft labels.
 
-The latents' order is a part of what is learned. What it is worth is told by the other curricula: `batch-shuffled`
-draws the order of the batches, `all-shuffled` that of all images, from the address of each use; `none` draws noise in
-place of latents; `pixels` learns the images themselves, in the same bounds and without a generator.
+Other curricula test the value of the learned order: `batch-shuffled` draws the order of the batches, `all-shuffled`
+that of all images; `none` draws noise in place of latents; `pixels` learns the images themselves, within the same
+bounds and without a generator.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from raystill.platform.synthesis import generator_network, rates
 from raystill.platform.synthesis.synthesizer import Meta, Synthesizer
 
 PAINTED = 512
-"""Images that the generator paints at a time: as many as stay in a cache."""
+"""Images that the generator makes at a time, few enough for a CPU's cache."""
 BEYOND = 0.3
-"""Share of the learned rate at which steps behind the learned ones begin; at the whole of it they do harm."""
+"""First rate of the steps after the learned ones, as a share of the learned rate; the full rate lowers accuracy."""
 
 
 def _refuse(spec: DistillSpec, count: int, classes: int) -> None:
@@ -47,21 +47,25 @@ def _refuse(spec: DistillSpec, count: int, classes: int) -> None:
 def generator(
     spec: DistillSpec, shape: tuple[int, int, int], classes: int, relabels: Sequence[tuple[int, int]]
 ) -> Synthesizer:
-    """The synthesizer of a spec's `synthesizer` and `inner` sections; its arguments are those of `synthesis.build`.
+    """The synthesizer of kind generator.
+
+    Args:
+        spec, shape, classes: as of `synthesis.build`.
+        relabels: unused; a generator refuses such label starts.
 
     Raises:
-        ValueError: fewer images than classes, or a field that only images have.
+        ValueError: fewer images than classes, or a field that only kind images has.
     """
     part, inner = spec.synthesizer, spec.inner
-    count, steps_made = part.images or part.per_class * classes, part.steps
+    count, learned_steps = part.images or part.per_class * classes, part.steps
     _refuse(spec, count, classes)
-    order = torch.arange(spec.unroll) % steps_made
-    # classes go round and round, so that every class has its share whatever the size of a step
-    named = torch.arange(steps_made * count) % classes
+    order = torch.arange(spec.unroll) % learned_steps
+    # classes repeat over all steps, so that each has its share whatever the size of a step
+    named = torch.arange(learned_steps * count) % classes
     painted, noisy = part.curriculum != "pixels", part.curriculum == "none"
 
     def check(data: DataSet) -> None:
-        """A generator starts from noise, which any data can give."""
+        """Nothing to check: a generator starts from noise."""
 
     def start(data: DataSet, address: seeds.Address) -> Meta:
         rng = seeds.numpy_rng(address)
@@ -69,9 +73,9 @@ def generator(
         if not noisy:
             size = (part.latent,) if painted else shape
             spread = np.float32(1.0 if painted else part.noise)
-            meta["latents"] = spread * rng.standard_normal((steps_made, count, *size), dtype=np.float32)
+            meta["latents"] = spread * rng.standard_normal((learned_steps, count, *size), dtype=np.float32)
         if part.labels == "soft":
-            meta["labels"] = F.one_hot(named, classes).float().view(steps_made, count, classes).numpy()
+            meta["labels"] = F.one_hot(named, classes).float().view(learned_steps, count, classes).numpy()
         return {**meta, **rates.start(inner, spec.unroll)}
 
     def paint(meta: Mapping[str, Tensor], z: Tensor, classes_of: Tensor) -> Tensor:
@@ -83,34 +87,34 @@ def generator(
         ])  # fmt: skip
 
     def latents(meta: Mapping[str, Tensor], address: seeds.Address, images: int) -> Tensor:
-        """[images, ...], in the order of the curriculum; noise is drawn on the CPU."""
+        """Latents [images, ...] in the order of the curriculum; noise is drawn on the CPU."""
         if not noisy:
             return meta["latents"].flatten(0, 1)
         rng = seeds.torch_rng(address.at(stream=f"{address.stream}/noise"))
         return torch.randn(images, part.latent, generator=rng).to(meta["map/b"])
 
     def shuffled(address: seeds.Address) -> Tensor:
-        """Which learned image each place of the steps holds, [S * M]."""
-        places = torch.arange(steps_made * count)
+        """The index of the learned image at each place of the steps, [S * M]."""
+        places = torch.arange(learned_steps * count)
         rng = seeds.torch_rng(address.at(stream=f"{address.stream}/order"))
         if part.curriculum == "batch-shuffled":
-            return places.view(steps_made, count)[torch.randperm(steps_made, generator=rng)].flatten()
+            return places.view(learned_steps, count)[torch.randperm(learned_steps, generator=rng)].flatten()
         return places[torch.randperm(len(places), generator=rng)] if part.curriculum == "all-shuffled" else places
 
     def steps(meta: Mapping[str, Tensor], address: seeds.Address) -> Steps:
         device = meta["lr"].device
         x = paint(meta, latents(meta, address, len(named)), named.to(device))
         y = meta["labels"].flatten(0, 1) if "labels" in meta else named.to(device)
-        # shuffled once painted: the same image has the same bits in any place
-        places = shuffled(address).view(steps_made, count)[order].to(device)
+        # shuffled after the generator: an image has the same bits in any place
+        places = shuffled(address).view(learned_steps, count)[order].to(device)
         return Steps(x[places], y[places], rates.rates(inner, meta, address))
 
     def longer(meta: Mapping[str, Tensor], length: int, address: seeds.Address) -> Steps:
-        """The learned steps, then steps of new images, whose rate falls to 0 from a share of the last learned ones'.
+        """The learned steps, then steps of new images.
 
-        "Last" is the mean of the last quarter; momentum keeps it. A new image's latent lies between two learned ones of
-        its class (as far from the origin as those are), which the second half of the curriculum has, where it has each
-        class; it is fresh noise where latents are not learned.
+        Their rate falls to 0 from a share of the mean of the last quarter, their momentum stays at that mean. A new
+        latent interpolates two learned ones of its class, from the second half of the curriculum where that has each
+        class, rescaled to their distance from the origin; without learned latents it is noise.
         """
         own = steps(meta, address)
         more = length - own.length
@@ -135,7 +139,7 @@ def generator(
         return Steps(torch.cat([own.x, x]), torch.cat([own.y, y]), hyper)
 
     def _between(names: Tensor, address: seeds.Address) -> tuple[Tensor, Tensor, Tensor]:
-        """Two places of each name's class in the curriculum's second half, drawn, and the first one's share [N, 1]."""
+        """Draw two places of each name's class in the curriculum's second half, and the share of the first [N, 1]."""
         late = len(named) // 2 if len(named) // 2 >= classes else 0
         rng = seeds.numpy_rng(address)
         known = [np.flatnonzero(named.numpy()[late:] == k) + late for k in range(classes)]

@@ -1,11 +1,10 @@
-"""The generator's network as pure functions of its weights: a latent and a class become an image.
+"""The generator's network as pure functions of its weights, from a latent and a class to an image.
 
-A hidden layer, a layer that makes a map of a quarter of the image's side, and twice: each pixel becomes four, then a
-convolution of stride 1. Kernels whose size no stride divides paint checkerboards (Odena et al. 2016); with stride 1
-each pixel is painted by as many weights as its neighbours.
+Two linear layers give a map of a quarter of the image's side; it is doubled in size and convolved, twice. Kernels
+whose size the stride does not divide leave checkerboards (Odena et al. 2016); stride 1 avoids them.
 
-Each image is a function of its own latent and class alone: no statistic of a batch enters, so that a curriculum in
-another order, or of another length, holds the same images.
+An image depends on its latent and class alone, on no statistics of a batch, so that a curriculum of another order or
+length has the same images.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from raystill.platform.synthesis.synthesizer import Meta
 Shape = tuple[int, int, int]
 REACH = 3.0
 """Largest value of a pixel, in normalised units; real ones of MNIST lie in -0.4..2.8."""
-SLOPE = 0.1
+SLOPE = 0.1  # of the leaky ReLUs
 KERNEL, STRIDE = 3, 1
 assert KERNEL % STRIDE == 0
 
@@ -37,7 +36,7 @@ def _sides(shape: Shape) -> list[tuple[int, int]]:
 
 
 def layers(part: SynthesizerSpec, shape: Shape, classes: int) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of each layer's weight."""
+    """The shape of each layer's weight, by name."""
     half = max(1, part.channels // 2)
     h, w = _sides(shape)[0]
     return {
@@ -49,9 +48,16 @@ def layers(part: SynthesizerSpec, shape: Shape, classes: int) -> dict[str, tuple
 
 
 def start(part: SynthesizerSpec, shape: Shape, classes: int, address: seeds.Address) -> Meta:
-    """First weights: normal, with the deviation that keeps the spread of activations (He 2015); zero biases.
+    """Draw first weights: normal, with the deviation of He et al. 2015 for leaky ReLUs; zero biases.
 
-    Under weight normalisation `name/g` [O, 1, ...] and `name/v` [O, ...] stand for `name/w`.
+    Args:
+        part: the spec's section.
+        shape: of an image (C, H, W).
+        classes: K.
+        address: of the draws.
+
+    Returns:
+        `name/w` [O, ...] and `name/b` [O]; under weight normalisation `name/g` [O, 1, ...] and `name/v` in place of w.
     """
     meta: Meta = {}
     for name, size in layers(part, shape, classes).items():
@@ -72,14 +78,25 @@ def names(part: SynthesizerSpec, shape: Shape, classes: int) -> list[str]:
 
 
 def _double(x: Tensor, side: tuple[int, int]) -> Tensor:
-    """Each pixel of x[N, C, h, w] four times, cut to `side`; its derivative is a sum in a fixed order on any device."""
+    """Repeat each pixel of x[N, C, h, w] in both directions and crop to `side`; the gradient sums in a fixed order."""
     n, c, h, w = x.shape
     large = x[:, :, :, None, :, None].expand(n, c, h, 2, w, 2).reshape(n, c, 2 * h, 2 * w)
     return large[..., : side[0], : side[1]]
 
 
 def paint(part: SynthesizerSpec, shape: Shape, meta: Mapping[str, Tensor], z: Tensor, rows: Tensor) -> Tensor:
-    """Images [N, C, H, W] in -REACH..REACH from latents z[N, latent] and one-hot classes rows[N, K]."""
+    """Generate images from latents.
+
+    Args:
+        part: the spec's section.
+        shape: of an image (C, H, W).
+        meta: weights, named as by `start`.
+        z: latents [N, latent].
+        rows: one-hot classes [N, K].
+
+    Returns:
+        [N, C, H, W] in -REACH..REACH.
+    """
 
     def weight(name: str) -> tuple[Tensor, Tensor]:
         w = normed(meta[f"{name}/v"], meta[f"{name}/g"]) if part.weight_norm else meta[f"{name}/w"]

@@ -1,6 +1,4 @@
-"""Images with hard labels or learned soft ones; one rate (and momentum) per inner step.
-
-Images are learned as pixels, or as a sum of resolutions.
+"""Images, learned as pixels or as a sum of resolutions, with hard or learned soft labels and learned rates.
 
 Dataset distillation (1811.10959, Algorithm 1) and its soft-label form (1910.02551); with frozen images, label
 distillation (2006.08572).
@@ -26,7 +24,7 @@ from raystill.platform.synthesis.synthesizer import LEARN, Meta, Synthesizer
 
 
 def _start_images(spec: DistillSpec, data: DataSet, images: int, address: seeds.Address) -> np.ndarray:
-    """[S, M, C, H, W] in normalised units."""
+    """First images [S, M, C, H, W], normalised."""
     part = spec.synthesizer
     if part.start == "noise":
         shape = (part.steps, images, *data.shape)
@@ -40,7 +38,7 @@ def _enlarge(small: int, large: int) -> Tensor:
 
 
 def _composed(meta: Mapping[str, Tensor], coarser: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-    """Images [S, M, C, H, W]: the pixels and every coarser layer, enlarged."""
+    """Images [S, M, C, H, W]: the sum of the pixels and every coarser layer, enlarged."""
     x = meta["images"]
     for name, (rows, columns) in coarser.items():
         x = x + rows.to(x) @ meta[name] @ columns.to(x).T
@@ -50,10 +48,14 @@ def _composed(meta: Mapping[str, Tensor], coarser: Mapping[str, tuple[Tensor, Te
 def images(
     spec: DistillSpec, shape: tuple[int, int, int], classes: int, relabels: Sequence[tuple[int, int]]
 ) -> Synthesizer:
-    """The synthesizer of a spec's `synthesizer` and `inner` sections; its arguments are those of `synthesis.build`.
+    """The synthesizer of kind images.
+
+    Args:
+        spec, shape, classes: as of `synthesis.build`.
+        relabels: (class, class that takes its place) for label_start wanted.
 
     Raises:
-        ValueError: fewer images than classes with hard labels, or a field that only a generator has.
+        ValueError: fewer images than classes with hard labels, or a field that only kind generator has.
     """
     part, inner = spec.synthesizer, spec.inner
     count = part.images or part.per_class * classes
@@ -65,7 +67,7 @@ def images(
             "set synthesizer.labels to soft, or take one image per class"
         )
     order = torch.arange(spec.unroll) % part.steps
-    # Adam moves every number alike: coarser layers let it move whole strokes as fast as single pixels
+    # Adam changes all parameters at one rate: coarser layers let it change large shapes as fast as single pixels
     sides = {f"images/{2**k}": [-(-n // 2**k) for n in shape[1:]] for k in range(1, part.scales)}
     coarser = {k: (_enlarge(h, shape[1]), _enlarge(w, shape[2])) for k, (h, w) in sides.items()}
     wanted = tuple(relabels) if part.label_start == "wanted" else ()

@@ -1,7 +1,7 @@
-"""What labels start from. Rows float32 [M, K], as functions of the data and the address.
+"""Starts of learned labels: functions from data and address to rows float32 [M, K].
 
-"Soft-Label Dataset Distillation" (1910.02551) tried ten starts; kept are those that differ in more than scale: one-hot,
-smoothed, smoothed by the likeness of classes (its AIDB, the distance between average images), and normal numbers.
+Of the ten starts of "Soft-Label Dataset Distillation" (1910.02551) these differ in more than scale: one-hot, smoothed,
+smoothed by the similarity of classes (its AIDB, the distance between average images), and normal numbers.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from raystill.platform.data import DataSet
 
 Relabels = Sequence[tuple[int, int]]
 LabelStart = Callable[[int, DataSet, Relabels, seeds.Address], np.ndarray]
-"""(images M, data, what the outer objective relabels, address) -> rows[M, K]."""
+"""(images M, data, the outer objective's relabels, address) -> rows[M, K]."""
 
 SMOOTH = 0.1
 """Share of a label that is spread over the other classes (1910.02551's `smoothed`)."""
 
 
 def ids(images: int, classes: int, relabels: Relabels = ()) -> np.ndarray:
-    """Hard labels int64 [M]: 0..K-1 over and over, relabelled."""
+    """Hard labels int64 [M]: 0..K-1, repeated, then relabelled."""
     class_ids = np.arange(images) % classes
     for k, t in relabels:
         class_ids = np.where(class_ids == k, t, class_ids)
@@ -30,7 +30,7 @@ def ids(images: int, classes: int, relabels: Relabels = ()) -> np.ndarray:
 
 
 def one_hot(images: int, classes: int) -> np.ndarray:
-    """One-hot rows; with fewer images than classes, image i stands for the classes i, i + images, ... alike."""
+    """One-hot rows; with fewer images than classes, row i has equal weights on the classes i, i + images, ..."""
     rows = np.zeros((images, classes), np.float32)
     if images >= classes:
         rows[np.arange(images), ids(images, classes)] = 1.0
@@ -60,7 +60,7 @@ def _smooth(images: int, data: DataSet, relabels: Relabels, address: seeds.Addre
 
 
 def likeness(data: DataSet) -> np.ndarray:
-    """Rows [K, K] that sum to 1, zero on the diagonal: the nearer two class averages, the more (1/distance)."""
+    """Similarity of classes [K, K]: 1 / distance of their average images; zero diagonal, rows sum to 1."""
     x = data.train.x
     means = np.stack([x[data.train.y == k].mean(0, dtype=np.float64).ravel() for k in range(len(data.classes))])
     distance = np.sqrt(np.square(means[:, None] - means[None]).sum(-1)) + np.where(np.eye(len(means)), np.inf, 1e-9)

@@ -1,4 +1,4 @@
-"""Learned rates of the inner steps: one rate, and where it is asked for one momentum, for each of T steps."""
+"""Learned rates of the inner steps: a learning rate and, where the spec has one, a momentum for each of T steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raystill.platform.synthesis.synthesizer import LEARN, Meta
 
 
 def start(inner: InnerSpec, steps: int) -> Meta:
-    """`lr`, and `momentum` where there is one, float32 [steps], as what softplus and sigmoid make the rates of."""
+    """First `lr` and `momentum`, float32 [steps], as the inputs of softplus and sigmoid."""
     meta: Meta = {"lr": np.full(steps, math.log(math.expm1(inner.lr)), np.float32)}
     if inner.momentum:
         meta["momentum"] = np.full(steps, math.log(inner.momentum / (1 - inner.momentum)), np.float32)
@@ -24,7 +24,7 @@ def start(inner: InnerSpec, steps: int) -> Meta:
 
 
 def rates(inner: InnerSpec, meta: Mapping[str, Tensor], address: seeds.Address) -> dict[str, Tensor]:
-    """The rates [T] of an unroll; jittered where the address is one of learning."""
+    """The rates [T] of an unroll; the learning rate has jitter where the address is one of learning."""
     hyper = {"lr": F.softplus(meta["lr"] if inner.learn_lr else meta["lr"].detach())}
     if inner.jitter and address.stream == LEARN:
         hyper["lr"] = hyper["lr"] * (1 + inner.jitter * (seeds.numpy_rng(address).random() - 0.5))
@@ -34,6 +34,6 @@ def rates(inner: InnerSpec, meta: Mapping[str, Tensor], address: seeds.Address) 
 
 
 def groups(inner: InnerSpec) -> dict[str, str]:
-    """Which of them are learned -> field of the outer spec with its rate."""
+    """Name of each learned rate -> field of the outer spec with its meta learning rate."""
     learned = {"lr": inner.learn_lr, "momentum": inner.learn_momentum}
     return {name: "rate_lr" for name, yes in learned.items() if yes}

@@ -1,8 +1,7 @@
-"""The field's baselines at a distilled set's own budget: what m real images a class are worth, chosen or averaged.
+"""Baselines at a distilled set's budget: m images a class, selected from real ones or averaged.
 
-Each baseline is a pure function of a real training split and an address. The synthesizer's starts are the same
-functions. The list is that of "Dataset Distillation" (Wang et al. 2018, 1811.10959, section 4): random real, optimised
-real, k-means, average real, and nearest neighbours on the distilled and on the real sets.
+The baselines of "Dataset Distillation" (Wang et al. 2018, 1811.10959, section 4), as pure functions of a training split
+and an address; synthesizers start from them too.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from raystill.platform import seeds
 from raystill.platform.data import DataSet, Split
 
 _PIECE = 512  # examples that are summed at a time
-_MOST = 2**26  # numbers that k-means may hold
+_MOST = 2**26  # numbers in memory for k-means
 
 Baseline = Callable[[Split, Sequence[str], int, seeds.Address], np.ndarray]
 """(train, class names in label order, images per class m, address) -> x float32 [K, m, C, H, W], pixels / 255."""
@@ -35,30 +34,30 @@ def _members(train: Split, classes: Sequence[str], label: int, count: int) -> np
 
 
 def enough(train: Split, classes: Sequence[str], count: int) -> None:
-    """Raises ValueError, naming the class, where one has fewer than `count` images."""
+    """Raise a ValueError that names the class where one has fewer than `count` images."""
     for label in range(len(classes)):
         _members(train, classes, label, count)
 
 
 def _rng(address: seeds.Address, label: int) -> np.random.Generator:
-    # a stream for each class: what one class draws does not depend on how many images another has
+    # a stream for each class: its draws do not depend on the number of images of others
     return seeds.numpy_rng(address.at(stream=f"{address.stream}/class/{label}"))
 
 
 def random_real(train: Split, classes: Sequence[str], count: int, address: seeds.Address) -> np.ndarray:
-    """Real images drawn without replacement.
+    """Draw real images without replacement.
 
     Args:
-        train: real images; read only where drawn, so a memory-mapped split stays on disk.
+        train: real images; only drawn ones are read from a memory-mapped split.
         classes: class names, in label order.
         count: images of each class, over all steps.
-        address: where the draw is used; another address gives another draw.
+        address: of the draw.
 
     Returns:
         x[K, count, C, H, W], float32, pixels / 255.
 
     Raises:
-        ValueError: a class has fewer images than asked for.
+        ValueError: a class has fewer than `count` images.
     """
 
     def draw(label: int) -> np.ndarray:
@@ -69,9 +68,9 @@ def random_real(train: Split, classes: Sequence[str], count: int, address: seeds
 
 
 def average_real(train: Split, classes: Sequence[str], count: int, address: seeds.Address) -> np.ndarray:
-    """Class averages: each class is cut into `count` random disjoint parts of equal size (+-1), each averaged.
+    """Average each of `count` random disjoint parts of equal size (+-1) of each class.
 
-    One image per class is the average of the whole class. Args, Returns and Raises as for `random_real`.
+    Args: as of `random_real`, and so Returns and Raises.
     """
 
     def mean(rows: np.ndarray) -> np.ndarray:
@@ -94,16 +93,16 @@ def average_real(train: Split, classes: Sequence[str], count: int, address: seed
 def kmeans_real(train: Split, classes: Sequence[str], count: int, address: seeds.Address) -> np.ndarray:
     """k-means centroids of each class, started by k-means++ from the address.
 
-    Args, Returns and Raises as for `random_real`.
+    Args: as of `random_real`, and so Returns and Raises.
     """
-    # scikit-learn is slow to import, and evaluators that start from noise never need it
+    # imported here: scikit-learn is slow to import, and starts from noise do not need it
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
     def centroids(label: int) -> np.ndarray:
         rows = _members(train, classes, label, count)
         most = max(count, _MOST // math.prod(train.shape))
-        if len(rows) > most:  # centroids of as many as fit into memory
+        if len(rows) > most:  # as many as fit into memory
             rows = np.sort(_rng(address, label).choice(rows, most, replace=False))
         x = train.values(rows)
         seed = int(_rng(address, label).integers(2**31))
@@ -113,7 +112,7 @@ def kmeans_real(train: Split, classes: Sequence[str], count: int, address: seeds
             centres = centres.clip(*train.modality.bounds)
         return centres.astype(np.float32).reshape(count, *x.shape[1:])
 
-    # sums are split by thread: more threads on another machine would be other bits
+    # the number of threads would change the order of sums
     with threadpool_limits(1):
         return np.stack([centroids(label) for label in range(len(classes))])
 
@@ -122,15 +121,15 @@ BASELINES: dict[str, Baseline] = {"real": random_real, "average": average_real, 
 
 
 def as_steps(x: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Arrange images by class as inner steps with hard labels.
+    """Arrange images, sorted by class, as inner steps with hard labels.
 
     Args:
         x: [K, S * per_class, ...], by class.
         steps: S.
 
     Returns:
-        x[S, M, ...] and y[S, M] int64 with M = per_class * K; within a step the labels are 0..K-1, per_class times
-        over. Step s holds images s * per_class .. of each class.
+        x[S, M, ...] and y[S, M] int64 with M = per_class * K; the labels of a step are 0..K-1, per_class
+        times; step s has the images s * per_class .. (s + 1) * per_class - 1 of each class.
 
     Raises:
         ValueError: the images of a class do not divide into the steps.
@@ -147,13 +146,21 @@ def as_steps(x: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
 def normalised_steps(
     name: str, data: DataSet, steps: int, images: int, address: seeds.Address, only: Sequence[int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A baseline's set as inner steps: x[steps, images, C, H, W], normalised as the data is, and hard y[steps, images].
+    """A baseline's images as normalised inner steps.
 
     Args:
-        only: classes to take images of, in place of all.
+        name: key of `BASELINES`.
+        data: real data; its training split is used.
+        steps: S.
+        images: M, of each step.
+        address: of the draws.
+        only: the classes to use; None for all.
+
+    Returns:
+        x[S, M, C, H, W] and hard labels y[S, M].
 
     Raises:
-        ValueError: a class has fewer images than asked for.
+        ValueError: a class has too few images.
     """
     labels = sorted(range(len(data.classes)) if only is None else only)
     train, names = data.train, [data.classes[k] for k in labels]

@@ -1,4 +1,4 @@
-"""What a synthesizer is: where its meta-parameters start, and how they become the batches of an unroll."""
+"""The contract of a synthesizer: first meta-parameters, and their map to the batches of an unroll."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from raystill.platform.meta import Steps
 from raystill.platform.seeds import Address
 
 Meta = dict[str, np.ndarray]
-"""Meta-parameters by name, float32: what the server owns and the evaluators differentiate."""
-
+"""Meta-parameters by name, float32; the server owns them, evaluators return their gradients."""
 
 LEARN = "learn"
-"""Stream of the addresses under which noise that only learning should see is drawn."""
+"""Stream of the addresses of meta-gradients: noise for learning only is drawn under it."""
 
 
 class Synthesizer(NamedTuple):
     """Pure functions; `steps` is differentiable in the meta-parameters.
 
     Attributes:
-        check: (data) -> None; raises ValueError where the data can not give the start that the spec asks for.
+        check: (data) -> None; raises a ValueError where the data do not allow the spec's start.
         start: (data, address) -> the first meta-parameters.
-        steps: (meta, address) -> the batches of an unroll; the address is there for synthesizers that use noise, and
-            its stream is LEARN where a meta-gradient is taken.
-        order: int64 [T], which distinct batch each inner step uses.
-        groups: name of each learned meta-parameter -> field of the outer spec that holds its rate.
-        longer: (meta, T, address) -> T batches, more than were learned; None where there is nothing to make them of.
+        steps: (meta, address) -> the batches of an unroll; the address is for noise, and its stream is LEARN where a
+            meta-gradient is computed.
+        order: int64 [T], the distinct batch that each inner step uses.
+        groups: name of each learned meta-parameter -> field of the outer spec with its rate.
+        longer: (meta, T, address) -> T batches, more than were learned; None where there is no generator.
     """
 
     check: Callable[[DataSet], None]
