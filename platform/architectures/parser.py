@@ -21,10 +21,10 @@ class Parser:
         )
 
     def take(self, *words: str) -> str:
-        """Take the longest of some words that the text goes on with.
+        """Take the longest of some words with which the rest of the text begins.
 
         Raises:
-            ValueError: it goes on with none of them.
+            ValueError: it begins with none of them.
         """
         return self.word(words)
 

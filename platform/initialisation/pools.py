@@ -5,7 +5,7 @@
     validation/ test/           held-out networks, for the choice of the best data and for its assessment
     pool.json                   the manifest: learner and data, and size, sha256 and accuracy of each file; written last
 
-Each file is written when its network is trained, so a killed run can go on; the manifest completes the pool. The same
+Each file is written when its network is trained, so a run can resume; the manifest completes the pool. The same
 spec gives the same bytes. Nothing is pickled, and the size of a file is checked before it is read.
 """
 
@@ -84,7 +84,7 @@ def manifest(spec: PretrainSpec, data: DataSet, size: int, parts: Mapping[str, S
 
 @dataclass(frozen=True)
 class Pool:
-    """An opened pool; a network is read, and its sha256 checked, when `theta` asks for it.
+    """An opened pool; a network is read, and its sha256 checked, by `theta`.
 
     Attributes:
         path: the folder.

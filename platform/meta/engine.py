@@ -24,9 +24,7 @@ class Engine:
     """The inner problem's gradient and its linearisation; see `linearise`.
 
     Attributes:
-        keep: bytes that the graphs of the last steps may take.
-        optimiser: of the inner loop; None takes the one that the steps' hyper-parameters ask for.
-        memory: bytes that states and graphs may take together; None keeps every state.
+        keep, memory, optimiser: as in `make_engine`.
         trajectory: type that states are stored in for the backward pass; None: their own.
     """
 
@@ -90,7 +88,7 @@ def make_engine(
         wrap: transforms the two pure one-step functions, as `torch.compile` does; every graph is then rebuilt.
         memory: bytes that states and graphs may take together; steps beyond them are computed again.
         trajectory: `float32` keeps states as they are; `bfloat16` rounds those that the backward pass reads.
-        optimiser: of the inner loop; None takes the one that the steps' hyper-parameters ask for.
+        optimiser: of the inner loop; None: `optimisers.choose` takes one by the steps' hyper-parameters.
     """
     rounded = torch.bfloat16 if trajectory == "bfloat16" else None
     if stack == "loop" and mode == "reverse" and wrap is None:

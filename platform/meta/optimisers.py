@@ -1,7 +1,7 @@
 """Inner optimisers: pure, elementwise updates of a state whose first entry is the parameters, and their transposes.
 
-The transposes of the built-in ones are written out, not taken by autograd: they run once for each inner step, and a
-graph of two operations costs several times what they do. States are [P] for one member, [J, P] for a stack;
+The transposes (`vjp`) of the built-in ones are written out: they run once for each inner step, and autograd's graph of
+two operations costs several times as much. States are [P] for one member, [J, P] for a stack;
 hyper-parameters are scalars, or [J, 1].
 """
 
@@ -63,7 +63,7 @@ def differentiated(
     update: Callable[[State, Tensor, Hyper], State],
     reads: tuple[str, ...] = ("lr",),
 ) -> Optimiser:
-    """An optimiser whose transpose autograd takes: for one of the user's own, at some cost a step.
+    """An optimiser whose vjp autograd computes, for a user's own one; each step costs more than with a written-out vjp.
 
     Args:
         init, update, reads: as in `Optimiser`; `update` must be elementwise and work under `torch.func.vjp`.
@@ -79,14 +79,14 @@ def differentiated(
 
 
 def choose(hyper: Hyper) -> Optimiser:
-    """The optimiser that a set of hyper-parameters asks for, where the spec leaves it to them (`auto`)."""
+    """The optimiser for some hyper-parameters, where the spec says `auto`: momentum if they have one, else SGD."""
     return MOMENTUM if "momentum" in hyper else SGD
 
 
 def resolve(spec: InnerSpec, plugins: registry.Plugins | None = None) -> Optimiser | None:
     """The optimiser that `inner.optimiser` names; None for `auto`, which leaves it to the hyper-parameters.
 
-    One of the user's own is an `Optimiser`, or a function that makes one from its settings.
+    A plug-in is an `Optimiser`, or a function from settings to one.
 
     Raises:
         ValueError: an unknown name or setting, a part of another form, or one that needs a momentum and has none.

@@ -129,7 +129,7 @@ def of_labels(text: str, plugins: Plugins | None = None, field: str = "objective
 def of_outer(spec: OuterSpec, plugins: Plugins | None = None) -> Term:
     """The outer objective: one of labels, or with `outer.teacher` one that compares with the teacher's logits.
 
-    `outer.temperature` is the temperature of an objective that has one, unless `outer.objective` says another.
+    `outer.temperature` is the temperature of an objective that has one, unless `outer.objective` sets another.
 
     Raises:
         ValueError: an unknown name or setting, or a teacher and an objective that do not go together.

@@ -1,4 +1,4 @@
-"""Objectives that ask for the same answer to two views of a sample; labels are not needed."""
+"""Objectives that compare the outputs for two views of a sample; they need no labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objectives that tell a sample from others; `Out.logits` are embeddings (B, D), and labels are not needed."""
+"""Objectives that tell a sample from others; `Out.logits` are embeddings (B, D), and they need no labels."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ class Step(NamedTuple):
         teacher: the teacher's outputs for the same samples, perhaps for another view of them.
         views: the student's outputs for further views of the same samples.
         parameters: weights of the objective's own module, by name; without them the module's own weights are taken.
-        state: what the objective carries from step to step, as its `start` and `advance` gave it.
+        state: tensors that the objective carries from step to step, from its `start` and `advance`.
         progress: the part of the training that is done, 0 to 1, for weights that change.
-        outputs: (student, teacher) as a function of inputs, for objectives that differentiate with respect to x.
+        outputs: inputs -> (student, teacher), for objectives that differentiate with respect to x.
     """
 
     x: Tensor
@@ -57,12 +57,12 @@ Objective = Callable[[Step], Tensor]
 
 
 class Facts(NamedTuple):
-    """What an objective declares, so that a loop gives what it needs and refuses what it can not do.
+    """An objective's declarations: a loop provides what it needs, and refuses an objective that it can not compute.
 
     Attributes:
         couples: why the loss of one sample depends on the others of its batch; empty where it does not. Such an
             objective is not the same in chunks.
-        carries: what is carried from step to step; empty where nothing is. A loop threads it through `Step.state`.
+        carries: a description of `Step.state`, which a loop threads from step to step; empty without one.
         labels: reads `Step.y`, and has no meaning for a sample without a label.
         teacher: reads `Step.teacher`.
         views: how many further views it reads.
@@ -99,7 +99,7 @@ class Term:
 
     Attributes:
         loss: Step -> losses (B,).
-        facts: what it declares.
+        facts: its declarations.
         module: weights of its own, to be trained beside the student's: a regressor, a connector.
         start: address -> the first `Step.state`, on the CPU.
         advance: a step -> the next step's state; pure. A batch taken in chunks gives each chunk's loss the state from
@@ -124,7 +124,7 @@ class Term:
 
 
 def term(objective: Objective) -> Term:
-    """Any objective as a `Term`; a plain function declares what its attribute `facts` says, else nothing."""
+    """Any objective as a `Term`; a plain function may declare `Facts` in an attribute `facts`."""
     return objective if isinstance(objective, Term) else Term(objective, getattr(objective, "facts", NOTHING))
 
 

@@ -1,7 +1,7 @@
-"""How meta-parameters are cut into shards: by position, into runs of blocks that do not depend on how many there are.
+"""Cuts meta-parameters into shards: by position, into runs of blocks whose sizes do not depend on the shards.
 
 Arrays are laid end to end, flattened, in the order of their names, and each is cut into blocks. A shard owns a run of
-blocks. Sums over all positions are taken over each block first; a block's sum is the same whoever owns it, so results
+blocks. Sums over all positions are taken over each block first; a block's sum is the same in every cut, so results
 have the same bits for any number of shards.
 """
 
@@ -31,7 +31,7 @@ class Cut:
 
     Attributes:
         shapes: (name, shape) of the whole arrays, in the order of their names.
-        shards: how many there are.
+        shards: their number.
     """
 
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
@@ -70,7 +70,7 @@ def _all_blocks(cut: Cut) -> list[tuple[str, slice]]:
 
 @lru_cache(8)
 def _runs(cut: Cut) -> list[dict[str, slice]]:
-    """What each shard owns of each array: as many blocks as the others, or one more."""
+    """Each shard's slice of each array: as many blocks as the others, or one more."""
     every, runs = _all_blocks(cut), []
     for k in range(cut.shards):
         run: dict[str, slice] = {}

@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raystill.platform.artifacts import Distilled, load_distilled
+from raystill.platform.files.storage import read_whole
 from raystill.platform.registry import Plugins
 
 SPEC, ARTEFACT, HISTORY, ASSESSMENT = "spec.yaml", "artefact", "history.parquet", "assessment.json"
@@ -124,7 +125,7 @@ def read_run(path: Path, plugins: Plugins | None = None) -> Run:
     """
     if not (path / SPEC).is_file():
         raise ValueError(f"{path}: not a run folder: {SPEC} is missing")
-    spec_text = _text(path / SPEC)
+    spec_text = read_text(path / SPEC)
     try:
         spec = yaml.safe_load(spec_text)
     except yaml.YAMLError as error:
@@ -152,18 +153,21 @@ def _picture(file: Path) -> bytes | None:
     return data if data.startswith(b"\x89PNG\r\n\x1a\n") else None
 
 
-def _text(file: Path) -> str:
-    if file.stat().st_size > MAX_TEXT:
-        raise ValueError(f"{file}: {file.stat().st_size} bytes; at most {MAX_TEXT} are read")
+def read_text(file: Path, most: int = MAX_TEXT) -> str:
+    """A file's text.
+
+    Raises:
+        ValueError: it is missing, larger than `most` bytes, or not UTF-8.
+    """
     try:
-        return file.read_text(encoding="utf-8")
+        return read_whole(file, most).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: malformed: not UTF-8") from error
 
 
 def _assessment(file: Path) -> Assessment:
     try:
-        return Assessment.model_validate_json(_text(file))
+        return Assessment.model_validate_json(read_text(file))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

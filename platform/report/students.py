@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from raystill.platform.report import page
 from raystill.platform.report.curves import Line, curve
 from raystill.platform.report.page import Row, small, write_page
+from raystill.platform.report.run_folder import read_text
 from raystill.platform.report.words import plural
 
 SPEC, RESULTS = "spec.yaml", "results.json"
@@ -82,7 +83,7 @@ def read_results(run: Path) -> Results:
         ValueError: the file is missing or malformed.
     """
     try:
-        return Results.model_validate_json(_text(run / RESULTS))
+        return Results.model_validate_json(read_text(run / RESULTS, MOST_TEXT))
     except ValidationError as error:
         raise ValueError(f"{run / RESULTS}: malformed: {error.errors()[0]['msg']}") from error
 
@@ -119,7 +120,7 @@ def write_report(run: Path) -> Path:
 
 def render(run: Path) -> str:
     """The page; the same run gives the same bytes."""
-    text = _text(run / SPEC)
+    text = read_text(run / SPEC, MOST_TEXT)
     spec, results = yaml.safe_load(text), read_results(run)
     sentence = verdict(results)
     return page.page(
@@ -159,15 +160,6 @@ def _row(stage: StageResult) -> Row:
     )
 
 
-def _text(file: Path) -> str:
-    try:
-        if file.stat().st_size > MOST_TEXT:
-            raise ValueError(f"{file}: more than {MOST_TEXT} bytes")
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: can not be read: {error}") from error
-
-
 def _losses(run: Path, results: Results) -> Iterator[Markup]:
     """The loss of each stage as a figure, mean over seeds with their spread."""
     first = run / "networks" / str(results.seeds[0])
@@ -184,5 +176,5 @@ def _losses(run: Path, results: Results) -> Iterator[Markup]:
 
 
 def _history(file: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(_text(file))["history"]
+    rows: list[dict[str, Any]] = json.loads(read_text(file, MOST_TEXT))["history"]
     return rows

@@ -10,7 +10,7 @@ from raystill.platform.spec.section import Count, Natural, NoneOf, Part
 
 
 class ValidationSpec(Part):
-    """Selection on validation data while the run goes on."""
+    """Selection on validation data during the run."""
 
     every: Count = Field(25, description="outer steps between evaluations of the current data")
     networks: Count = Field(4, description="fresh networks in each evaluation (random starts)")
