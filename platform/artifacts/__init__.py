@@ -13,19 +13,9 @@ from raystill.platform.artifacts.files import (
     THETA0,
     load_distilled,
     save_distilled,
-)
+)  # fmt: skip
 
 __all__ = [
-    "DATA",
-    "FORMAT",
-    "GENERATOR",
-    "MANIFEST",
-    "MAX_FILE",
-    "MAX_MANIFEST",
-    "PREVIEW",
-    "RESERVED",
-    "THETA0",
-    "Distilled",
-    "load_distilled",
-    "save_distilled",
-]
+    "DATA", "FORMAT", "GENERATOR", "MANIFEST", "MAX_FILE", "MAX_MANIFEST", "PREVIEW", "RESERVED", "THETA0",
+    "Distilled", "load_distilled", "save_distilled",
+]  # fmt: skip

@@ -34,7 +34,7 @@ class Distilled:
             a section under the name of the modality.
         generator: float32 arrays by name from which `longer` makes further steps, or None.
         payload: data that examples need beside their arrays, such as the vocabulary of texts.
-        modality: what the examples are.
+        modality: kind of the examples.
 
     Raises:
         ValueError: shapes or types do not fit together, or a number is not finite.
@@ -89,7 +89,7 @@ class Distilled:
         inner = InnerSpec.model_validate(self.manifest.get("spec", {}).get("inner", {}))
         objective = of_labels(inner.objective, plugins, "manifest.spec.inner.objective")
         optimiser = optimisers.resolve(inner, plugins) or optimisers.choose(rates)
-        self._try_on(model, x)
+        self._check_model(model, x)
 
         def gradients(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor | None]:
             leaves = {name: p.requires_grad_() for name, p in parameters.items()}
@@ -106,7 +106,7 @@ class Distilled:
                 weights[name].copy_(value)
         return model
 
-    def _try_on(self, model: nn.Module, x: Tensor) -> None:
+    def _check_model(self, model: nn.Module, x: Tensor) -> None:
         size = "x".join(map(str, x.shape[2:]))
         try:
             with torch.no_grad():

@@ -165,11 +165,8 @@ def _card(d: Distilled, classes: list[str]) -> str:
 
 
 FORMS: dict[str, Callable[[Distilled, Path, int | None], None]] = {
-    "png": _to_png,
-    "npz": _to_npz,
-    "hf": _to_hf,
-    "torch": _to_torch,
-}
+    "png": _to_png, "npz": _to_npz, "hf": _to_hf, "torch": _to_torch,
+}  # fmt: skip
 
 
 def export(distilled: Distilled, form: str, out: Path, bits: int | None = None) -> int:

@@ -28,7 +28,7 @@ class Split:
     Attributes:
         x: [N, ...], such as images uint8 [N, C, H, W] or texts as token ids int32 [N, L].
         y: int64 [N].
-        modality: what the examples are.
+        modality: kind of the examples.
         table: the vector of each stored id, float32 [V, D]; None where examples are not ids.
     """
 
@@ -62,7 +62,7 @@ class DataSet:
         mean, std: per channel, of the training examples; every split is normalised by them.
         fingerprint: sha256 hex of the content and of the settings of the cut (size, validation share, seed, limit).
         whitening: mean [D] and matrix [D, D] that whiten normalised images; None where the spec does not whiten.
-        modality: what the examples are.
+        modality: kind of the examples.
         payload: data that examples need beside their arrays, such as the vocabulary of texts.
     """
 

@@ -21,7 +21,7 @@ class Resident:
         y: int64 [N].
         mean, std: float32 [C, 1, 1], of the numbers of training examples.
         whitening: mean float32 [D] and matrix [D, D], or None.
-        modality: what the examples are.
+        modality: kind of the examples.
         table: the vector of each stored id, float32 [V, D].
     """
 

@@ -100,11 +100,11 @@ def build(raw: Raw, request: Request, plugins: Plugins | None = None) -> Decoded
             f"data.source: splits are {', '.join(raw.splits)}; expected train, validation and test of them"
         )
     portions = {split: portion(raw.splits[split]) for split in _SPLITS if split in raw.splits}
-    named = None if raw.classes is None else len(raw.classes)
-    y = {split: integer_labels(portion, named) for split, portion in portions.items()}
+    declared = None if raw.classes is None else len(raw.classes)
+    y = {split: integer_labels(portion, declared) for split, portion in portions.items()}
     kind = _modality(raw, portions["train"].images, plugins)
     encoded = kind.decode(portions, request)
-    count = named if named is not None else 1 + max(int(labels.max()) for labels in y.values())
+    count = declared if declared is not None else 1 + max(int(labels.max()) for labels in y.values())
     classes = tuple(map(str, range(count) if raw.classes is None else raw.classes))
     splits = {split: Split(encoded.x[split], y[split], kind) for split in portions}
     content = _content(splits, classes, encoded.vocabulary)

@@ -88,25 +88,25 @@ class _Fitting:
     def __post_init__(self) -> None:
         self.answers = see(self.student, self.objective.facts.student_features, "objective.student")
 
-    def taught(self, x: Tensor, y: Tensor, at: Address) -> Out | None:
-        """The teacher's answers, without a gradient."""
+    def teach(self, x: Tensor, y: Tensor, at: Address) -> Out | None:
+        """The teacher's answers, without a gradient; None where the objective uses none."""
         if self.teacher is None or not self.objective.facts.teacher:
             return None
         with torch.no_grad():
             return self.teacher(x, y, at)
 
-    def look(self, step: int, rows: list[Any], progress: float) -> Step:
+    def compare(self, step: int, rows: list[Any], progress: float) -> Step:
         """The objective's input: the answers of student and teacher to the batch of `rows`."""
         drawn = [part.batch(index) for part, index in zip(self.parts, rows)]
         x, y = (torch.cat([d[i].to(self.device) for d in drawn]) for i in range(2))
         at, batch = self.seed.at(step=step, stream=f"{self.seed.stream}/view"), Batch(x, y)
         if self.augmentation:
             batch = self.augmentation(batch, at)
-        taught_at = self.seed.at(step=step, stream=f"{self.seed.stream}/teacher")
+        teacher_at = self.seed.at(step=step, stream=f"{self.seed.stream}/teacher")
         if self.logits is not None:
             out: Out | None = Out(torch.cat([cached[torch.from_numpy(r)] for cached, r in zip(self.logits, rows)]))
         else:
-            out = self.taught(batch.x if batch.teacher_x is None else batch.teacher_x, batch.y, taught_at)
+            out = self.teach(batch.x if batch.teacher_x is None else batch.teacher_x, batch.y, teacher_at)
         if self.augmentation and self.augmentation.blend:
             if out is None:
                 raise ValueError("augmentations: one of them mixes in the teacher's answers, and there is no teacher")
@@ -114,7 +114,7 @@ class _Fitting:
 
         def outputs(x: Tensor) -> tuple[Out, Out | None]:
             teacher = self.teacher if self.objective.facts.teacher else None
-            return self.answers(x), teacher(x, batch.y, taught_at) if teacher else None
+            return self.answers(x), teacher(x, batch.y, teacher_at) if teacher else None
 
         with changed(self.student, batch.layers) if batch.layers else nullcontext():
             answer = self.answers(batch.x)
@@ -131,7 +131,7 @@ class _Fitting:
                 index = torch.arange(start, min(start + _CHUNK, len(part))).numpy()
                 x, y = (t.to(self.device) for t in part.batch(index))
                 batch = self.augmentation(Batch(x, y), self.seed) if self.augmentation else Batch(x, y)
-                out = self.taught(batch.x if batch.teacher_x is None else batch.teacher_x, batch.y, self.seed)
+                out = self.teach(batch.x if batch.teacher_x is None else batch.teacher_x, batch.y, self.seed)
                 assert out is not None
                 pieces.append(out.logits)
             self.logits.append(torch.cat(pieces))
@@ -147,7 +147,7 @@ class _Fitting:
         try:
             with global_at(self.seed), torch.no_grad() if not self.objective.facts.inputs else nullcontext():
                 rows = [torch.arange(min(3, len(part))).numpy() for part in self.parts]
-                step = self.look(0, rows, 0.0)
+                step = self.compare(0, rows, 0.0)
                 if self.objective.facts.labels and not has_label(step.y).all():
                     raise ValueError(
                         "objective: reads labels, and some samples have none; give each of its terms that reads labels "
@@ -249,9 +249,9 @@ def fit(
             module.to(device)
     state = {k: v.to(device) for k, v in whole.start(seed.at(stream=f"{at}/state")).items()}
     fitting = _Fitting(student, whole, teacher, augmentation, parts, seed, device, state)
-    why = uncached_because(whole, teacher, augmentation)
-    if cached and why:
-        raise ValueError(f"cached: the teacher's logits can not be computed once: {why}")
+    reason = uncached_because(whole, teacher, augmentation)
+    if cached and reason:
+        raise ValueError(f"cached: the teacher's logits can not be computed once: {reason}")
     if whole.facts.teacher and teacher is None:
         raise ValueError("teacher: the objective needs a teacher, and none was given")
     spec = optimizer or OptimizerSpec()
@@ -259,8 +259,8 @@ def fit(
     with _learning(student, only) as learning:
         fitting.rehearse()
         if dry:
-            return Result(student, [], not why, 0.0)
-        if cached is not False and not why:
+            return Result(student, [], not reason, 0.0)
+        if cached is not False and not reason:
             fitting.cache()
         if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
             fitting.precision = torch.bfloat16
@@ -305,7 +305,7 @@ def _update(
     dropout = fitting.seed.at(step=done, stream=f"{fitting.seed.stream}/network")
     kind, dtype = fitting.device.type, fitting.precision
     with global_at(dropout), torch.autocast(kind, dtype) if dtype else nullcontext():
-        step = fitting.look(done, rows, progress)
+        step = fitting.compare(done, rows, progress)
         losses, terms = fitting.objective.report(step)
         loss = losses.mean()
     optimizer.zero_grad(set_to_none=True)  # parameters without a gradient keep None, so that no decay changes them

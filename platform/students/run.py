@@ -120,13 +120,16 @@ def _stages(bench: Bench, stages: dict[str, StageSpec], seed: int, folder: Path,
             networks[name] = files.load_network(file, bench.plugins)[0].to(bench.device)
             continue
         ready = prepare(bench, name, stage, networks, seed)
-        keep = Checkpoints(folder / "checkpoints" / f"{seed}-{name}", f"{bench.spec.identity} {seed} {name}",
-                           bench.spec.run.checkpoint_every)  # fmt: skip
+        checkpoints = Checkpoints(
+            folder / "checkpoints" / f"{seed}-{name}",
+            f"{bench.spec.identity} {seed} {name}",
+            bench.spec.run.checkpoint_every,
+        )
         with progress(f"seed {seed} {name}", ready.steps) as show:
             log = _log(show, tracker, f"{seed}/{name}")
-            done = ready.train(keep, log)
+            done = ready.train(checkpoints, log)
         _save(bench, ready, done.history, file, {"seconds": done.seconds, "cached": done.cached})
-        shutil.rmtree(keep.folder, ignore_errors=True)
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
         networks[name] = ready.student
 
 
@@ -165,7 +168,7 @@ def assess(bench: Bench, folder: Path) -> dict[str, Any]:
     """
     spec, rows = bench.spec, []
     splits = {name: bench.split(name) for name in ("validation", "test") if len(getattr(bench.data, name))}
-    last, other = list(spec.stages)[-1], list(spec.comparison)[-1]
+    last, baseline = list(spec.stages)[-1], list(spec.comparison)[-1]
     for name, stage in {**spec.stages, **spec.comparison}.items():
         if stage.outputs:
             continue
@@ -176,7 +179,7 @@ def assess(bench: Bench, folder: Path) -> dict[str, Any]:
             size = sum(p.numel() for p in model.parameters())
             for split, data in splits.items():
                 accuracies[split].append(accuracy(model, data))
-        kind = "student" if name == last else "baseline" if name == other else "stage"
+        kind = "student" if name == last else "baseline" if name == baseline else "stage"
         row = {"name": name, "kind": kind, "parameters": size, **accuracies}
         row |= {f"{s}_mean": statistics.mean(v) for s, v in accuracies.items()}
         row |= {f"{s}_std": statistics.stdev(v) if len(v) > 1 else 0.0 for s, v in accuracies.items()}

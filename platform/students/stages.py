@@ -256,10 +256,10 @@ def check(bench: Bench) -> None:
     """
     spec = bench.spec
     networks: dict[str, nn.Module] = {}
-    named = {kind for stage in spec.stages.values() for kind in _kinds(stage.objective)}
-    for key, where in (("temperature", {"kd", "hinton"}), ("alpha", {"hinton"})):
-        if getattr(spec, key) is not None and not named & where:
-            raise ValueError(f"{key}: no stage has {' or '.join(sorted(where))}, so it has no effect")
+    kinds = {kind for stage in spec.stages.values() for kind in _kinds(stage.objective)}
+    for key, objectives in (("temperature", {"kd", "hinton"}), ("alpha", {"hinton"})):
+        if getattr(spec, key) is not None and not kinds & objectives:
+            raise ValueError(f"{key}: no stage has {' or '.join(sorted(objectives))}, so it has no effect")
     for name, stage in {**spec.stages, **spec.comparison}.items():
         ready = prepare(bench, name, stage, networks, spec.run.seed)
         field_name = f"{'stages' if name in spec.stages else 'baseline'}.{name}"

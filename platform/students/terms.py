@@ -41,15 +41,15 @@ class Shared:
     plugins: Plugins | None = None
 
 
-def _weight(given: Any, where: str) -> float | Callable[[float], float]:
+def _weight(given: Any, field: str) -> float | Callable[[float], float]:
     if not isinstance(given, Mapping):
         return given
     if len(given) != 1 or next(iter(given)) not in WEIGHT_SCHEDULES:
-        raise ValueError(f"{where}.weight: a number, or one of {', '.join(WEIGHT_SCHEDULES)} with its settings")
+        raise ValueError(f"{field}.weight: a number, or one of {', '.join(WEIGHT_SCHEDULES)} with its settings")
     ((name, settings),) = given.items()
     schedule = WEIGHT_SCHEDULES[name]
     return (
-        schedule(**checked(f"{where}.weight.{name}", schedule, settings))
+        schedule(**checked(f"{field}.weight.{name}", schedule, settings))
         if isinstance(settings, Mapping)
         else schedule(*settings)
     )

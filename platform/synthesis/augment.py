@@ -75,12 +75,8 @@ def colour(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    "flip": flip,
-    "shift": shift,
-    "scale": scale,
-    "rotate": rotate,
-    "colour": colour,
-}
+    "flip": flip, "shift": shift, "scale": scale, "rotate": rotate, "colour": colour,
+}  # fmt: skip
 
 
 def augmented(x: Tensor, names: Sequence[str], address: Address) -> Tensor:

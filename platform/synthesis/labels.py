@@ -79,9 +79,5 @@ def _noise(images: int, data: DataSet, relabels: Relabels, address: seeds.Addres
 
 
 STARTS: dict[str, LabelStart] = {
-    "hard": _hard,
-    "smooth": _smooth,
-    "similar": _similar,
-    "noise": _noise,
-    "wanted": _wanted,
-}
+    "hard": _hard, "smooth": _smooth, "similar": _similar, "noise": _noise, "wanted": _wanted,
+}  # fmt: skip

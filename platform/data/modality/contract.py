@@ -126,7 +126,7 @@ class Modality:
 
     Attributes:
         name: in manifests and in `Raw.modality`.
-        noun: what one example is called.
+        noun: for one example, such as image.
         decode: (portions by split, request) -> checked examples; raises a ValueError that names the field or place.
         numbers: (stored [n, ...], payload's table or None) -> float32 [n, C, H, W], for arrays and tensors; a copy.
         size: (C, H, W) -> an example's size in words.

@@ -126,7 +126,7 @@ def factored(matrix: csr_matrix, width: int) -> np.ndarray:
     from threadpoolctl import threadpool_limits
 
     if not matrix.nnz:
-        raise ValueError("data.embeddings: no words stand together in these texts; give a GloVe file")
+        raise ValueError("data.embeddings: no two words of these texts occur near each other; give a GloVe file")
     # one thread and not ARPACK, which draws unseeded directions at low rank: the same bits each time
     seed = int(numpy_rng(Address(0, stream="embeddings")).integers(2**31))
     with threadpool_limits(1):
@@ -168,10 +168,10 @@ def read_glove(path: Path, words: tuple[str, ...], width: int | None = None) -> 
         with Path(path).expanduser().open(encoding="utf-8") as stream:
             for at, line in enumerate(stream, 1):
                 word, _, rest = line.rstrip().partition(" ")
-                seen = rest.count(" ") + 1 if rest else 0
-                if at == 1 and seen == 1 and word.isdigit():
+                count = rest.count(" ") + 1 if rest else 0
+                if at == 1 and count == 1 and word.isdigit():
                     continue  # word2vec's header: number of words and width
-                before = _width(path, at, seen, before, width)
+                before = _width(path, at, count, before, width)
                 if word in number:
                     rows[number[word]] = _numbers(path, at, rest.split(" "))
     except (OSError, UnicodeDecodeError) as error:
@@ -215,14 +215,14 @@ def _renumbered(other: Decoded, words: tuple[str, ...]) -> np.ndarray:
     return renamed[other.splits["train"].x]
 
 
-def _width(path: Path, at: int, seen: int, before: int | None, asked: int | None) -> int:
-    if before is not None and seen != before:
-        raise ValueError(f"data.embeddings: {path} line {at} has {seen} numbers, those before have {before}")
-    if seen < 2:
+def _width(path: Path, at: int, count: int, before: int | None, wanted: int | None) -> int:
+    if before is not None and count != before:
+        raise ValueError(f"data.embeddings: {path} line {at} has {count} numbers, those before have {before}")
+    if count < 2:
         raise ValueError(f"data.embeddings: {path} line {at} is not a word and its numbers, as in GloVe's text files")
-    if asked is not None and seen != asked:
-        raise ValueError(f"data.embedding_width: {asked}, but the vectors of {path} have {seen} numbers")
-    return seen
+    if wanted is not None and count != wanted:
+        raise ValueError(f"data.embedding_width: {wanted}, but the vectors of {path} have {count} numbers")
+    return count
 
 
 def _numbers(path: Path, at: int, values: list[str]) -> np.ndarray:

@@ -88,7 +88,11 @@ def shift(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def make(spec: DataSpec, source: Decoded, cache: Path, corpora: Mapping[str, Decoded]) -> Text:
-    """The vectors of a source's words, by `embeddings.text_of`, which is imported only here."""
+    """The vectors of a source's words.
+
+    Args:
+        spec, source, cache, corpora: as of `embeddings.text_of`.
+    """
     from raystill.platform.data.modality.embeddings import text_of
 
     return text_of(spec, source, cache, corpora)

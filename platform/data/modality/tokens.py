@@ -1,6 +1,6 @@
 """Texts to token ids: tokenising, the vocabulary, padding and truncation.
 
-A text is lower-cased, HTML line breaks become spaces, and what is left is cut into words, numbers, English clitics as
+A text is lower-cased, HTML line breaks become spaces, and the rest is cut into words, numbers, English clitics as
 the Penn Treebank writes them (`do n't`, `it 's`, which is also how GloVe's files were tokenised) and single marks.
 """
 

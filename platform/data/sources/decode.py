@@ -22,16 +22,9 @@ Progress = Callable[[int, int], None]
 _CHUNK = 256  # images a task of the thread pool
 # errors that Pillow raises for corrupt images
 _CORRUPT = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    OverflowError,
-    struct.error,
-    zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error,
     Image.DecompressionBombError,
-)
+)  # fmt: skip
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "La": 1} | dict.fromkeys(
     ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), 3
 )

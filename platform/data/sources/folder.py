@@ -39,15 +39,15 @@ def _portion(rows: list[tuple[Path, int]]) -> Portion:
 
 
 def _roots(path: Path) -> Mapping[str, Path]:
-    named: dict[str, Path] = {}
+    roots: dict[str, Path] = {}
     for child in sorted(path.iterdir()):
         split = split_of(child.name) if child.is_dir() else None
-        if split and split in named:
-            raise ValueError(f"data.source: {path} has two folders of split {split}: {named[split].name}, {child.name}")
+        if split and split in roots:
+            raise ValueError(f"data.source: {path} has two folders of split {split}: {roots[split].name}, {child.name}")
         if split:
-            named[split] = child
+            roots[split] = child
     # without a train folder, folders such as `test` are classes
-    return named if "train" in named else {"train": path}
+    return roots if "train" in roots else {"train": path}
 
 
 def _classes(root: Path) -> list[str]:

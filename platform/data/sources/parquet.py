@@ -80,11 +80,11 @@ def _file(system: pafs.FileSystem, info: pafs.FileInfo, folder: str) -> File:
 
 
 def _by_split(files: Sequence[File]) -> dict[str, list[File]]:
-    named = {file: split_of(Path(file.name).name) or split_of(Path(file.name).parent.name) for file in files}
-    if not any(named.values()):
+    split_by_file = {file: split_of(Path(file.name).name) or split_of(Path(file.name).parent.name) for file in files}
+    if not any(split_by_file.values()):
         return {"train": list(files)}
     splits: dict[str, list[File]] = {}
-    for file, split in named.items():
+    for file, split in split_by_file.items():
         if split is None:
             raise ValueError(
                 f"data.source: {file.path} belongs to no split; its name should start with train, validation or test"

@@ -64,19 +64,19 @@ def _digits(spec: DataSpec) -> Stored:
 
 
 def _torchvision(name: str, spec: DataSpec) -> Stored:
-    kind, pattern, asks = _TORCHVISION[name]
+    kind, pattern, arguments = _TORCHVISION[name]
     root = data_root(spec)
 
     def dataset(split: str, download: bool = False) -> Any:
         from torchvision import datasets
 
         try:
-            return getattr(datasets, kind)(root, download=download, **asks[split])
+            return getattr(datasets, kind)(root, download=download, **arguments[split])
         except (RuntimeError, OSError, EOFError) as error:  # missing or corrupt files, or no network
             raise ValueError(f"data.source: torchvision cannot read {name} ({split}) in {root}: {error}") from error
 
     def read() -> Raw:
-        parts = {split: dataset(split) for split in asks}
+        parts = {split: dataset(split) for split in arguments}
         splits = {}
         for split, part in parts.items():
             labels = part.labels if hasattr(part, "labels") else part.targets
@@ -84,7 +84,7 @@ def _torchvision(name: str, spec: DataSpec) -> Stored:
         return Raw(splits, getattr(parts["train"], "classes", None))
 
     if spec.download:
-        for split in asks:
+        for split in arguments:
             dataset(split, download=True)
     files = [local_file(path, root) for path in sorted(root.glob(pattern)) if path.is_file()]
     if not files:
