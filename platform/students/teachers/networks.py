@@ -119,7 +119,7 @@ def ema(student: nn.Module, decay: float = 0.999, warm: bool = True, at: Sequenc
         m = min(decay, 1 - 1 / (done + 1)) if warm else decay
         for mine, theirs in zip(average.parameters(), now.parameters()):
             mine.lerp_(theirs.detach(), 1 - m)
-        for mine, theirs in zip(average.buffers(), now.buffers()):
-            mine.copy_(theirs)
+        for old, new in zip(average.buffers(), now.buffers()):
+            old.copy_(new)
 
     return Teacher(lambda x, y, address: answers(x), "it is a moving average of the student", average, update)
