@@ -16,10 +16,11 @@ Point = tuple[int, Mapping[str, float], int]
 
 
 class Children:
-    """Writes children of a parent run, each in one go; without a parent it writes nothing.
+    """Writes each child of a search's MLflow run when the child has ended; without a parent it writes nothing.
 
     Attributes:
-        trouble: why the last child could not be written; a store that is away costs a child, not the search.
+        trouble: why the store lacks the last child or some of it, else empty; a store that is away costs a child and
+            not the search.
     """
 
     def __init__(self, spec: TrackingSpec, parent: str | None, name: str, tag: str) -> None:
@@ -59,4 +60,4 @@ class Children:
             self.trouble = str(error)
             return
         child.catch_up(points)
-        child.finish(status)
+        self.trouble = "" if child.finish(status) else child.trouble

@@ -37,8 +37,9 @@ def encode(splits: Mapping[str, Portion], length: int | None, most: int, known: 
 
     Args:
         splits: by name, `train` among them; their examples are strings.
-        length: tokens of each text; None takes the least that truncates at most 5 % of the training texts, up to 400.
-        most: size of the vocabulary, the two special words included; the most frequent words enter, ties by alphabet.
+        length: tokens of each text; None takes the 95th percentile of the training texts' lengths, at most 400.
+        most: largest vocabulary, padding and the unknown word included; words that occur twice or more enter, the most
+            frequent first, ties by alphabet.
         known: words of other corpora, the most frequent first. A word of the training texts that is among them enters
             even if it occurs once; those that the training texts lack come last.
 
