@@ -31,12 +31,15 @@ from raystill.platform.work.problem import check_memory, outer_teacher, resolve_
 
 @dataclass(frozen=True)
 class Plan:
-    """A spec that was checked against its data: nothing in it can be the user's mistake any more.
+    """A distillation that was checked against its data: nothing in it can be the user's mistake any more.
 
     Attributes:
-        learner: the network of `spec.learner`.
+        spec: the spec with every `auto` decided and the digests of its files filled in.
+        data: what is distilled.
+        learner: the network that `spec.learner` names, as pure functions of its parameters.
         inner, outer: the inner and outer objectives.
-        plugins: parts of the user's own, which evaluators resolve again in their processes.
+        synthesizer: what `spec.synthesizer` names.
+        plugins: the user's own parts by kind and name; evaluators get them, and look the spec's names up in them.
         workers: (least, most) evaluators; (0, 0) computes in this process.
     """
 

@@ -25,18 +25,20 @@ def base(name: str) -> str:
 def space(
     name: str, plugins: registry.Plugins | None = None, field: str = "search.space", beside: Iterable[str] = ()
 ) -> Space:
-    """A space by its name, which may have a scale, as `cell@c16n3` has: 16 channels, 3 cells in each stage.
+    """Look a space up by its name, which may have a scale, as `cell@c16n3` has: 16 channels, 3 cells in each stage.
 
     Args:
+        plugins: the caller's own spaces, which win over the built-in ones.
         field: dotted name of the spec's field, for the error.
-        beside: other valid values of the field, for the error.
+        beside: further values that the field takes in place of a space, which the error lists.
 
     Raises:
-        ValueError: there is none of that name, or it has no such scale.
+        ValueError: no space has that name, its part is not a `Space`, or it has no such scale.
     """
     bare = base(name)
-    known = {**dict.fromkeys(beside), **SPACES}
-    part = registry.resolve("spaces", bare, known, plugins, field)
+    if bare in beside:
+        raise ValueError(f"{field}: {bare} is no space and has no scale; remove the @")
+    part = registry.resolve("spaces", bare, {**dict.fromkeys(beside), **SPACES}, plugins, field)
     if not isinstance(part, Space):
         raise ValueError(f"{field}: {bare!r} is {type(part).__name__}, not a raystill.platform.architectures.Space")
     if bare == name:

@@ -79,10 +79,11 @@ def is_remote(place: str | Path) -> bool:
 
 
 def plain(name: str) -> str:
-    """A name that stays under its root.
+    """Check that a relative name, `a/b`, stays below the folder or bucket that it is joined to, and return it.
 
     Raises:
-        ValueError: it is absolute, leads upwards, or has characters that file systems interpret.
+        ValueError: it is empty or absolute, has an empty part, `.` or `..`, or one of the characters backslash, #, %, :
+            and NUL, which URIs and file systems read in ways of their own.
     """
     parts = name.split("/")
     if not name or any(part in {"", ".", ".."} for part in parts) or set(name) & set("\\#%:\0"):

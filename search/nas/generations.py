@@ -30,23 +30,27 @@ def rankings(spec: NasSpec, curriculum: Distilled | None) -> list[Ranking]:
 
 
 def score_candidates(
-    spec: NasSpec, session: Session, asked: list[Ranking], tracker: Tracker, children: Children
+    spec: NasSpec, session: Session, scored_by: list[Ranking], tracker: Tracker, children: Children
 ) -> tuple[Ledger, dict[str, float]]:
-    """Score all candidates, a generation at a time; those that the ledger has are told to the searcher as they are.
+    """Score `spec.candidates` architectures, a generation at a time; generations in the ledger are not scored again.
 
     Args:
-        tracker: the search's MLflow run.
-        children: writes a child of it for each generation.
+        spec: names the space, the searcher and the size of a generation.
+        session: of the search's run folder, in which the ledger lies.
+        scored_by: each architecture is scored by all of these.
+        tracker: the search's MLflow run; the best scores of each generation are logged to it.
+        children: writes a child of that run for each generation.
 
     Returns:
-        The ledger, and what scoring cost in seconds.
+        The ledger, and seconds: `score_cpu_seconds`, `training_seconds` and `work_seconds` of all sessions of the
+        search, and `score_wall_seconds` of this one.
 
     Raises:
-        ValueError: the ledger is of another search.
+        ValueError: the ledger is torn, or holds other rankers or other architectures than this search asks for.
     """
     searcher = SEARCHERS[spec.searcher](space(spec.space), spec.run.seed)
     scorer = Scorer(session, spec.run.seed)
-    ledger = Ledger(session.folder / LEDGER, [ranking.name for ranking in asked])
+    ledger = Ledger(session.folder / LEDGER, [ranking.name for ranking in scored_by])
     wall = 0.0
     for generation, start in enumerate(range(0, spec.candidates, spec.generation)):
         archs = searcher.ask(min(spec.generation, spec.candidates - start))
@@ -58,7 +62,7 @@ def score_candidates(
                 )
         else:
             values = {}
-            for ranking in asked:
+            for ranking in scored_by:
                 scores = scorer.scores(ranking, archs, step=generation)
                 values[ranking.name] = scores.values
                 wall += scores.wall

@@ -71,10 +71,18 @@ def resume(folder: Path, workers: int | str | None = None) -> dict[str, Any]:
 
 
 def carry_out(spec: NasSpec, folder: Path, resumed: bool = False) -> dict[str, Any]:
-    """Do what is still missing of a search; where it has a result, only the page and what MLflow lacks.
+    """Do what a search's folder still lacks; where it has `result.json`, only the page and MLflow's run are completed.
+
+    Args:
+        folder: the run folder, with the ledger of an earlier session where there was one.
+        resumed: an earlier session began the search; it then goes on even where its tracking store is away.
+
+    Returns:
+        What `result.json` holds.
 
     Raises:
-        Interrupted: stopped by Ctrl-C; `resume` goes on.
+        ValueError: the ledger or the result is torn, or of another search.
+        Interrupted: stopped by Ctrl-C or SIGTERM; `raystill resume` goes on.
     """
     print(f"search {folder}", flush=True)
     began = time.monotonic()

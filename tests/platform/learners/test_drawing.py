@@ -34,6 +34,12 @@ def test_without_a_draw_every_member_has_the_specs_learner() -> None:
     assert set(drawn(spec)) == {spec}
 
 
+@pytest.mark.parametrize("value", ["none", "widths"])
+def test_a_value_that_is_no_space_has_no_scale(value: str) -> None:
+    with pytest.raises(ValueError, match=f"^learner.draw: {value} is no space and has no scale; remove the @$"):
+        drawn(LearnerSpec(name="mlp", draw=f"{value}@c4n2"))
+
+
 def test_a_pool_of_another_scale_draws_at_that_scale() -> None:
     names = [learner.name for learner in drawn(LearnerSpec(name="mlp", draw="cell@c4n2"))]
     assert all(name.startswith("cell:") and name.endswith("@c4n2") for name in names)
