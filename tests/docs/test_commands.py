@@ -4,17 +4,19 @@ A comment before a block of commands names its tier, `<!-- run: TIER -->`:
 
     plan (without a comment): the command's parser and spec accept it
     unit: it runs, in this tier
-    docs: it runs, in the tier docs, smaller where SMALLER says so
-    rents, install: it is in the list of docs/how-it-works/not-run.md, which says what is run in its place
+    docs: it runs in the tier docs, in the page's order, smaller where SMALLER says so
+    rents, install: it is in the list of docs/how-it-works/not-run.md, which says what is run in its place; `raystill
+        distill` beside an install command runs as those of docs
+
+Python blocks of start, the tutorials and the guides in PYTHON run where they stand among the commands.
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
 import shlex
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,12 +35,26 @@ PAGES = [
 TIERS = ("plan", "unit", "docs", "rents", "install")
 SPECS = ("distill", "pretrain", "kd", "search temperature", "search nas", "search tune", "search card")
 """Commands that print their spec with --print-config."""
+ASSESSED = "--assess.networks 1 --assess.baselines false"
 SMALLER = {
-    "distill": "--outer.steps 4 --validation.every 2 --validation.networks 1 --assess.networks 1 "
-    "--assess.baselines false --run.workers 1 --tracking.enabled false",
-    "kd": "--run.seeds 1 --tracking.enabled false",
+    "distill": f"--outer.steps 4 --validation.every 2 --validation.networks 1 {ASSESSED} --run.workers 0",
+    "kd": "--run.seeds 1 --train.steps 20",
+    "search temperature": "--search.seeds 1 --search.assess 1 --search.temperatures 1,4 --search.alphas 0.5,1 "
+    "--student.training.steps 27 --teacher.training.steps 50 --run.workers 0",
+    "search nas": "--candidates 6 --generation 3 --retrain 1 --networks 1 --run.workers 0",
+    "search card": "--resamples 20 --networks 1 --run.workers 0",
 }
-"""What the tier docs adds to a command that starts from a recipe."""
+"""What the tier docs adds to a command, by its name."""
+SMALLER_PYTHON = {
+    '"outer": {"steps": 40},': '"outer": {"steps": 2}, "validation": {"networks": 1}, "run": {"workers": 0}, '
+    '"assess": {"networks": 1, "baselines": False},',
+}
+"""What the tier docs puts in place of a piece of a Python block."""
+BEFORE = {"export.md": ("raystill", "distill", "--recipe", "digits")}
+"""What a page takes for granted."""
+PYTHON = ("start.md", "own-images.md", "own-network.md", "students.md", "objectives.md", "export.md")
+LONG = ("README.md", "gtn-and-search.md")
+"""Pages whose commands take more than a minute even when they are smaller."""
 
 
 class Command(NamedTuple):
@@ -57,29 +73,35 @@ class Command(NamedTuple):
         return " ".join(rest[:2] if rest[0] in ("search", "cluster") else rest[:1])
 
 
-def commands() -> list[Command]:
-    """Every line of every block of commands, a chain by && being several."""
-    every = []
-    for page in PAGES:
-        tier = "plan"
-        block = False
-        for line in page.read_text().splitlines():
-            if comment := re.fullmatch(r"<!-- run: (\w+).*-->", line):
-                tier = comment[1]
-                assert tier in TIERS, f"{page.name}: {line}"
-            elif line.startswith("```"):
-                block = line == "```bash"
-                tier = tier if block else "plan"
-            elif block:
-                for part in line.split(" && "):
+class Program(NamedTuple):
+    """A Python block."""
+
+    page: str
+    text: str
+
+
+def blocks(page: Path) -> Iterator[Command | Program]:
+    """The commands and programs of a page in their order; a chain by && is several commands."""
+    tier, lines = "plan", iter(page.read_text().splitlines())
+    for line in lines:
+        if comment := re.fullmatch(r"<!-- run: (\w+) -->", line):
+            tier = comment[1]
+            assert tier in TIERS, f"{page.name}: {line}"
+        elif line.startswith("```"):
+            inside = list(itertools.takewhile(lambda inner: inner != "```", lines))
+            if line == "```python":
+                yield Program(page.name, "\n".join(inside))
+            elif line == "```bash":
+                for part in itertools.chain.from_iterable(one.split(" && ") for one in inside):
                     words = shlex.split(part, comments=True)
                     words = words[: words.index(">")] if ">" in words else words
                     if words:
-                        every.append(Command(page.name, tier, tuple(words)))
-    return every
+                        yield Command(page.name, tier, tuple(words))
+            tier = "plan"
 
 
-COMMANDS = commands()
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+COMMANDS = [block for block in BLOCKS if isinstance(block, Command)]
 
 
 def texts(command: Command) -> str:
@@ -136,16 +158,35 @@ def test_a_short_command_runs(command: Command, monkeypatch: pytest.MonkeyPatch)
     assert cli_code(list(command.words[1:])) == 0
 
 
+def runs(block: Command | Program) -> bool:
+    """Whether the tier docs runs a block."""
+    if isinstance(block, Program):
+        return block.page in PYTHON
+    return block.tier == "docs" or (block.tier == "install" and block.words[:2] == ("raystill", "distill"))
+
+
 @pytest.mark.docs
-@pytest.mark.long
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("page", sorted({c.page for c in COMMANDS if c.tier == "docs"}))
-def test_a_pages_commands_run_one_after_another(page: str, tmp_path: Path) -> None:
-    for command in COMMANDS:
-        if command.page != page or command.tier != "docs":
-            continue
-        added = SMALLER.get(command.name, "").split() if "--config" not in command.words else []
-        line = [sys.executable, "-m", "raystill.platform.cli", *command.words[1:], *added]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{texts(command)}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.long] if page in LONG else [])
+        for page in sorted({block.page for block in BLOCKS if runs(block)})
+    ],
+)
+def test_a_pages_commands_run_one_after_another(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    every: list[Command | Program] = [block for block in BLOCKS if block.page == page and runs(block)]
+    if page in BEFORE:
+        every.insert(0, Command(page, "docs", BEFORE[page]))
+    names: dict[str, object] = {}
+    for block in every:
+        if isinstance(block, Program):
+            text = block.text
+            for piece, smaller in SMALLER_PYTHON.items():
+                text = text.replace(piece, smaller)
+            exec(text, names)
+        else:
+            print(f"$ {' '.join(block.words)}", flush=True)
+            assert cli_code([*block.words[1:], *SMALLER.get(block.name, "").split()]) == 0, texts(block)
