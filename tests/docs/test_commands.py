@@ -42,7 +42,7 @@ SMALLER = {
     "search temperature": "--search.seeds 1 --search.assess 1 --search.temperatures 1,4 --search.alphas 0.5,1 "
     "--student.training.steps 27 --teacher.training.steps 50 --run.workers 0",
     "search nas": "--candidates 6 --generation 3 --retrain 1 --networks 1 --run.workers 0",
-    "search card": "--resamples 20 --networks 1 --run.workers 0",
+    "search card": "--resamples 100 --networks 1 --run.workers 0",
 }
 """What the tier docs adds to a command, by its name."""
 SMALLER_PYTHON = {
@@ -50,11 +50,18 @@ SMALLER_PYTHON = {
     '"assess": {"networks": 1, "baselines": False},',
 }
 """What the tier docs puts in place of a piece of a Python block."""
-BEFORE = {"export.md": ("raystill", "distill", "--recipe", "digits")}
+BEFORE = {"guides/export.md": ("raystill", "distill", "--recipe", "digits")}
 """What a page takes for granted."""
-PYTHON = ("start.md", "own-images.md", "own-network.md", "students.md", "objectives.md", "export.md")
-LONG = ("README.md", "gtn-and-search.md")
-"""Pages whose commands take more than a minute even when they are smaller."""
+PYTHON = (
+    "start.md",
+    "tutorials/own-images.md",
+    "tutorials/own-network.md",
+    "guides/students.md",
+    "guides/objectives.md",
+    "guides/export.md",
+)
+LONG = ("tutorials/gtn-and-search.md",)
+"""Pages that the nightly job alone runs."""
 
 
 class Command(NamedTuple):
@@ -82,6 +89,7 @@ class Program(NamedTuple):
 
 def blocks(page: Path) -> Iterator[Command | Program]:
     """The commands and programs of a page in their order; a chain by && is several commands."""
+    name = page.name if page.parent == ROOT else page.relative_to(ROOT / "docs").as_posix()
     tier, lines = "plan", iter(page.read_text().splitlines())
     for line in lines:
         if comment := re.fullmatch(r"<!-- run: (\w+) -->", line):
@@ -90,13 +98,13 @@ def blocks(page: Path) -> Iterator[Command | Program]:
         elif line.startswith("```"):
             inside = list(itertools.takewhile(lambda inner: inner != "```", lines))
             if line == "```python":
-                yield Program(page.name, "\n".join(inside))
+                yield Program(name, "\n".join(inside))
             elif line == "```bash":
                 for part in itertools.chain.from_iterable(one.split(" && ") for one in inside):
                     words = shlex.split(part, comments=True)
                     words = words[: words.index(">")] if ">" in words else words
                     if words:
-                        yield Command(page.name, tier, tuple(words))
+                        yield Command(name, tier, tuple(words))
             tier = "plan"
 
 
@@ -115,7 +123,7 @@ def listed() -> list[str]:
 
 def test_the_pages_have_commands() -> None:
     assert len(COMMANDS) > 60
-    assert {command.page for command in COMMANDS} >= {"README.md", "start.md", "search.md"}
+    assert {command.page for command in COMMANDS} >= {"README.md", "start.md", "guides/search.md"}
 
 
 def test_what_is_not_run_stands_in_the_list() -> None:
