@@ -26,7 +26,16 @@ EXPLANATION = (
 
 
 def write(folder: Path, card: Mapping[str, Any], scores: Mapping[str, np.ndarray] | None, truth: GroundTruth) -> Path:
-    """Write `report.html` of a card."""
+    """Write `report.html` of a card.
+
+    Args:
+        folder: the run folder.
+        card: what `card.json` holds.
+        scores: by ranker [N], larger is better; None where the card does not speak.
+
+    Returns:
+        The file's path.
+    """
     return page.write_page(folder, render(card, scores, truth))
 
 
@@ -96,7 +105,14 @@ def scatter(scores: np.ndarray, accuracy: np.ndarray, title: str) -> Markup:
 
 
 def figure(card: Mapping[str, Any], scores: Mapping[str, np.ndarray], truth: GroundTruth, columns: int = 4) -> Figure:
-    """The same scatters as one picture, the best rho first; a ranker that gives all the same score has none."""
+    """The same scatters as one picture, the best rho first; a ranker that gives all the same score has none.
+
+    Args:
+        card: what `card.json` holds.
+        scores: by ranker [N], larger is better.
+        truth: of the same architectures.
+        columns: scatters side by side.
+    """
     from matplotlib.figure import Figure
 
     rho = {name: row["rho"] for name, row in card["rankers"].items() if row["rho"] is not None}

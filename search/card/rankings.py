@@ -35,7 +35,14 @@ def size(curricula: Sequence[Distilled]) -> tuple[int, int]:
 
 
 def real(name: str, steps: int, batch: int, lr: float) -> Ranking:
-    """A ranking by `steps` minibatches of real data."""
+    """A ranking by `steps` minibatches of real data.
+
+    Args:
+        name: of the row in the card's table.
+        steps: minibatches that each network is trained for.
+        batch: images of a minibatch.
+        lr: the highest learning rate of the schedule.
+    """
     return Ranking(name, "real", RankerOptions(protocol=Protocol(steps, batch, lr)))
 
 
@@ -104,10 +111,18 @@ def tuned_rate(scorer: Scorer, space: str, without: frozenset[str], steps: int, 
 def halved(
     scorer: Scorer, archs: Sequence[Arch], batch: int, lr: float, rungs: Sequence[int] = RUNGS
 ) -> tuple[np.ndarray, float]:
-    """Successive halving on real data (1603.06560): scores [N], and CPU seconds.
+    """Successive halving on real data (1603.06560).
 
     Each round trains the remaining architectures from the start, for longer, and keeps the best one in `KEPT`. A score
     is the number of rounds that an architecture passed, plus its accuracy in the last one.
+
+    Args:
+        batch: images of a minibatch.
+        lr: the highest learning rate of the schedule, the same in all rounds.
+        rungs: minibatches of each round, rising.
+
+    Returns:
+        The scores [N], and the CPU seconds of all rounds together.
     """
     left, seconds, values = np.arange(len(archs)), 0.0, np.zeros(len(archs))
     for done, steps in enumerate(rungs):

@@ -66,8 +66,13 @@ def carry_out(
 ) -> tuple[dict[str, Any], Scored]:
     """Write `card.json` and the page; what the folder's commit log has is not computed again.
 
+    Args:
+        folder: the run folder, with the commit log of an earlier session where there was one.
+        tell: takes lines of progress.
+        resumed: an earlier session began the card.
+
     Returns:
-        The card, and the scores by ranker.
+        The card, and the scores [N] by ranker; None in place of the scores where the card does not speak.
 
     Raises:
         Interrupted: stopped by Ctrl-C; `resume` goes on.

@@ -20,6 +20,10 @@ def score(
 ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, Any]]:
     """Score the architectures by every ranking of a card.
 
+    Args:
+        archs: those of the ground truth [N].
+        tell: takes lines of progress.
+
     Returns:
         By ranker the scores [N], and the CPU seconds that they took together; and steps, batch and rates of real data.
     """

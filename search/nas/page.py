@@ -20,7 +20,17 @@ COLUMNS = [("architecture", ""), *((name, "number") for name in (
 
 
 def write(folder: Path, result: Mapping[str, Any], rows: Sequence[LedgerRow], rankers: Sequence[str]) -> Path:
-    """Write `report.html` of a search."""
+    """Write `report.html` of a search.
+
+    Args:
+        folder: the run folder.
+        result: what `result.json` holds.
+        rows: of the ledger.
+        rankers: the ledger's rankers, the one that trains first.
+
+    Returns:
+        The file's path.
+    """
     return page.write_page(folder, render(folder.name, result, rows, rankers))
 
 

@@ -68,7 +68,15 @@ def retrain(spec: NasSpec, session: Session, rows: Sequence[LedgerRow], parent: 
 
 
 def on_evaluators(spec: NasSpec, session: Session, rows: Sequence[LedgerRow], parent: str | None = None) -> Retrained:
-    """Train candidates to their end as work items; one whose file an earlier session wrote is not trained again."""
+    """Train candidates to their end as work items; one whose file an earlier session wrote is not trained again.
+
+    Args:
+        rows: of the ledger, one for each candidate.
+        parent: not used; the other trainer needs it.
+
+    Returns:
+        Figures in the order of `rows`, accuracies in percent; and weights (see `Retrained`).
+    """
     home, way = session.folder / FOLDER, protocol(spec)
     home.mkdir(exist_ok=True)
     known = {row["architecture"]: _read(_file(home, row)) for row in rows}
@@ -99,7 +107,20 @@ def on_evaluators(spec: NasSpec, session: Session, rows: Sequence[LedgerRow], pa
 
 
 def on_tune(spec: NasSpec, session: Session, rows: Sequence[LedgerRow], parent: str | None) -> Retrained:
-    """Train candidates by Ray Tune, which stops poor ones, on the slots that the evaluators give back."""
+    """Train candidates by Ray Tune, which stops poor ones, on the slots that the evaluators give back.
+
+    Args:
+        rows: of the ledger, one for each candidate.
+        parent: MLflow's id of the search; each trial becomes a child of that run.
+
+    Returns:
+        Figures in the order of `rows`, accuracies in percent, `test` None where the trial was stopped; and weights
+        (see `Retrained`).
+
+    Raises:
+        ValueError: the cluster has no room for a trial.
+        RuntimeError: no trial came to its end.
+    """
     from raystill.search.nas import retraining_on_tune
 
     session.release()

@@ -12,7 +12,11 @@ from raystill.search.ranking.scoring import check_fit
 
 
 def host_spec(data: DataSpec, run: RunSpec, tracking: TrackingSpec, objective: str = "cross_entropy") -> DistillSpec:
-    """The spec that evaluators of a search are built from; nothing is distilled, so its learner is not used."""
+    """The spec that evaluators of a search are built from; nothing is distilled, so its learner is not used.
+
+    Args:
+        objective: the inner objective, by which networks are trained on a curriculum.
+    """
     learner = LearnerSpec(name="linear")
     return DistillSpec(data=data, learner=learner, inner=InnerSpec(objective=objective), run=run, tracking=tracking)
 

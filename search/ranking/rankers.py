@@ -63,6 +63,15 @@ class RankerOptions:
 
 
 Ranker = Callable[[Workbench, Arch, Address, RankerOptions, Mapping[str, Tensor], Clock], float]
+"""Scores one architecture; larger is better. All rankers take the same arguments, by position:
+
+    bench: the data, the device and the spec of the run, in this process.
+    arch: the architecture to score.
+    address: names the random draws, such as those of initial parameters; its stream contains the architecture's hash.
+    options: how to score; each ranker reads the fields that concern it.
+    inputs: the curriculum's tensors on the device; a ranker without a curriculum ignores them.
+    clock: the ranker adds the seconds that it spends to this record.
+"""
 
 
 def _problem(bench: Workbench, arch: Arch, scheme: str) -> Problem:
@@ -81,7 +90,14 @@ def curriculum(
 ) -> float:
     """Mean validation accuracy of `networks` networks, trained on a curriculum's steps at its learned rates.
 
-    Inputs: `x` and `y` of the curriculum, `order` of its steps, and `lr` and `momentum` of each.
+    The arguments are those of every `Ranker`.
+
+    Args:
+        inputs: the curriculum: `x` and `y`, images and labels of its minibatches; `order`, the number of the minibatch
+            that each training step takes; `lr` and `momentum`, the rates of the training steps.
+
+    Returns:
+        Accuracy from 0 to 1.
     """
     problem = _problem(bench, arch, options.init)
     order = inputs["order"]
@@ -99,7 +115,16 @@ def curriculum(
 def real(
     bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock
 ) -> float:
-    """Mean validation accuracy of `networks` networks, trained on real data by the options' protocol."""
+    """Mean validation accuracy of `networks` networks, trained on real data by the options' protocol.
+
+    The arguments are those of every `Ranker`.
+
+    Args:
+        options: `protocol` must be set; `per_class` limits the training images.
+
+    Returns:
+        Accuracy from 0 to 1.
+    """
     problem = _problem(bench, arch, options.init)
     data = bench.train
     if options.per_class is not None:
@@ -127,7 +152,16 @@ def proxy(
     bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock,
     name: str,
 ) -> float:  # fmt: skip
-    """A zero-cost proxy of the initial network on one minibatch of real data, the same for all architectures."""
+    """A zero-cost proxy of the initial network on one minibatch of real data, the same for all architectures.
+
+    The arguments are those of every `Ranker`, and one more.
+
+    Args:
+        name: of the proxy, a key of `PROXIES`.
+
+    Returns:
+        The proxy's value, `WORST` at the least.
+    """
     problem = _problem(bench, arch, options.init)
     network = problem.learner.load(problem.learner.init(address).to(bench.device))
     rng = numpy_rng(Address(bench.spec.run.seed, stream="rank/batch"))
@@ -142,7 +176,13 @@ def count(
     bench: Workbench, arch: Arch, address: Address, options: RankerOptions, inputs: Mapping[str, Tensor], clock: Clock,
     name: str,
 ) -> float:  # fmt: skip
-    """The number of parameters, or of FLOPs."""
+    """The number of parameters, or of FLOPs.
+
+    The arguments are those of every `Ranker`, and one more.
+
+    Args:
+        name: of the number, a key of `COUNTS`.
+    """
     return COUNTS[name](arch, bench.data.shape, len(bench.data.classes))
 
 
@@ -170,8 +210,16 @@ class ScoreOptions:
 def score(bench: Workbench, address: Address, options: ScoreOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """Work item: the scores of a batch of architectures.
 
-    Numbers: `0`, `1`, ... the scores; `training/0`, ... and `evaluation/0`, ... the seconds of each (`Clock`); `cpu/0`,
-    ... its CPU seconds. Inputs: a curriculum, or nothing.
+    Args:
+        address: its seed is that of the networks; each architecture has a stream of its own.
+        inputs: the arrays of a curriculum; a ranker without a curriculum ignores them.
+
+    Returns:
+        Numbers: `0`, `1`, ... the scores; `training/0`, ... and `evaluation/0`, ... the seconds of each (`Clock`);
+        `cpu/0`, ... its CPU seconds. No arrays.
+
+    Raises:
+        ValueError: unknown ranker, or a text that is no architecture.
     """
     tensors = bench.tensors(inputs)
     numbers: Numbers = {}
@@ -194,7 +242,15 @@ class TrainRealOptions:
 
 
 def train_real(bench: Workbench, address: Address, options: TrainRealOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """Work item: train an architecture by the ground truth's protocol; accuracies, and `theta` where it is finite."""
+    """Work item: train an architecture by the ground truth's protocol.
+
+    Args:
+        address: its seed is that of the initial parameters and of the order of the data.
+        inputs: not used.
+
+    Returns:
+        The numbers of `training.train_network`, and the parameters `theta` [P] where all are finite.
+    """
     arch = parse(options.architecture)
     numbers, theta = training.train_network(bench, arch, address.seed, options.protocol)
     return numbers, {"theta": theta.cpu().numpy()} if bool(theta.isfinite().all()) else {}

@@ -66,6 +66,11 @@ def bootstrap(
     """A statistic of several rankers [R] on the same resamples of architectures: [resamples, R].
 
     Columns are paired: the interval of a difference is the interval of the columns' differences.
+
+    Args:
+        scores: of each ranker [N].
+        truth: of the same architectures [N].
+        statistic: takes the scores and the truth of one resample.
     """
     rng = numpy_rng(Address(0, stream="rank/bootstrap"))
     values = np.empty((resamples, len(scores)))

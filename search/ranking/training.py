@@ -21,7 +21,14 @@ from raystill.search.ranking.levels import STREAM, Protocol
 
 
 def batches(count: int, size: int, steps: int, address: Address) -> Iterator[np.ndarray]:
-    """Row numbers [size] of `steps` minibatches out of shuffled passes over `count` examples."""
+    """Row numbers [size] of `steps` minibatches out of shuffled passes over `count` examples.
+
+    Args:
+        count: of the examples in the data.
+        size: examples of a minibatch.
+        steps: how many minibatches to draw.
+        address: names the order of the examples.
+    """
     rng = numpy_rng(address)
     order = np.empty(0, np.int64)
     for _ in range(steps):
@@ -47,7 +54,13 @@ def init(learner: Learner, address: Address, device: torch.device) -> State:
 
 
 def descend(learner: Learner, data: Resident, address: Address, protocol: Protocol, state: State, until: int) -> State:
-    """The state after `until` minibatches in all: the same bits however often training was stopped on the way."""
+    """The state after `until` minibatches in all: the same bits however often training was stopped on the way.
+
+    Args:
+        address: names the order of the data; the same as that of `init`.
+        state: where training goes on from; `state.done` minibatches of the order are passed over.
+        until: minibatches counted from the start of training, at most `protocol.steps`.
+    """
     draws = enumerate(batches(len(data), protocol.batch, until, address.at(stream=f"{address.stream}/batches")))
     left = (
         (data.batch(rows), {"lr": protocol.lr * training.cosine(done, protocol.steps), "momentum": protocol.momentum})
@@ -61,7 +74,15 @@ def descend(learner: Learner, data: Resident, address: Address, protocol: Protoc
 def fit(
     learner: Learner, data: Resident, address: Address, protocol: Protocol, stops: Sequence[int] = ()
 ) -> Iterator[Tensor]:
-    """The parameters theta[P] after each number of minibatches in `stops` (rising), then at the end."""
+    """Train from initial parameters to the end of the protocol.
+
+    Args:
+        address: names the initial parameters and the order of the data.
+        stops: numbers of minibatches, rising, after which the parameters are asked for too.
+
+    Returns:
+        The parameters theta[P] after each of `stops`, then at the end.
+    """
     state = init(learner, address, data.x.device)
     for stop in (*stops, protocol.steps):
         state = descend(learner, data, address, protocol, state, stop)
@@ -75,6 +96,10 @@ def address_of(arch: Arch, seed: int) -> Address:
 
 def train_network(bench: Workbench, arch: Arch, seed: int, protocol: Protocol) -> tuple[dict[str, float], Tensor]:
     """Train one network on the training split.
+
+    Args:
+        seed: of the initial parameters and of the order of the data.
+        protocol: minibatches, their size, and the learning rate.
 
     Returns:
         Its accuracies (0 to 1) on the validation and test splits, and on the validation split after three quarters of

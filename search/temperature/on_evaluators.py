@@ -99,7 +99,15 @@ def cut(pairs: Sequence[tuple[float, float]], most: int) -> list[list[tuple[floa
 
 
 def train(students: Students, settings: Iterable[Setting], steps: int, tell: Tell) -> list[StudentScore]:
-    """Students of some settings, each with every seed, trained for `steps` steps."""
+    """Train students of some settings, each with every seed of the search.
+
+    Args:
+        steps: training steps of each student.
+        tell: takes lines of progress.
+
+    Returns:
+        A row for each student, in the order of the settings, then of the seeds.
+    """
     settings, seeds = list(settings), range(students.spec.search.seeds)
     blocks: list[tuple[int, int, list[tuple[float, float]]]] = []
     for width in dict.fromkeys(s.width for s in settings):

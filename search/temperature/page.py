@@ -40,7 +40,15 @@ def table(result: dict[str, Any]) -> list[str]:
 
 
 def write(folder: Path, spec: TemperatureSpec, rows: Sequence[StudentScore], result: dict[str, Any]) -> Path:
-    """Draw the pictures and write `report.html` into a run folder."""
+    """Draw the pictures and write `report.html` into a run folder.
+
+    Args:
+        rows: the students that the search trained.
+        result: what `result.json` holds.
+
+    Returns:
+        The path of `report.html`.
+    """
     best = chosen(rows, spec.student.training.steps)
     pictures = {"surface": response.surface(rows, best), "curves": response.curves(rows, list(best))}
     for name, figure in pictures.items():

@@ -49,7 +49,14 @@ class Explorer:
 
 
 def explored(kind: str, values: list[Any], old: Any, address: Address) -> Any:
-    """A value of a domain near an old one, or anywhere in it."""
+    """A value of a domain near an old one, or anywhere in it.
+
+    Args:
+        kind: of the domain: `choice`, `int`, `uniform` or `loguniform`.
+        values: all values of a choice; of the other kinds the lowest and the highest, both included.
+        old: the donor's value.
+        address: names the random draws.
+    """
     rng = numpy_rng(address)
     anew, up = rng.random() < RESAMPLE, bool(rng.random() < 0.5)
     if kind == "choice":

@@ -34,7 +34,12 @@ class TrialTracking(ray.tune.Callback):
         self._reports: dict[str, list[dict[str, Any]]] = {}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """Keep a report."""
+        """Keep a report until its trial ends.
+
+        Args:
+            trial: Tune's record of the trial.
+            result: the report: the metric, `step`, and `timestamp` in seconds.
+        """
         self._reports.setdefault(trial.trial_id, []).append(dict(result))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
