@@ -128,7 +128,7 @@ def test_a_trial_takes_over_anothers_state_and_a_stop_loses_none(
     taken, facts = checkpoints.read(store_of_heir, name, runs.load(home / row["run"]).identity)
     given, _ = checkpoints.read(*checkpoints.locate(told["donor"]["checkpoint"]))
     assert facts["step"] == heir["from_step"]
-    for group in ("meta", "first", "second", "average", "best"):
+    for group in ("meta", "memory-first", "memory-second", "average", "best"):
         for key, array in given[group].items():
             assert taken[group][key].tobytes() == array.tobytes(), (group, key)
     assert [r["step"] for r in history.rows(home / row["run"])] == list(range(heir["from_step"] + 1, 7))
