@@ -1,1 +1,1 @@
-"""What a driver does: plan a run, own its work items, commit their results, keep and assess."""
+"""A driver plans a run, owns its work items, commits their results, writes the artefact and assesses it."""

@@ -1,4 +1,4 @@
-"""The artefact of a distillation, made from its last checkpoint."""
+"""Writes the artefact of a distillation, from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -68,6 +68,13 @@ def keep(session: Session) -> None:
     def distilled_of(
         x: np.ndarray, y: np.ndarray, rates: dict[str, np.ndarray], more: dict[str, np.ndarray] | None = None
     ) -> Distilled:
+        """An artefact of this run.
+
+        Args:
+            x, y: images [S, M, ...] and labels [S, M] or [S, M, K] of S steps.
+            rates: learned rates by name, [T].
+            more: meta-parameters by name, where the synthesizer can yield longer sets.
+        """
         companion = data.modality.companion
         section = {data.modality.name: companion.describe(data.payload, x)} if companion else {}
         return Distilled(x, y, rates, order, theta0, {**manifest, **section}, more, data.payload, data.modality)

@@ -27,7 +27,7 @@ TRIES = 3
 
 
 class CrewEvaluators:
-    """A crew as `evaluation.protocol.Evaluators`."""
+    """Computes an assessment's items on a crew, as `evaluation.protocol.Evaluators`."""
 
     def __init__(self, crew: Crew) -> None:
         self._crew, self._server = crew, crew.executor.server
@@ -41,7 +41,17 @@ class CrewEvaluators:
         return self._server.fetch(handle)
 
     def run(self, kind: str, options: Any, name: str, items: Sequence[tuple[Address, Handle]]) -> list[Answer]:
-        """Items of the crew, at version 0."""
+        """Compute items on the crew, at version 0.
+
+        Args:
+            kind: a name in `work.kinds.KINDS`.
+            options: settings of that kind.
+            name: of the items; a number is appended for each.
+            items: the address and the inputs of each.
+
+        Returns:
+            The answers, in the items' order.
+        """
         taken = [
             self._crew.add(WorkItem(kind, address, 0, f"{name}/{n}", options), inputs)
             for n, (address, inputs) in enumerate(items)

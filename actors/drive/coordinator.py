@@ -1,4 +1,4 @@
-"""The distillation loop: addresses items, commits their results, and reads top to bottom."""
+"""The distillation loop: asks for work items by address, applies their results, and records each outer step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SERVERS = 20
 
 
 def distil(loop: Loop) -> dict[str, Any]:
-    """Run or go on with the outer loop until its last step; returns the chosen data's score.
+    """Start or resume the outer loop, run it to its last step, and return the chosen data's score.
 
     Everything that a killed run needs is in its last checkpoint: the same bits come out, wherever it was cut. A lost
     parameter server is replaced by a new one that goes on from there too, without the user.

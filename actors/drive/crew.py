@@ -1,4 +1,7 @@
-"""The crew owns work items until their result is committed: retries, copies, second opinions, the log; no kinds."""
+"""The crew owns work items until their results are committed: it retries, copies, checks twice and logs them.
+
+It treats items of all kinds alike.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +39,11 @@ class WorkFailed(ValueError):
 
 
 class Diverged(WorkFailed):
-    """What was computed is not finite, or has left all bounds: a rollback may help."""
+    """A result is not finite, or the meta-loss exceeds `outer.diverged`; a rollback may help."""
 
 
 class Crew:
-    """Items in, committed results out, in whatever order they arrive."""
+    """Takes work items, has evaluators compute them, and returns committed results, in whatever order they arrive."""
 
     def __init__(self, executor: Executor, log: CommitLog, deadline: float, folder: str = "RUN") -> None:
         self.executor, self._log, self._deadline, self._folder = executor, log, deadline, folder
@@ -145,9 +148,9 @@ class Crew:
         elif outcome.status != "returned":
             if item in self._doubted:
                 why = outcome.error.partition("\n")[0]
-                told = f"{item} is {outcome.status} on two tries" + (f". {why}" if why else "")
+                failure = f"{item} is {outcome.status} on two tries" + (f". {why}" if why else "")
                 kind = Diverged if outcome.status == "not finite" else WorkFailed
-                raise kind(f"{told}; {self._reproducer(item)}")
+                raise kind(f"{failure}; {self._reproducer(item)}")
             self._doubted[item] = outcome
         avoid = outcome.evaluator if outcome.status not in ("lost", "returned") else None
         self.executor.submit(item, self._owned[item], avoid)

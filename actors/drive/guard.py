@@ -1,4 +1,4 @@
-"""One driver for a run: a lock (`runs.locked`), a named actor in the cluster, an epoch in the run's storage.
+"""Three guards keep a run to one driver: a lock (`runs.locked`), a named actor in the cluster, an epoch in the run's storage.
 
 The lock and the actor die with their process, so a killed driver leaves nothing behind that a resume has to break.
 The epoch is for drivers that share only the storage, after a network split, say: the highest wins, and the other stops
@@ -44,9 +44,9 @@ class Epoch:
 
     def check(self) -> None:
         """Raises Superseded if a later driver has begun."""
-        if (found := self._read()) > self.number:
+        if (newest := self._read()) > self.number:
             raise Superseded(
-                f"another driver took this run over (its epoch {found}, ours {self.number}); this one stops"
+                f"another driver took this run over (its epoch {newest}, ours {self.number}); this one stops"
             )
 
 
@@ -92,10 +92,10 @@ def claim_board(root: str) -> Any:
         try:
             return ray.remote(Board).options(name=board_name(root), namespace=NAMESPACE, num_cpus=0).remote()
         except ValueError:  # the name is taken; a killed driver's actor goes after a moment
-            held = find_board(root)
-            if held is not None:
+            other = find_board(root)
+            if other is not None:
                 with suppress(ray.exceptions.RayError):
-                    ray.get(held.status.remote(), timeout=5)
+                    ray.get(other.status.remote(), timeout=5)
                     if time.monotonic() > end:
                         raise ValueError(
                             "another driver in this cluster is working on this run; follow it with `raystill attach`"

@@ -1,4 +1,4 @@
-"""The state of a distillation's loop at a driver, and the scores of snapshots that it waits for."""
+"""The state of a driver's distillation loop, and the scores of snapshots that the loop waits for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from raystill.platform.tracking import Tracker
 
 @dataclass
 class Loop:
-    """What the loop works with, and what it has found so far; `step` outer steps are applied."""
+    """The parts that the loop works with, and its state after `step` outer steps."""
 
     spec: DistillSpec
     data: DataSet

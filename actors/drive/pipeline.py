@@ -1,4 +1,4 @@
-"""From a spec to a result: plan, distil, keep, assess, report. What `raystill distill` does, callable from Python."""
+"""What `raystill distill` does, callable from Python: plan, distil, write the artefact, assess it, and report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A spec, checked whole against its data and the machines, before any actor starts."""
+"""Checks a whole spec against its data and the machines, before any actor starts."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def make_plan(spec: DistillSpec, plugins: registry.Plugins | None = None, resume
                 )
     outer_teacher(spec, data, plugins)
     if spec.outer.teacher is not None:
-        told = {"teacher": spec.outer.teacher.absolute(), "teacher_content": file_digest(spec.outer.teacher)}
-        spec = spec.model_copy(update={"outer": spec.outer.model_copy(update=told)})
+        teacher = {"teacher": spec.outer.teacher.absolute(), "teacher_content": file_digest(spec.outer.teacher)}
+        spec = spec.model_copy(update={"outer": spec.outer.model_copy(update=teacher)})
     learner = learners.build(spec.learner, data.shape, len(data.classes), plugins)
     synthesizer = synthesis.build(spec, data.shape, len(data.classes), plugins)
     synthesizer.check(data)
@@ -148,8 +148,8 @@ def _handed(spec: DistillSpec, synthesizer: Synthesizer, data: DataSet) -> Disti
     if facts["step"] >= spec.outer.steps:
         raise ValueError(f"donor.checkpoint: is of step {facts['step']}, and outer.steps is {spec.outer.steps}")
     place = spec.donor.checkpoint if is_remote(spec.donor.checkpoint) else str(Path(spec.donor.checkpoint).absolute())
-    told = {"checkpoint": place, "step": int(facts["step"]), "content": checkpoints.digest(groups, facts)}
-    return spec.model_copy(update={"donor": spec.donor.model_copy(update=told)})
+    donor = {"checkpoint": place, "step": int(facts["step"]), "content": checkpoints.digest(groups, facts)}
+    return spec.model_copy(update={"donor": spec.donor.model_copy(update=donor)})
 
 
 def _workers(spec: DistillSpec) -> tuple[tuple[int, int], str]:

@@ -1,7 +1,8 @@
-"""Replay: a run's result derived again, in one process, from its commit log alone.
+"""Replay derives a run's result again from its commit log alone, in one process.
 
-The log says which (step, member, version) entered each update with which weight; the addresses say the rest. Where the
-hardware is that of the run, the bits are the same, asynchronous runs included; elsewhere the deviation is told.
+The log says which (step, member, version) entered each update with which weight; the addresses say the rest. On the
+run's hardware a replay gives the same bits, also of an asynchronous run; on other hardware it prints the largest
+deviation.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from raystill.platform.work.workbench import Workbench
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came out.
+    """The outcome of a replay.
 
     Attributes:
         step: outer step whose data the run chose.
@@ -65,7 +66,7 @@ def _steps(folder: Path, last: int, attempt: int, first: int = 0) -> list[dict[s
 
 
 class Replay:
-    """A run's steps, one after another, without its cluster."""
+    """Applies a run's outer steps again, one after another, without its cluster."""
 
     def __init__(self, folder: Path, plugins: registry.Plugins | None = None) -> None:
         """Open a run.
@@ -77,21 +78,21 @@ class Replay:
         changes = {"out": folder.absolute().parent, "workers": 0, "faults": (), "storage": None}
         run = spec.run.model_copy(update=changes)
         tracking = spec.tracking.model_copy(update={"enabled": False})
-        made = make_plan(spec.model_copy(update={"run": run, "tracking": tracking}), plugins)
-        self.folder, self.spec, self.made = folder, made.spec, made
-        self.bench = Workbench(made.spec, plugins, made.data)
-        outer = made.spec.outer
-        self.server = Shards(InProcessBackend(outer, dict(made.synthesizer.groups)), outer.shards)
-        self.first = made.spec.donor.step or 0
+        plan = make_plan(spec.model_copy(update={"run": run, "tracking": tracking}), plugins)
+        self.folder, self.spec, self.plan = folder, plan.spec, plan
+        self.bench = Workbench(plan.spec, plugins, plan.data)
+        outer = plan.spec.outer
+        self.server = Shards(InProcessBackend(outer, dict(plan.synthesizer.groups)), outer.shards)
+        self.first = plan.spec.donor.step or 0
         self.versions: dict[int, Handle] = {}
-        if made.spec.donor.checkpoint is not None:
-            checkpoints.load_donor(made.spec.donor)  # is it still the state that the run took over?
-            storage, name = checkpoints.locate(made.spec.donor.checkpoint)
+        if plan.spec.donor.checkpoint is not None:
+            checkpoints.load_donor(plan.spec.donor)  # is it still the state that the run took over?
+            storage, name = checkpoints.locate(plan.spec.donor.checkpoint)
             self.server.restore(storage.root, name)
             for version in range(max(0, self.first - outer.delay), self.first + 1):
                 self.versions[version] = self.server.version(version)
         else:
-            first = made.synthesizer.start(made.data, Address(made.spec.run.seed, stream="start"))
+            first = plan.synthesizer.start(plan.data, Address(plan.spec.run.seed, stream="start"))
             self.versions[0] = self.server.init(first)
 
     def to(self, last: int, attempt: int = 0) -> None:
@@ -157,20 +158,20 @@ def replay(folder: Path, plugins: registry.Plugins | None = None) -> Replayed:
     again.to(step, int(artefact.manifest["selection"].get("attempt", 0)))
     chosen = again.server.fetch(again.server.snapshot())
     meta = {k: torch.from_numpy(np.array(v)) for k, v in chosen.items()}
-    made = again.made.synthesizer.steps(meta, Address(again.spec.run.seed, stream="artefact"))
+    steps = again.plan.synthesizer.steps(meta, Address(again.spec.run.seed, stream="artefact"))
     first = [int(np.flatnonzero(artefact.order == s)[0]) for s in range(artefact.order.max() + 1)]
     pairs = {
-        "images": (made.x[first], artefact.images),
-        "labels": (made.y[first], artefact.labels),
-        **{name: (made.hyper[name], rate) for name, rate in artefact.rates.items()},
+        "images": (steps.x[first], artefact.images),
+        "labels": (steps.y[first], artefact.labels),
+        **{name: (steps.hyper[name], rate) for name, rate in artefact.rates.items()},
     }
-    found = {k: (np.ascontiguousarray(a.detach().numpy()), b) for k, (a, b) in pairs.items()}
+    arrays = {k: (np.ascontiguousarray(a.detach().numpy()), b) for k, (a, b) in pairs.items()}
     here = hardware.fingerprint(again.spec.run.device)
     return Replayed(
         step,
         artefact.manifest.get("hardware") == here,
-        all(a.tobytes() == b.tobytes() for a, b in found.values()),
-        {k: float(np.abs(a.astype(np.float64) - b).max()) for k, (a, b) in found.items()},
+        all(a.tobytes() == b.tobytes() for a, b in arrays.values()),
+        {k: float(np.abs(a.astype(np.float64) - b).max()) for k, (a, b) in arrays.items()},
     )
 
 
@@ -202,11 +203,11 @@ def command(argv: list[str]) -> int:
         outcome, _ = again.one(args.kind, Address(again.spec.run.seed, args.attempt, args.step, args.member))
         print(f"{outcome.item} is {outcome.status}: {dict(outcome.numbers)} {outcome.error}".strip())
         return 0 if outcome.status == "ok" else 1
-    found = replay(args.folder)
-    print(f"step {found.step} derived again in {time.monotonic() - began:.0f} s")
-    print("hardware: " + ("that of the run" if found.same_hardware else "another than the run's"))
-    if found.identical:
+    replayed = replay(args.folder)
+    print(f"step {replayed.step} derived again in {time.monotonic() - began:.0f} s")
+    print("hardware: " + ("that of the run" if replayed.same_hardware else "another than the run's"))
+    if replayed.identical:
         print("the artefact has the same bits")
         return 0
-    print("largest deviation: " + ", ".join(f"{k} {v:.3g}" for k, v in found.deviation.items()))
-    return 1 if found.same_hardware else 0
+    print("largest deviation: " + ", ".join(f"{k} {v:.3g}" for k, v in replayed.deviation.items()))
+    return 1 if replayed.same_hardware else 0

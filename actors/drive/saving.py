@@ -1,4 +1,4 @@
-"""Checkpoints of a distillation: where its loop starts, and what it leaves for the next session."""
+"""Restores a distillation's loop from its newest checkpoint, and saves checkpoints for the next session."""
 
 from __future__ import annotations
 

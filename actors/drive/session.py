@@ -1,4 +1,4 @@
-"""What a driver holds while it works on a run: executor, crew, log, storage, and the one place where status is told."""
+"""A session holds a driver's executor, crew, log and storage while it works on a run, and posts the run's status."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EVERY = 2.0
 
 @dataclass
 class Session:
-    """One driver's work on one run."""
+    """One driver's work on one run, and what the driver needs for it."""
 
     plan: Plan
     folder: Path
@@ -45,7 +45,7 @@ class Session:
     metrics: Metrics
     board: Any | None = None
     facts: dict[str, Any] = field(default_factory=dict)
-    _told: float = 0.0
+    _posted: float = 0.0
 
     @property
     def store(self) -> Storage:
@@ -69,9 +69,9 @@ class Session:
     def tell(self, now: bool = False, **facts: Any) -> None:
         """Post the status, at most every EVERY seconds."""
         self.facts.update(facts)
-        if not now and time.monotonic() - self._told < EVERY:
+        if not now and time.monotonic() - self._posted < EVERY:
             return
-        self._told = time.monotonic()
+        self._posted = time.monotonic()
         rows = self.executor.status()
         status = {
             "run": self.folder.name, "time": time.time(), "every": EVERY, "evaluators": rows,
@@ -83,7 +83,7 @@ class Session:
         self.metrics.total("copies", self.crew.copies)
         for reason, count in self.crew.retries.items():
             self.metrics.total("retries", count, reason)
-        with suppress(OSError):  # a status that can not be told is no reason to stop
+        with suppress(OSError):  # a status that can not be posted is no reason to stop
             temporary = self.folder / f".{STATUS}"
             temporary.write_text(json.dumps(status))
             temporary.replace(self.folder / STATUS)

@@ -59,7 +59,17 @@ class CommitLog:
                          numbers=list(outcome.numbers.items()), error=outcome.error, entered=None)  # fmt: skip
 
     def step(self, address: Address, seconds: float, numbers: dict[str, float], items: Sequence[WorkItem] = ()) -> int:
-        """An outer step that was applied, and the items that entered it with their weights; returns its time in ms."""
+        """Write a row for an applied outer step.
+
+        Args:
+            address: of the step.
+            seconds: since the step before.
+            numbers: what was measured, such as `meta_loss`.
+            items: those whose results entered the step.
+
+        Returns:
+            The row's time, in ms since 1970.
+        """
         entered = [
             {"step": i.address.step, "member": i.address.member, "version": i.version, "weight": 1.0} for i in items
         ]
@@ -68,7 +78,15 @@ class CommitLog:
                          entered=entered)  # fmt: skip
 
     def event(self, kind: str, address: Address, text: str, evaluator: int = -1, seconds: float = 0.0) -> None:
-        """Something that befell the run: an injected fault, a new server, a checkpoint."""
+        """Write a row for an event of the run: an injected fault, a new server, a checkpoint.
+
+        Args:
+            kind: `fault`, `server`, `checkpoint`, `rollback` or `donor`.
+            address: names the outer step at which it happened.
+            text: what happened.
+            evaluator: number of the evaluator that it befell; -1 for none.
+            seconds: that it took.
+        """
         self._add(kind=kind, **address._asdict(), version=address.step, evaluator=evaluator, status="event",
                   seconds=seconds, cpu_seconds=0.0, numbers=[], error=text, entered=None)  # fmt: skip
         self.flush()

@@ -40,8 +40,8 @@ def rows(folder: Path) -> list[dict[str, Any]]:
             scores.setdefault(row["version"], {})[row["member"]] = numbers["accuracy"]
     for step, row in steps.items():
         row["cpu_seconds"] = sum(spent.get(step, {}).values())
-        if found := scores.get(step + 1):
-            values = 100 * np.array([found[k] for k in sorted(found)])
+        if accuracies := scores.get(step + 1):
+            values = 100 * np.array([accuracies[k] for k in sorted(accuracies)])
             row["validation_accuracy"] = float(values.mean())
             row["validation_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     return [steps[k] for k in sorted(steps)]

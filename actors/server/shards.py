@@ -132,7 +132,15 @@ class Shards:
         return best
 
     def save(self, root: str, name: str, extra: Facts, keep: int, fault: str | None = None) -> None:
-        """Start writing a checkpoint, as `ParameterServer.save`; an injected fault hits the last shard's part."""
+        """Start writing a checkpoint, one part for each shard, as `ParameterServer.save`.
+
+        Args:
+            root: the run's `checkpoints`, a path or URI.
+            name: of the checkpoint.
+            extra: the coordinator's facts.
+            keep: number of checkpoints that stay.
+            fault: kind of fault to inject into the last shard's part.
+        """
         faults = [None] * (self._count - 1) + [fault]
         calls = [self._backend.send(s, "save", 1, root, name, extra, keep, f) for s, f in zip(self._shards, faults)]
         self._get(calls, "save")

@@ -38,7 +38,17 @@ def numbered(groups: dict[str, Arrays], prefix: str) -> dict[int, Arrays]:
 
 
 def read_state(groups: dict[str, Arrays], step: int, norm: float, prefix: str = "") -> Anchor:
-    """The inverse of `groups_of`."""
+    """Read a state from a checkpoint's groups, the inverse of `groups_of`.
+
+    Args:
+        groups: arrays by group and name.
+        step: outer steps that were applied.
+        norm: the usual norm of a chunk's gradient, which a checkpoint keeps among its facts.
+        prefix: of the groups' names.
+
+    Returns:
+        The state, and the meta-parameters of recent steps.
+    """
     start = f"{prefix}memory-"
     memory = {name.removeprefix(start): arrays for name, arrays in groups.items() if name.startswith(start)}
     state = outer.OuterState(step, groups[f"{prefix}meta"], memory, groups[f"{prefix}average"], norm)

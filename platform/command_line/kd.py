@@ -35,10 +35,10 @@ def resume(folder: Path, workers: int | str | None = None) -> int:
 
 
 def _close(folder: Path, spec: KdSpec, seconds: float) -> None:
-    found = json.loads((folder / run.RESULTS).read_text())
-    for row in found["rows"]:
+    results = json.loads((folder / run.RESULTS).read_text())
+    for row in results["rows"]:
         print(
-            f"{row['name']:24s} {row['test_mean']:6.2f} +- {row['test_std']:.2f} %  test, {len(found['seeds'])} seeds"
+            f"{row['name']:24s} {row['test_mean']:6.2f} +- {row['test_std']:.2f} %  test, {len(results['seeds'])} seeds"
         )
     print(f"done in {seconds:.0f} s\n  result  {folder / 'networks'}\n  report  {folder / 'report.html'}")
     if spec.tracking.enabled:

@@ -141,12 +141,12 @@ def load(
     if name and named and name != named:
         raise ValueError(f"--recipe {name} and the recipe {named} of --config contradict each other; give one of them")
     name = name or named or (None if args.config else default)
-    found = merge({}, base or {})
+    merged = merge({}, base or {})
     if name:
-        found = merge(found, {**recipe(name), "recipe": name})
-    found = merge(found, file)
+        merged = merge(merged, {**recipe(name), "recipe": name})
+    merged = merge(merged, file)
     try:
-        done = settings(_cli_settings_source=source(parsed_args=args), **found)
+        done = settings(_cli_settings_source=source(parsed_args=args), **merged)
         spec = model.model_validate(done.model_dump())
     except ValidationError as error:
         raise ValueError("; ".join(_line(e, list(parser._option_string_actions)) for e in _own(error))) from None
@@ -162,9 +162,9 @@ def _hint(close: str | None) -> str:
 
 def _own(error: ValidationError) -> list[Any]:
     """The mistakes, without a list's that it is too short, where that is so because an item is wrong."""
-    found = error.errors()
-    inner = {e["loc"][:-1] for e in found}
-    return [e for e in found if not (e["type"] == "too_short" and e["loc"] in inner)]
+    errors = error.errors()
+    inner = {e["loc"][:-1] for e in errors}
+    return [e for e in errors if not (e["type"] == "too_short" and e["loc"] in inner)]
 
 
 def _line(error: Any, options: list[str]) -> str:

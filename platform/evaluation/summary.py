@@ -46,6 +46,11 @@ def summary(values: Sequence[float]) -> Summary:
 def ahead_by_more_than_spreads(a_mean: float, a_std: float, b_mean: float, b_std: float) -> bool:
     """Whether a's mean less its spread lies above b's mean plus its spread.
 
-    A spread that is unknown (nan) is never ahead; give 0 for a value that has none, such as k-NN on a fixed set.
+    Args:
+        a_mean, b_mean: in the same units.
+        a_std, b_std: in the means' units; 0 for a value that has no spread, such as k-NN on a fixed set.
+
+    Returns:
+        False where a spread is unknown (nan).
     """
     return a_mean - a_std > b_mean + b_std

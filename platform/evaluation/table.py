@@ -59,12 +59,28 @@ class Table:
         return answers
 
     def measures(self, kind: str, options: Any, stream: str, count: int, inputs: Any) -> list[dict[str, float]]:
-        """Percentages of each item: `accuracy`, and what an attack is measured by beside it."""
+        """Compute `count` items, and take their numbers as percentages.
+
+        Args:
+            kind: of the items, a name in `work.kinds.KINDS`.
+            options: settings of that kind.
+            stream, count, inputs: as for `items`.
+
+        Returns:
+            For each item `accuracy`, and what an attack is measured by beside it, in percent.
+        """
         answers = self.items(kind, options, stream, count, inputs)
         return [{k: 100 * v for k, v in answer.numbers.items()} for answer in answers]
 
     def accuracies(self, kind: str, options: Any, stream: str, count: int, inputs: Any) -> list[float]:
-        """Accuracy of each item, in percent."""
+        """Compute `count` items, and take their accuracies.
+
+        Args:
+            kind, options, stream, count, inputs: as for `measures`.
+
+        Returns:
+            The accuracy of each item, in percent.
+        """
         return [numbers["accuracy"] for numbers in self.measures(kind, options, stream, count, inputs)]
 
     def sets(self, options: RealSetOptions, count: int) -> list[Handle]:

@@ -101,7 +101,20 @@ def opened(spec: TrackingSpec) -> Iterator[tuple[MlflowClient, str]]:
 
 
 def new_run(client: MlflowClient, experiment: str, uri: str, name: str) -> str:
-    """Make a run, and its experiment where there is none; the run's id."""
+    """Make a run, and its experiment where there is none.
+
+    Args:
+        client: of the tracking server.
+        experiment: name of the experiment.
+        uri: address of the store.
+        name: of the run.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        OSError: the experiment is deleted on the server.
+    """
     from mlflow.exceptions import MlflowException
 
     known = client.get_experiment_by_name(experiment)

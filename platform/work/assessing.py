@@ -25,7 +25,17 @@ from raystill.platform.work.workbench import Arrays, Inputs, Numbers, Workbench
 
 
 def trained(bench: Workbench, problem: Problem, steps: Steps, theta0: Tensor) -> Tensor:
-    """theta_T of one network, whichever way the engine stacks members."""
+    """Train one network, whichever way the engine stacks members.
+
+    Args:
+        bench: says how members are stacked.
+        problem: the network and its inner objective.
+        steps: the minibatches and rates of T inner steps.
+        theta0: the start, [P].
+
+    Returns:
+        The parameters after T steps, [P].
+    """
     if bench.spec.meta.stack == "vmap":
         return train(problem.engine, theta0[None], steps)[0]
     return train(problem.engine, theta0, steps)
@@ -34,10 +44,13 @@ def trained(bench: Workbench, problem: Problem, steps: Steps, theta0: Tensor) ->
 def train_network(
     bench: Workbench, address: Address, options: TrainNetworkOptions, inputs: Inputs
 ) -> tuple[Numbers, Arrays]:
-    """Accuracy of one network trained on a small set.
+    """Train one network on a small set, and evaluate it.
 
     Args:
         inputs: `x` [S, M, ...], `y` [S, M] or [S, M, K], `order` [T], and `lr`, `momentum` [T] where they were learned.
+
+    Returns:
+        `accuracy`, and what an attack is measured by; no arrays.
     """
     own = options.learner is None
     problem = bench.problem(options.learner or bench.spec.learner)
@@ -59,16 +72,21 @@ def train_network(
 
 
 def untrained(bench: Workbench, address: Address, options: UntrainedOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """A network as it starts, before any step."""
+    """Evaluate a network at its start, before any step.
+
+    Returns:
+        `accuracy`, and what an attack is measured by; no arrays.
+    """
     problem = bench.problem(bench.spec.learner)
     theta = bench.theta0(problem.learner, address)
     return problem.evaluate(theta, bench.split(options.split)), {}
 
 
 def train_full(bench: Workbench, address: Address, options: TrainFullOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """A network trained on all real training data for `epochs`, by SGD with momentum 0.9 and a cosine schedule.
+    """Train a network on all real training data for `epochs`, by SGD with momentum 0.9 and a cosine schedule.
 
-    Returns its test accuracy and `theta`, a teacher for soft labels.
+    Returns:
+        `accuracy` on the options' split; `theta` [P], a teacher for soft labels.
     """
     problem = bench.problem(bench.spec.learner)
     theta = bench.theta0(problem.learner, address)
@@ -86,9 +104,11 @@ def train_full(bench: Workbench, address: Address, options: TrainFullOptions, in
 
 
 def real_set(bench: Workbench, address: Address, options: RealSetOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """A baseline's images at the run's budget, `x` [S, M, ...] normalised, hard `y` [S, M], and the run's `order`.
+    """Draw a baseline's set of as many images as the run's distilled set has.
 
-    Labels are those that the outer objective wants.
+    Returns:
+        No numbers; normalised images `x` [S, M, ...], class labels `y` [S, M] as the outer objective relabels them,
+        and the run's `order` [T].
     """
     part, relabels = bench.spec.synthesizer, bench.problem(bench.spec.learner).relabels
     images = part.images or part.per_class * len(bench.data.classes)
@@ -103,6 +123,12 @@ def nearest(bench: Workbench, address: Address, options: NearestOptions, inputs:
     """Accuracy of the k nearest neighbours among a small set's images.
 
     Texts are compared by the mean vector of their tokens.
+
+    Args:
+        inputs: `x` [S, M, ...], `y` [S, M] or [S, M, K].
+
+    Returns:
+        `accuracy`; no arrays.
     """
     y = inputs["y"]
     data = bench.split(options.split)
@@ -117,7 +143,14 @@ def nearest(bench: Workbench, address: Address, options: NearestOptions, inputs:
 
 @torch.no_grad()
 def label(bench: Workbench, address: Address, options: LabelOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """The softmax of a teacher `theta` on `x` [S, M, ...] as soft labels `y` [S, M, K]."""
+    """Label a small set by a teacher.
+
+    Args:
+        inputs: the teacher's `theta` [P], images `x` [S, M, ...], and arrays that are passed on, such as `order`.
+
+    Returns:
+        No numbers; the inputs without `theta`, with the teacher's softmax as soft labels `y` [S, M, K].
+    """
     tensors = bench.tensors(inputs)
     x = tensors["x"]
     rows = bench.problem(bench.spec.learner).learner.apply(tensors["theta"], x.flatten(0, 1)).softmax(1)

@@ -15,10 +15,10 @@ def _processor() -> str:
     except OSError:
         return os.uname().machine
     wanted = ("model name", "cpu family", "model", "stepping")
-    found = dict(
+    fields = dict(
         line.split(":", 1) for line in text.splitlines() if ":" in line and line.split(":")[0].strip() in wanted
     )
-    return " ".join(v.strip() for k, v in sorted(found.items())) or os.uname().machine
+    return " ".join(v.strip() for k, v in sorted(fields.items())) or os.uname().machine
 
 
 @lru_cache

@@ -2,6 +2,17 @@
 
 A kind is one function, one frozen class of options, and one line of `KINDS`. The same address gives the same bits,
 whoever computes the item, where, how often, and after which failure.
+
+All kinds have one signature; the docstring of each says what it computes, and which arrays it reads and returns.
+
+Args:
+    bench: the run's spec, data and parts, built once in each process.
+    address: run seed, attempt, outer step, member and stream; every random draw of the item derives from it.
+    options: settings of the kind, an instance of its `Kind.options`.
+    inputs: arrays by name, such as meta-parameters or a distilled set.
+
+Returns:
+    Numbers by name, such as `accuracy`, a share in [0, 1]; and arrays by name, empty where a kind has none.
 """
 
 from __future__ import annotations
@@ -21,7 +32,7 @@ class Kind:
     """A kind of work item.
 
     Attributes:
-        function: does an item.
+        function: computes an item.
         options: the frozen dataclass that items of this kind carry as their options.
     """
 
@@ -29,7 +40,7 @@ class Kind:
     options: type[Any]
 
     def __call__(self, bench: Workbench, address: Address, options: Any, inputs: Inputs) -> tuple[Numbers, Arrays]:
-        """Do an item.
+        """Compute an item; the module's docstring describes arguments and results.
 
         Raises:
             TypeError: the options are those of another kind.

@@ -56,7 +56,16 @@ class ValidateOptions:
 
 
 def validate(bench: Workbench, address: Address, options: ValidateOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """Validation accuracy of one network trained on the current data; the same networks at every outer step."""
+    """Train one network on the current data, and evaluate it on the validation split.
+
+    Every outer step is scored by the same networks: their start depends on seed and member alone.
+
+    Args:
+        inputs: the meta-parameters by name.
+
+    Returns:
+        `accuracy`, and what an attack is measured by; no arrays.
+    """
     problem = bench.problem(bench.spec.learner)
     steps = bench.synthesizer.steps(bench.tensors(inputs), address)
     network = address.at(step=0, attempt=0, stream="validate")

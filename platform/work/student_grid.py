@@ -110,12 +110,12 @@ class Cohort:
 
     def _looped(self) -> Callable[..., Tensor]:
         def gradient(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-            found = torch.empty_like(self.theta)
+            gradients = torch.empty_like(self.theta)
             for s, i in np.ndindex(self.theta.shape[:2]):
                 leaf = self.theta[s, i].detach().requires_grad_()
                 loss = self._mean(self._objectives[i], leaf, x[s], y[s], v[s])
-                (found[s, i],) = torch.autograd.grad(loss, leaf)
-            return found
+                (gradients[s, i],) = torch.autograd.grad(loss, leaf)
+            return gradients
 
         return gradient
 
@@ -198,7 +198,11 @@ class TeacherOptions:
 
 
 def teacher(bench: Workbench, address: Address, options: TeacherOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """A teacher trained on labels: its validation accuracy, `theta` [P] and the training split's `logits` [N, K]."""
+    """Train a teacher on labels.
+
+    Returns:
+        `accuracy` on the validation split; `theta` [P] and the `logits` [N, K] of the N training images.
+    """
     none = torch.zeros(len(bench.train), len(bench.data.classes), device=bench.device)
     one = Cohort(
         _built(bench, options.learner), bench.train, none, (1.0,), (0.0,), (address,), options.training, "loop",
@@ -218,7 +222,14 @@ class GradeOptions:
 
 
 def grade(bench: Workbench, address: Address, options: GradeOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """Accuracy of a network with parameters `theta` [P] on a split."""
+    """Evaluate a network on a split.
+
+    Args:
+        inputs: the network's parameters `theta` [P].
+
+    Returns:
+        `accuracy`; no arrays.
+    """
     learner = _built(bench, options.learner)
     return evaluate(learner.apply, bench.tensors(inputs)["theta"], bench.split(options.split)), {}
 
@@ -256,13 +267,13 @@ def cohort(bench: Workbench, options: StudentsOptions, inputs: Inputs) -> Cohort
 
 
 def students(bench: Workbench, address: Address, options: StudentsOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
-    """A block of students trained to the end.
+    """Train a block of students to the end.
 
     Args:
         inputs: the teacher's `logits` [N, K].
 
     Returns:
-        Numbers `s.i`: accuracy of seed s, setting i, by position.
+        Numbers `s.i`, the accuracy of seed s and setting i, both by position; no arrays.
     """
     group = cohort(bench, options, inputs)
     group.advance()

@@ -63,8 +63,8 @@ class Workbench:
     @cached_property
     def teacher(self) -> nn.Module | None:
         """The network that the outer objective asks, on the device."""
-        found = outer_teacher(self.spec, self.data, self.plugins)
-        return None if found is None else found.to(self.device)
+        teacher = outer_teacher(self.spec, self.data, self.plugins)
+        return None if teacher is None else teacher.to(self.device)
 
     @cached_property
     def train(self) -> Resident:
