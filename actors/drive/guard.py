@@ -1,4 +1,4 @@
-"""Three guards keep a run to one driver: a lock (`runs.locked`), a named actor in the cluster, an epoch in the run's storage.
+"""Three guards keep a run to one driver: a lock (`runs.locked`), a named Ray actor, an epoch in the run's storage.
 
 The lock and the actor die with their process, so a killed driver leaves nothing behind that a resume has to break.
 The epoch is for drivers that share only the storage, after a network split, say: the highest wins, and the other stops
