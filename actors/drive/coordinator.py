@@ -42,7 +42,7 @@ def distil(loop: Loop) -> dict[str, Any]:
                 loop.settled = True
                 try:
                     _in_order(loop) if loop.spec.outer.staleness is None else _as_they_come(loop)
-                except (Diverged, FloatingPointError) as why:  # found by an evaluator, or by the server
+                except (Diverged, FloatingPointError) as why:  # raised by an evaluator or by the server
                     _roll_back(loop, why)
                     continue
                 return _finish(loop)

@@ -59,14 +59,14 @@ class Crew:
         self.on_idle: Callable[[], None] = lambda: None
 
     def add(self, item: WorkItem, inputs: Handle) -> WorkItem:
-        """Take an item on."""
+        """Submit an item, and own it until its result is committed."""
         self._owned[item] = inputs
         self.executor.submit(item, inputs)
         return item
 
     @property
     def outstanding(self) -> int:
-        """Items taken on and not committed."""
+        """Number of items submitted and not committed."""
         return len(self._owned)
 
     def wait(self, items: Iterable[WorkItem]) -> list[Result]:
@@ -108,8 +108,8 @@ class Crew:
     def forget(self) -> None:
         """Give up everything that is not committed; late answers are ignored."""
         self.executor.forget()
-        for kept in (self._owned, self._lost, self._doubted, self._copied, self._done):
-            kept.clear()
+        for records in (self._owned, self._lost, self._doubted, self._copied, self._done):
+            records.clear()
 
     def _copy_late(self) -> None:
         """Start copies of items that take long, where someone is idle; the first answer wins, both the same bits."""

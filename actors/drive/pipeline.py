@@ -108,7 +108,7 @@ def learn(plan: Plan, folder: Path, watch: Watch, every: int | None = None) -> d
 
 
 def _distil(session: Session, tracker: Tracker, watch: Watch | None = None, every: int | None = None) -> None:
-    """The loop, and what it found as an artefact."""
+    """Run the loop, and write its distilled set as an artefact."""
     plan = session.plan
     loop = Loop(
         plan.spec,

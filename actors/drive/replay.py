@@ -193,10 +193,8 @@ def command(argv: list[str]) -> int:
     if maker := runs.MAKERS.get(runs.made_by(args.folder)):
         again = getattr(importlib.import_module(maker), "replay", None)
         if again is None or args.step is not None:
-            what = "no replay" if again is None else "a replay of the whole alone"
-            raise ValueError(
-                f"{args.folder}: was made by `raystill {runs.made_by(args.folder)}`, of which there is {what}"
-            )
+            scope = "can not be replayed" if again is None else "is replayed whole only; leave out --step"
+            raise ValueError(f"{args.folder}: a run of `raystill {runs.made_by(args.folder)}` {scope}")
         return int(again(args.folder))
     if args.step is not None:
         again = Replay(args.folder)

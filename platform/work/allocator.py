@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what it has.
+"""Settings under which the C library's allocator keeps freed memory.
 
 An unroll allocates and frees the same few megabytes thousands of times; glibc gives blocks of that size back to the
 kernel at once and pays a page fault for each page when it asks again: about a quarter of a CPU member's time.

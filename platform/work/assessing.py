@@ -65,7 +65,7 @@ def train_network(
     hyper = tensors
     if options.rates is not None:
         hyper = {k: x.new_full(order.shape, v) for k, v in vars(options.rates).items() if v}
-    # a start that was made for the run's learner serves no other
+    # an initialisation for the run's learner fits no other
     theta0 = bench.theta0(problem.learner, address) if own else starts.fresh(problem.learner, address).to(bench.device)
     theta = trained(bench, problem, Steps(x, y, hyper), theta0)
     return problem.evaluate(theta, bench.split(options.split), options.limit), {}
@@ -73,6 +73,10 @@ def train_network(
 
 def untrained(bench: Workbench, address: Address, options: UntrainedOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """Evaluate a network at its start, before any step.
+
+    Args:
+        address: passed to the initialisation.
+        inputs: none.
 
     Returns:
         `accuracy`, and what an attack is measured by; no arrays.
@@ -84,6 +88,10 @@ def untrained(bench: Workbench, address: Address, options: UntrainedOptions, inp
 
 def train_full(bench: Workbench, address: Address, options: TrainFullOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """Train a network on all real training data for `epochs`, by SGD with momentum 0.9 and a cosine schedule.
+
+    Args:
+        address: passed to the initialisation; names the order of the minibatches of 64.
+        inputs: none.
 
     Returns:
         `accuracy` on the options' split; `theta` [P], a teacher for soft labels.
@@ -105,6 +113,10 @@ def train_full(bench: Workbench, address: Address, options: TrainFullOptions, in
 
 def real_set(bench: Workbench, address: Address, options: RealSetOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """Draw a baseline's set of as many images as the run's distilled set has.
+
+    Args:
+        address: names the draw.
+        inputs: none.
 
     Returns:
         No numbers; normalised images `x` [S, M, ...], class labels `y` [S, M] as the outer objective relabels them,

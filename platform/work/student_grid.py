@@ -1,6 +1,6 @@
 """Many small students of one teacher, trained together: the (T, alpha, seed) grid of Hinton's distillation.
 
-Temperature and mixing act after the logits, so the teacher speaks once, and settings differ in two numbers only: one
+Temperature and mixing act after the logits, so the teacher is run once, and settings differ in two numbers only: one
 `vmap` trains them all. Students of a seed share their start and the order of their batches, whatever the setting,
 so that settings are compared in pairs, and the first layer sees one batch instead of one for each setting.
 
@@ -103,7 +103,7 @@ class Cohort:
                 losses = settings(z[0], self._T, self._a, x[0], y[0], v[0])
             else:
                 losses = seeds(z, self._T, self._a, x, y, v)
-            # students meet in no sum but this: its gradient is each one's own, and autograd finds it without vmap
+            # only this sum joins the students, so its gradient holds each student's own, without a vmap of grad
             return torch.autograd.grad(losses.sum(), leaf)[0]
 
         return gradient
@@ -149,7 +149,7 @@ class Cohort:
             self.done += 1
 
     def state(self) -> Arrays:
-        """All that a later `restore` needs to go on."""
+        """Arrays that `restore` continues from."""
         return {
             "theta": self.theta.cpu().numpy(),
             "velocity": self._velocity.cpu().numpy(),
@@ -157,14 +157,14 @@ class Cohort:
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state of the same students; the same bits as without a stop."""
+        """Continue from a state of the same students, with the bits of a run that never stopped."""
         for tensor, name in ((self.theta, "theta"), (self._velocity, "velocity")):
             tensor.copy_(torch.from_numpy(np.array(state[name])))
         self.done, self._orders = int(state["done"]), []
 
     @torch.no_grad()
     def accuracies(self, split: Resident) -> np.ndarray:
-        """Share of a split that each student names rightly, [S, n]; one that diverged names none."""
+        """Accuracy of each student on a split, [S, n]; 0 where its parameters are not finite."""
         seeds, count = self.theta.shape[:2]
         chunk, right = max(1, AT_ONCE // (seeds * count)), torch.zeros(seeds, count, dtype=torch.int64)
         for at in range(0, len(split), chunk):
@@ -199,6 +199,10 @@ class TeacherOptions:
 
 def teacher(bench: Workbench, address: Address, options: TeacherOptions, inputs: Inputs) -> tuple[Numbers, Arrays]:
     """Train a teacher on labels.
+
+    Args:
+        address: names the start and the order of the minibatches.
+        inputs: none.
 
     Returns:
         `accuracy` on the validation split; `theta` [P] and the `logits` [N, K] of the N training images.

@@ -96,7 +96,7 @@ class Workbench:
 
     @cached_property
     def draw(self) -> drawing.Draw:
-        """What the spec draws learners from; what it found out about architectures is kept."""
+        """Draws learners as the spec says, and remembers which architectures passed their trial."""
         return drawing.drawing(self.spec.learner, self.data.shape, self._begins_to_learn, self.plugins)
 
     def _begins_to_learn(self, learner: LearnerSpec) -> bool:
@@ -107,5 +107,5 @@ class Workbench:
         )
 
     def theta0(self, learner: Learner, address: Address) -> Tensor:
-        """A member's initial parameters, as the spec's initialisation has them (`platform.starts`)."""
+        """A member's initial parameters, as the spec's initialisation has them (`platform.initialisation`)."""
         return self.start(learner, address).to(self.device)

@@ -106,7 +106,7 @@ class Tpe:
         self._open: list[optuna.Trial] = []
 
     def ask(self, count: int) -> list[Arch]:
-        """Suggestions; those that are no network are told as failed, and replaced."""
+        """Suggest networks; a genome that is no network counts as a failed trial, and is replaced."""
         from optuna.trial import TrialState
 
         self._open = []
@@ -122,7 +122,7 @@ class Tpe:
             except ValueError:
                 self._study.tell(trial, state=TrialState.FAIL)
         raise ValueError(
-            f"searcher: tpe found {len(archs)} of {count} networks in {TRIES * count} suggestions; take another"
+            f"searcher: tpe suggested {len(archs)} of {count} networks in {TRIES * count} suggestions; take another"
         )
 
     def tell(self, archs: Sequence[Arch], scores: Sequence[float]) -> None:

@@ -53,7 +53,7 @@ def fits(wanted: list[dict[str, float]], nodes: list[dict[str, float]]) -> int:
 
 
 def with_device(spec: DistillSpec) -> DistillSpec:
-    """The spec with a device of `auto` replaced by what the cluster has: bundles are made of it."""
+    """The spec with a device of `auto` replaced by what the cluster has, from which bundles are computed."""
     if spec.run.device != "auto":
         return spec
     _connect(spec)

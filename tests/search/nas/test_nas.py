@@ -114,7 +114,7 @@ def test_a_replay_computes_every_score_and_retrained_candidate_again(
 
 def test_a_search_without_a_replay_says_so(tmp_path: Path) -> None:
     (tmp_path / runs.SPEC).write_text("command: search tune\n")
-    with pytest.raises(ValueError, match="made by `raystill search tune`, of which there is no replay"):
+    with pytest.raises(ValueError, match="a run of `raystill search tune` can not be replayed"):
         command([str(tmp_path)])
 
 
