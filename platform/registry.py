@@ -113,7 +113,7 @@ def _value(source: str, node: ast.expr) -> Any:
 
 
 def checked(field: str, part: Callable[..., Any], settings: Mapping[str, Any], own: int = 0) -> dict[str, Any]:
-    """Settings as keyword arguments of a part.
+    """Check the names of settings against a part's signature; values are returned as they are.
 
     Args:
         field: dotted name of the spec's field, for the error.

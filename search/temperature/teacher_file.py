@@ -33,10 +33,14 @@ def write(path: Path, parts: Mapping[str, np.ndarray], learner: LearnerSpec, acc
 
 
 def read(path: Path, data: DataSet) -> Teacher:
-    """A teacher of the same data.
+    """Read a trained teacher, its parameters and its logits of the training images, and check that it fits the data.
+
+    Args:
+        data: what the students learn from.
 
     Raises:
-        ValueError: no such file, a torn one, other classes, or other training images than the students'.
+        ValueError: the file is missing, torn or no teacher; or its teacher has other classes, or was trained on data
+            with another fingerprint (source, size, limit, split).
     """
     if not path.exists():
         raise ValueError(f"teacher.file: {path} does not exist")

@@ -107,13 +107,18 @@ def randaugment(context: Context, operations: int = 2, magnitude: int = 9) -> Au
 
 
 def augmix(context: Context, views: int = 2, severity: int = 3, alpha: float = 1.0) -> Augmentation:
-    """Add further views, mixed from chains of operations, for `jensen_shannon` (AugMix, Hendrycks 2020, 1912.02781).
+    """Append views of each image, mixed from chains of operations, to `Batch.views` (AugMix, 1912.02781).
+
+    The images themselves stay as they are; `jensen_shannon` reads the views.
 
     Args:
         context: the normalisation of the images.
         views: how many, 1 to 4.
         severity: of each operation, 1 to 10.
         alpha: of the Dirichlet and Beta distributions of the mixing weights.
+
+    Raises:
+        ValueError: `views` is out of its range.
     """
     if not 1 <= views <= 4:
         raise ValueError(f"augmentations.augmix.views: {views} is not 1 to 4")
