@@ -23,7 +23,7 @@ def base(name: str) -> str:
 
 
 def space(
-    name: str, plugins: registry.Plugins | None = None, field: str = "search.space", beside: Iterable[str] = ()
+    name: str, plugins: registry.Plugins | None = None, field: str = "space", beside: Iterable[str] = ()
 ) -> Space:
     """Look a space up by its name, which may have a scale, as `cell@c16n3` has: 16 channels, 3 cells in each stage.
 

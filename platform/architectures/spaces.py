@@ -158,7 +158,7 @@ class Space:
                 return self.arch(tuple(options[rng.integers(len(options))] for options in self.genes))
             except ValueError:  # a genome that is no network; the next draw may be one
                 continue
-        raise ValueError(f"search.space: {DRAWS} draws from {self.name} gave no network; widen its options")
+        raise ValueError(f"space: {DRAWS} draws from {self.name} gave no network; widen its options")
 
     def mutate(self, arch: Arch, address: seeds.Address) -> Arch:
         """Another architecture: one choice of the genome is changed, uniformly, until the function differs."""
@@ -174,7 +174,7 @@ class Space:
                 continue
             if changed != arch:
                 return changed
-        raise ValueError(f"search.space: no single change of {arch.text!r} gives another network; widen its options")
+        raise ValueError(f"space: no single change of {arch.text!r} gives another network; widen its options")
 
     def all(self) -> Iterator[Arch]:
         """Every architecture once, in the order of the genes.
@@ -183,7 +183,7 @@ class Space:
             ValueError: there are too many to list.
         """
         if self.size > ENUMERABLE:
-            raise ValueError(f"search.space: {self.name} has {self.size:.1e} genomes, too many to list; draw from it")
+            raise ValueError(f"space: {self.name} has {self.size:.1e} genomes, too many to list; draw from it")
         seen: set[str] = set()
         for genome in itertools.product(*self.genes):
             try:
@@ -203,6 +203,6 @@ class Space:
         pixels = self.pixels(tuple(options[-1] for options in self.genes))
         if min(shape[1:]) < pixels:
             raise ValueError(
-                f"search.space: {self.name} has networks that halve the image {pixels.bit_length() - 1} times and need "
+                f"space: {self.name} has networks that halve the image {pixels.bit_length() - 1} times and need "
                 f"at least {pixels}x{pixels} pixels, these are {shape[1]}x{shape[2]}; set data.size, or another space"
             )

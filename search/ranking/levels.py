@@ -87,4 +87,4 @@ def sample(name: str, count: int, stream: str, without: frozenset[str] = frozens
             archs.setdefault(arch.text, arch)
         if len(archs) == count:
             return list(archs.values())
-    raise ValueError(f"search.space: {name} gave {len(archs)} of {count} distinct architectures; ask for fewer")
+    raise ValueError(f"space: {name} gave {len(archs)} of {count} distinct architectures; ask for fewer")

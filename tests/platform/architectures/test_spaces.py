@@ -184,7 +184,7 @@ def test_flops_are_two_for_each_multiply_add() -> None:
         ("cell:conv3-none.skip-conv1.pool.none@c0n1", r"at character 39 .*whole number from 1 to 512$"),
         ("cell:conv3-none.none-none.none.none", r"nothing reaches the cell's output"),
         ("enas:0conv3.2id", r"at character 13 \('2id'\): expected '0' or '1'$"),
-        ("nope:d3", r"search\.space: unknown 'nope'; valid: cell, enas, macro$"),
+        ("nope:d3", r"space: unknown 'nope'; valid: cell, enas, macro$"),
     ],
 )
 def test_a_text_that_does_not_parse_is_refused_with_the_place(text: str, message: str) -> None:
@@ -204,10 +204,10 @@ def test_a_space_of_another_scale_has_the_same_cells_at_that_scale(name: str) ->
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cell@c8", r"^search\.space: 'cell@c8' does not parse at character 8 \(its end\): expected 'n'$"),
-        ("enas@8", r"^search\.space: 'enas@8' does not parse at character 5 \('@8'\): expected '@c'$"),
-        ("macro@c8n1", r"^search\.space: macro has no scale"),
-        ("cel@c8n1", r"^search\.space: unknown 'cel'; did you mean 'cell'"),
+        ("cell@c8", r"^space: 'cell@c8' does not parse at character 8 \(its end\): expected 'n'$"),
+        ("enas@8", r"^space: 'enas@8' does not parse at character 5 \('@8'\): expected '@c'$"),
+        ("macro@c8n1", r"^space: macro has no scale"),
+        ("cel@c8n1", r"^space: unknown 'cel'; did you mean 'cell'"),
     ],
 )
 def test_a_scale_that_is_none_is_refused(name: str, message: str) -> None:
@@ -218,9 +218,9 @@ def test_a_scale_that_is_none_is_refused(name: str, message: str) -> None:
 def test_what_is_too_large_for_the_image_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"^architecture 'macro:d3-.*' needs images of at least 8x8 pixels.* 7x9; set"):
         parse("macro:d3-w4-x1-k3-max-none-relu-gap").build((1, 7, 9), 2)
-    with pytest.raises(ValueError, match=r"^search\.space: macro has networks that halve the image 3 times.* 6x6; set"):
+    with pytest.raises(ValueError, match=r"^space: macro has networks that halve the image 3 times.* 6x6; set"):
         macro.space().check((1, 6, 6))
-    with pytest.raises(ValueError, match=r"^search\.space: enas .* at least 4x4 pixels, these are 3x8"):
+    with pytest.raises(ValueError, match=r"^space: enas .* at least 4x4 pixels, these are 3x8"):
         enas.space().check((1, 3, 8))
     macro.space(depths=(1, 2)).check((1, 6, 6))
 
@@ -235,7 +235,7 @@ def test_the_smallest_image_that_is_let_through_works(name: str) -> None:
 
 def test_a_space_too_large_to_list_says_so() -> None:
     assert space("enas").size == math.prod(((2 + i) * 11) ** 2 for i in range(5)) ** 2
-    with pytest.raises(ValueError, match=r"search\.space: enas has 1\.8e\+32 genomes, too many to list"):
+    with pytest.raises(ValueError, match=r"space: enas has 1\.8e\+32 genomes, too many to list"):
         next(space("enas").all())
 
 
@@ -305,7 +305,7 @@ def test_a_space_of_ones_own_is_found_by_its_entry_point(tmp_path: Path, monkeyp
 
 
 def test_a_part_that_is_no_space_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^search\.space: 'mine' is function, not a raystill.*Space"):
+    with pytest.raises(ValueError, match=r"^space: 'mine' is function, not a raystill.*Space"):
         space("mine", {"spaces": {"mine": lambda text: None}})
 
 
